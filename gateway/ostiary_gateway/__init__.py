@@ -1,0 +1,1 @@
+"""The data plane: protocols under policy, identity, credentials, masking and the record."""

@@ -1,0 +1,1 @@
+"""Questions to people: may this subject do exactly this?"""

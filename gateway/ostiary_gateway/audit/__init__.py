@@ -1,0 +1,1 @@
+"""The record: every session, request, decision and response, chained and signed."""

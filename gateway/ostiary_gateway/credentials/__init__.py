@@ -1,0 +1,1 @@
+"""What the gateway shows to a target in the agent's place."""

@@ -1,0 +1,1 @@
+"""Where a gateway's bundle of manifests comes from."""

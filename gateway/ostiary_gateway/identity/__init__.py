@@ -1,0 +1,1 @@
+"""Who asks: agents prove who they are, and become a subject."""

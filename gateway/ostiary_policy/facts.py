@@ -1,0 +1,182 @@
+"""The facts: every variable that a CEL expression may read, declared once, typed and documented.
+
+Each fact is a plain dict at run time (the CEL engine takes nothing else inside a value: dict, list, str, int,
+float, bool, None). The type-check environment, the reference page in docs/ and the static analysis all come
+from these declarations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """What a fact means, for the reference page.
+
+    `costly`: working it out needs a round trip to the target, so it is supplied only when a rule in force needs it.
+    `cel`: the CEL type where it is not the obvious one of the Python type (`timestamp`).
+    `varies`: what a reusable decision must not depend on: "text" facts change with the literals of a statement,
+    "request" facts with each request, None only with the session or the statement's shape.
+    """
+
+    text: str
+    costly: bool = False
+    cel: str | None = None
+    varies: Literal["text", "request"] | None = None
+
+
+class ConnectionFacts(TypedDict):
+    """The Connection that the agent came through."""
+
+    name: Annotated[str, Doc("Name of the Connection.")]
+    namespace: Annotated[str, Doc("Namespace of the Connection.")]
+    labels: Annotated[dict[str, str], Doc("Labels of the Connection.")]
+    protocol: Annotated[str, Doc("`Postgres`, `Kubernetes` or `SSH`.")]
+
+
+class SubjectFacts(TypedDict):
+    """Who asks. Proven by the credential that the agent showed, never self-declared."""
+
+    username: Annotated[str, Doc("User name, as its identity provider gives it.")]
+    uid: Annotated[str, Doc("Unique id of the subject; empty where the provider has none.")]
+    groups: Annotated[list[str], Doc("Groups of the subject.")]
+    kind: Annotated[str, Doc("`User`, `ServiceAccount` or `Workload`.")]
+    namespace: Annotated[str, Doc("Namespace of a ServiceAccount; empty otherwise.")]
+    name: Annotated[str, Doc("Name of a ServiceAccount; the user name otherwise.")]
+    claims: Annotated[dict[str, object], Doc("Claims of the subject's token.")]
+    onBehalfOf: Annotated[str, Doc("The person that the agent acts for, where its token says so; empty otherwise.")]
+
+
+class ClientFacts(TypedDict):
+    """The client's end of the connection. `application` is what the client says of itself: never trust it."""
+
+    address: Annotated[str, Doc("IP address of the client.")]
+    application: Annotated[str, Doc("Self-declared name (application_name, User-Agent, SSH version).", varies="request")]
+
+
+class SessionFacts(TypedDict):
+    """The session so far."""
+
+    id: Annotated[str, Doc("Id of the session in the record.")]
+    startedAt: Annotated[str, Doc("When the session began.", cel="timestamp")]
+    requests: Annotated[int, Doc("Requests so far, this one not counted.", varies="request")]
+    rowsRead: Annotated[int, Doc("Rows sent to the client so far.", varies="request")]
+    bytesRead: Annotated[int, Doc("Bytes of responses sent to the client so far.", varies="request")]
+    rowsWritten: Annotated[int, Doc("Rows inserted, updated, deleted or merged so far.", varies="request")]
+
+
+class RequestFacts(TypedDict):
+    """`request`: who asks, through which Connection, when."""
+
+    time: Annotated[str, Doc("When the request came (RFC 3339, UTC).", cel="timestamp", varies="request")]
+    connection: Annotated[ConnectionFacts, Doc("The Connection.")]
+    subject: Annotated[SubjectFacts, Doc("Who asks.")]
+    client: Annotated[ClientFacts, Doc("The client's end of the connection.")]
+    session: Annotated[SessionFacts, Doc("The session so far.")]
+
+
+class RelationFacts(TypedDict):
+    """A table, view, sequence or other relation that a statement names or reaches."""
+
+    schema: Annotated[str, Doc("Schema, resolved through search_path and the catalog; empty if there is no such relation.")]
+    name: Annotated[str, Doc("Name, unquoted, as the catalog has it.")]
+    access: Annotated[str, Doc("`read`, `write` (insert, update, delete, truncate, merge, copy in) or `define` (DDL).")]
+    columns: Annotated[list[str], Doc("Columns named with this relation; `*` stands for all, and for not known.")]
+
+
+class StatementFacts(TypedDict):
+    """One SQL statement of the request."""
+
+    verb: Annotated[str, Doc("Command, upper case: SELECT, INSERT, UPDATE, DELETE, MERGE, DROP, CREATE, ALTER, COPY, SET …; empty if unparsable.")]
+    kind: Annotated[str, Doc("Kind of object for DDL: TABLE, DATABASE, INDEX, ROLE …; empty otherwise.")]
+    readOnly: Annotated[bool, Doc("True only if the statement is known to change nothing: no data, no schema, no setting that outlives it.")]
+    writes: Annotated[bool, Doc("True if the statement changes data or schema, or cannot be known not to.")]
+    opaque: Annotated[bool, Doc("True if what it does cannot be known from its text.")]
+    opaqueReason: Annotated[str, Doc("Why it is opaque, for people; empty if it is not.")]
+    relations: Annotated[list[RelationFacts], Doc("Relations read, written or defined, in sub-queries, CTEs and known bodies too.")]
+    functions: Annotated[list[str], Doc("Functions called, `schema.name`; the schema is empty if it could not be resolved.")]
+    hasWhere: Annotated[bool, Doc("True if every UPDATE and DELETE in it has a WHERE clause (and for SELECT, if the outermost has one).")]
+    hasLimit: Annotated[bool, Doc("True if the outermost query has a LIMIT or FETCH FIRST.")]
+    settings: Annotated[list[str], Doc("Settings that it changes, lower case; `*` for all of them or for not known.")]
+    text: Annotated[str, Doc("The statement's own text.", varies="text")]
+    fingerprint: Annotated[str, Doc("libpg_query fingerprint, 16 hex digits; empty if unparsable. For grouping, not for authorisation.")]
+
+
+class SqlFacts(TypedDict):
+    """`sql`: one Query or one execution of a prepared statement. Several statements in one Query are one request."""
+
+    text: Annotated[str, Doc("The whole text as the client sent it.", varies="text")]
+    database: Annotated[str, Doc("Database that the session is in.")]
+    user: Annotated[str, Doc("Role that the statement runs as.")]
+    inTransaction: Annotated[bool, Doc("True inside an explicit transaction block.", varies="request")]
+    statements: Annotated[list[StatementFacts], Doc("The statements, in order.")]
+    params: NotRequired[Annotated[list[object], Doc("Bound parameters in PostgreSQL's text form (string) or null.", varies="request")]]
+    estimatedRows: NotRequired[Annotated[int, Doc("Rows that the statements would read or change, by the planner's estimate.", costly=True, varies="request")]]
+
+
+class ExecFacts(TypedDict):
+    """A command in a container."""
+
+    container: Annotated[str, Doc("Container; empty for the default one.")]
+    command: Annotated[list[str], Doc("The command and its arguments.")]
+    stdin: Annotated[bool, Doc("True if standard input is attached.")]
+    tty: Annotated[bool, Doc("True if a terminal is asked for.")]
+
+
+class KubernetesFacts(TypedDict):
+    """`k8s`: one request to the Kubernetes API."""
+
+    verb: Annotated[str, Doc("get, list, watch, create, update, patch, delete, deletecollection, …")]
+    group: Annotated[str, Doc("API group; empty for the core group.")]
+    version: Annotated[str, Doc("API version.")]
+    resource: Annotated[str, Doc("Resource, plural.")]
+    subresource: Annotated[str, Doc("Subresource; empty if none.")]
+    namespace: Annotated[str, Doc("Namespace; empty if cluster-scoped or over all.")]
+    name: Annotated[str, Doc("Name of the object; empty for collections.")]
+    labelSelector: Annotated[str, Doc("Label selector, as sent.")]
+    fieldSelector: Annotated[str, Doc("Field selector, as sent.")]
+    dryRun: Annotated[bool, Doc("True if the request is a dry run.")]
+    object: NotRequired[Annotated[dict[str, object], Doc("The object as it would be afterwards, from the API server's own dry run.", costly=True, varies="request")]]
+    oldObject: NotRequired[Annotated[dict[str, object], Doc("The object as it is now.", costly=True, varies="request")]]
+    exec: Annotated[ExecFacts, Doc("For pods/exec and attach: the command.")]
+
+
+class CommandFacts(TypedDict):
+    """One simple command of a shell command line."""
+
+    program: Annotated[str, Doc("Program, sudo and env seen through; its base name.")]
+    argv: Annotated[list[str], Doc("The program and its arguments, quotes removed.")]
+    flags: Annotated[list[str], Doc("Flags, short ones split: `-rf` is `-r` and `-f`.")]
+    redirects: Annotated[list[str], Doc("Files that output is written to.")]
+    substitutions: Annotated[list[str], Doc("Command and process substitutions in it.")]
+
+
+class DestinationFacts(TypedDict):
+    """Where a forward leads."""
+
+    host: Annotated[str, Doc("Host.")]
+    port: Annotated[int, Doc("TCP port.")]
+
+
+class SshFacts(TypedDict):
+    """`ssh`: one exec, shell, file operation or forward."""
+
+    kind: Annotated[str, Doc("`exec`, `shell`, `sftp` or `forward`.")]
+    user: Annotated[str, Doc("Login at the target.")]
+    command: Annotated[str, Doc("The command line; for sftp the operation.", varies="text")]
+    commands: Annotated[list[CommandFacts], Doc("The simple commands in it.")]
+    opaque: Annotated[bool, Doc("True if what it does cannot be known from its text.")]
+    opaqueReason: Annotated[str, Doc("Why it is opaque; empty if it is not.")]
+    path: Annotated[str, Doc("For sftp: the path.")]
+    destination: Annotated[DestinationFacts, Doc("For forwards: where to.")]
+
+
+VARIABLES: dict[str, type] = {"request": RequestFacts, "sql": SqlFacts, "k8s": KubernetesFacts, "ssh": SshFacts}
+"""Every top-level variable and its shape. A protocol sees `request` and its own."""
+
+PROTOCOL_VARIABLE: dict[str, str] = {"Postgres": "sql", "Kubernetes": "k8s", "SSH": "ssh"}
+"""The variable that each protocol fills."""
