@@ -1,0 +1,353 @@
+"""The frames of the PostgreSQL frontend/backend protocol: reading and building them, nothing of what they mean.
+
+Source: PostgreSQL documentation, "Message Formats". A message is one type byte, a length (Int32, network order,
+counting itself but not the type byte) and a body; startup packets have no type byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from struct import Struct, error
+from typing import Final
+
+INT16: Final = Struct("!h")
+INT32: Final = Struct("!i")
+UINT32: Final = Struct("!I")
+
+PROTOCOL_3_0: Final = 196608
+PROTOCOL_3_2: Final = 196610
+CANCEL_REQUEST: Final = 80877102
+SSL_REQUEST: Final = 80877103
+GSSENC_REQUEST: Final = 80877104
+
+MAX_STARTUP: Final = 10_000
+"""Bytes; PostgreSQL's own MAX_STARTUP_PACKET_LENGTH."""
+MAX_MESSAGE: Final = 0x3FFFFFFF
+"""Bytes; PostgreSQL's own PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize)."""
+MAX_SMALL: Final = 30_000
+"""Bytes; what a message that carries no statement and no data may weigh (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT is 10,000)."""
+
+
+class ProtocolViolation(Exception):
+    """The peer sent what the protocol does not allow. The session cannot go on; the message says what was wrong."""
+
+
+def frame(kind: bytes, body: bytes | bytearray = b"") -> bytes:
+    """One message with its header."""
+    return kind + INT32.pack(len(body) + 4) + body
+
+
+def cstring(text: str) -> bytes:
+    """A NUL-terminated UTF-8 string."""
+    return text.encode() + b"\0"
+
+
+class Reader:
+    """Takes the fields of one message's body in order; every step outside the body is a ProtocolViolation."""
+
+    __slots__ = ("body", "kind", "position")
+
+    def __init__(self, body: bytes | memoryview, kind: str) -> None:
+        self.body = bytes(body)
+        self.kind = kind
+        self.position = 0
+
+    def string(self) -> bytes:
+        end = self.body.find(b"\0", self.position)
+        if end < 0:
+            raise ProtocolViolation(f"{self.kind}: a string has no end")
+        value = self.body[self.position : end]
+        self.position = end + 1
+        return value
+
+    def int16(self) -> int:
+        return int(self._take(INT16))
+
+    def int32(self) -> int:
+        return int(self._take(INT32))
+
+    def uint32(self) -> int:
+        return int(self._take(UINT32))
+
+    def _take(self, layout: Struct) -> int:
+        try:
+            (value,) = layout.unpack_from(self.body, self.position)
+        except error:
+            raise ProtocolViolation(f"{self.kind}: it ends in the middle of a number") from None
+        self.position += layout.size
+        return int(value)
+
+    def count(self) -> int:
+        value = self.int16() & 0xFFFF
+        return value
+
+    def bytes(self, length: int) -> bytes:
+        if length < 0 or self.position + length > len(self.body):
+            raise ProtocolViolation(f"{self.kind}: a value is longer than the message")
+        value = self.body[self.position : self.position + length]
+        self.position += length
+        return value
+
+    def rest(self) -> bytes:
+        value = self.body[self.position :]
+        self.position = len(self.body)
+        return value
+
+    def end(self) -> None:
+        if self.position != len(self.body):
+            raise ProtocolViolation(f"{self.kind}: {len(self.body) - self.position} bytes too many")
+
+
+def text_of(raw: bytes, kind: str) -> str:
+    """Strict UTF-8, which the gateway pins as client_encoding."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as problem:
+        raise ProtocolViolation(f"{kind}: invalid UTF-8 at byte {problem.start}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """StartupMessage: the protocol's version (Int32) and the parameters."""
+
+    version: int
+    parameters: dict[str, str]
+
+    @property
+    def minor(self) -> int:
+        return self.version & 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """CancelRequest: process id and secret key (4 bytes in 3.0, up to 256 in 3.2)."""
+
+    process: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionRequest:
+    """SSLRequest or GSSENCRequest."""
+
+    gss: bool
+
+
+def parse_startup(body: bytes) -> Startup | Cancel | EncryptionRequest:
+    """A packet without type byte, its length already taken off."""
+    reader = Reader(body, "StartupMessage")
+    code = reader.uint32()
+    if code == CANCEL_REQUEST:
+        process, key = reader.uint32(), reader.rest()
+        if not 4 <= len(key) <= 256:
+            raise ProtocolViolation(f"CancelRequest: a key of {len(key)} bytes")
+        return Cancel(process, key)
+    if code in (SSL_REQUEST, GSSENC_REQUEST):
+        reader.end()
+        return EncryptionRequest(gss=code == GSSENC_REQUEST)
+    if code >> 16 != 3:
+        raise ProtocolViolation(f"unsupported protocol version {code >> 16}.{code & 0xFFFF}; this is PostgreSQL protocol 3")
+    parameters: dict[str, str] = {}
+    while name := reader.string():
+        key_text = text_of(name, "StartupMessage")
+        if key_text in parameters:
+            raise ProtocolViolation(f"StartupMessage: parameter {key_text!r} twice")
+        parameters[key_text] = text_of(reader.string(), "StartupMessage")
+    reader.end()
+    return Startup(code, parameters)
+
+
+def startup_message(version: int, parameters: dict[str, str]) -> bytes:
+    body = UINT32.pack(version) + b"".join(cstring(k) + cstring(v) for k, v in parameters.items()) + b"\0"
+    return INT32.pack(len(body) + 4) + body
+
+
+def cancel_request(process: int, key: bytes) -> bytes:
+    body = UINT32.pack(CANCEL_REQUEST) + UINT32.pack(process) + key
+    return INT32.pack(len(body) + 4) + body
+
+
+SSL_REQUEST_PACKET: Final = INT32.pack(8) + UINT32.pack(SSL_REQUEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    """Parse ('P'): statement name, text, declared parameter types (OIDs; 0 is unspecified)."""
+
+    name: bytes
+    text: bytes
+    types: tuple[int, ...]
+
+
+def parse_parse(body: bytes) -> Parse:
+    reader = Reader(body, "Parse")
+    name, text = reader.string(), reader.string()
+    types = tuple(reader.uint32() for _ in range(reader.count()))
+    reader.end()
+    return Parse(name, text, types)
+
+
+def parse_message(name: bytes, text: bytes, types: Sequence[int] = ()) -> bytes:
+    return frame(
+        b"P", name + b"\0" + text + b"\0" + INT16.pack(len(types)) + b"".join(UINT32.pack(oid) for oid in types)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Bind ('B'): portal, statement, the parameters' formats and values (None is NULL), the results' formats."""
+
+    portal: bytes
+    statement: bytes
+    formats: tuple[int, ...]
+    values: tuple[bytes | None, ...]
+    result_formats: tuple[int, ...]
+
+
+def parse_bind(body: bytes) -> Bind:
+    reader = Reader(body, "Bind")
+    portal, statement = reader.string(), reader.string()
+    formats = tuple(reader.int16() for _ in range(reader.count()))
+    values: list[bytes | None] = []
+    for _ in range(reader.count()):
+        length = reader.int32()
+        values.append(None if length == -1 else reader.bytes(length))
+    results = tuple(reader.int16() for _ in range(reader.count()))
+    reader.end()
+    return Bind(portal, statement, formats, tuple(values), results)
+
+
+def bind_message(
+    portal: bytes,
+    statement: bytes,
+    values: Sequence[bytes | None] = (),
+    formats: Sequence[int] = (),
+    result_formats: Sequence[int] = (),
+) -> bytes:
+    parts = [portal, b"\0", statement, b"\0", INT16.pack(len(formats)), *(INT16.pack(f) for f in formats)]
+    parts.append(INT16.pack(len(values)))
+    for value in values:
+        parts.append(INT32.pack(-1) if value is None else INT32.pack(len(value)) + value)
+    parts.append(INT16.pack(len(result_formats)))
+    parts += [INT16.pack(f) for f in result_formats]
+    return frame(b"B", b"".join(parts))
+
+
+def parse_target(body: bytes, kind: str) -> tuple[bytes, bytes]:
+    """Describe ('D') and Close ('C'): `S` or `P`, and the name."""
+    reader = Reader(body, kind)
+    which = reader.bytes(1)
+    if which not in (b"S", b"P"):
+        raise ProtocolViolation(f"{kind}: {which!r} is neither a statement nor a portal")
+    name = reader.string()
+    reader.end()
+    return which, name
+
+
+def parse_execute(body: bytes) -> tuple[bytes, int]:
+    """Execute ('E'): portal and the most rows to return (0: all)."""
+    reader = Reader(body, "Execute")
+    portal, limit = reader.string(), reader.int32()
+    reader.end()
+    return portal, limit
+
+
+def execute_message(portal: bytes, limit: int = 0) -> bytes:
+    return frame(b"E", portal + b"\0" + INT32.pack(limit))
+
+
+def describe_message(which: bytes, name: bytes) -> bytes:
+    return frame(b"D", which + name + b"\0")
+
+
+def close_message(which: bytes, name: bytes) -> bytes:
+    return frame(b"C", which + name + b"\0")
+
+
+def query_message(text: bytes) -> bytes:
+    return frame(b"Q", text + b"\0")
+
+
+SYNC: Final = frame(b"S")
+FLUSH: Final = frame(b"H")
+TERMINATE: Final = frame(b"X")
+
+
+def parse_notice(body: bytes) -> dict[str, str]:
+    """ErrorResponse ('E') and NoticeResponse ('N'): field code to value (undecodable bytes are escaped)."""
+    fields: dict[str, str] = {}
+    reader = Reader(body, "ErrorResponse")
+    while (code := reader.bytes(1)) != b"\0":
+        fields[code.decode("latin-1")] = reader.string().decode(errors="backslashreplace")
+    return fields
+
+
+def notice_body(fields: Iterable[tuple[str, str]]) -> bytes:
+    return b"".join(code.encode() + cstring(value.replace("\0", "")) for code, value in fields if value) + b"\0"
+
+
+def error_response(
+    code: str, message: str, *, severity: str = "ERROR", detail: str = "", hint: str = ""
+) -> bytes:
+    """An ErrorResponse of the gateway's own. `code` is an SQLSTATE."""
+    fields = [("S", severity), ("V", severity), ("C", code), ("M", message), ("D", detail), ("H", hint)]
+    return frame(b"E", notice_body([*fields, ("R", "ostiary")]))
+
+
+def notice_response(message: str, *, detail: str = "", hint: str = "") -> bytes:
+    fields = [("S", "NOTICE"), ("V", "NOTICE"), ("C", "00000"), ("M", message), ("D", detail), ("H", hint)]
+    return frame(b"N", notice_body(fields))
+
+
+def parameter_status(name: str, value: str) -> bytes:
+    return frame(b"S", cstring(name) + cstring(value))
+
+
+def parse_parameter_status(body: bytes) -> tuple[str, str]:
+    reader = Reader(body, "ParameterStatus")
+    return reader.string().decode(errors="replace"), reader.string().decode(errors="replace")
+
+
+def backend_key_data(process: int, key: bytes) -> bytes:
+    return frame(b"K", UINT32.pack(process) + key)
+
+
+def negotiate_protocol_version(minor: int, unknown: Sequence[str]) -> bytes:
+    """NegotiateProtocolVersion ('v'): the newest version that is spoken here, and the options not known."""
+    body = UINT32.pack(PROTOCOL_3_0 + minor) + INT32.pack(len(unknown)) + b"".join(cstring(n) for n in unknown)
+    return frame(b"v", body)
+
+
+AUTHENTICATION_OK: Final = frame(b"R", INT32.pack(0))
+AUTHENTICATION_CLEARTEXT: Final = frame(b"R", INT32.pack(3))
+
+
+def ready_for_query(status: bytes) -> bytes:
+    return frame(b"Z", status)
+
+
+def parse_data_row(body: bytes) -> tuple[bytes | None, ...]:
+    """DataRow ('D'): the columns' values; None is NULL."""
+    reader = Reader(body, "DataRow")
+    values: list[bytes | None] = []
+    for _ in range(reader.count()):
+        length = reader.int32()
+        values.append(None if length == -1 else reader.bytes(length))
+    reader.end()
+    return tuple(values)
+
+
+def parse_parameter_description(body: bytes) -> tuple[int, ...]:
+    """ParameterDescription ('t'): the parameters' types."""
+    reader = Reader(body, "ParameterDescription")
+    types = tuple(reader.uint32() for _ in range(reader.count()))
+    reader.end()
+    return types
+
+
+def rows_of_tag(tag: bytes) -> tuple[str, int]:
+    """CommandComplete's tag, NUL taken off: the command and its row count (0 where it has none)."""
+    words = tag.split(b" ")
+    count = int(words[-1]) if words[-1].isdigit() else 0
+    return words[0].decode(errors="replace"), count
