@@ -82,7 +82,7 @@ class Reader:
         value = self.int16() & 0xFFFF
         return value
 
-    def bytes(self, length: int) -> bytes:
+    def take(self, length: int) -> bytes:
         if length < 0 or self.position + length > len(self.body):
             raise ProtocolViolation(f"{self.kind}: a value is longer than the message")
         value = self.body[self.position : self.position + length]
@@ -212,7 +212,7 @@ def parse_bind(body: bytes) -> Bind:
     values: list[bytes | None] = []
     for _ in range(reader.count()):
         length = reader.int32()
-        values.append(None if length == -1 else reader.bytes(length))
+        values.append(None if length == -1 else reader.take(length))
     results = tuple(reader.int16() for _ in range(reader.count()))
     reader.end()
     return Bind(portal, statement, formats, tuple(values), results)
@@ -237,7 +237,7 @@ def bind_message(
 def parse_target(body: bytes, kind: str) -> tuple[bytes, bytes]:
     """Describe ('D') and Close ('C'): `S` or `P`, and the name."""
     reader = Reader(body, kind)
-    which = reader.bytes(1)
+    which = reader.take(1)
     if which not in (b"S", b"P"):
         raise ProtocolViolation(f"{kind}: {which!r} is neither a statement nor a portal")
     name = reader.string()
@@ -278,7 +278,7 @@ def parse_notice(body: bytes) -> dict[str, str]:
     """ErrorResponse ('E') and NoticeResponse ('N'): field code to value (undecodable bytes are escaped)."""
     fields: dict[str, str] = {}
     reader = Reader(body, "ErrorResponse")
-    while (code := reader.bytes(1)) != b"\0":
+    while (code := reader.take(1)) != b"\0":
         fields[code.decode("latin-1")] = reader.string().decode(errors="backslashreplace")
     return fields
 
@@ -333,7 +333,7 @@ def parse_data_row(body: bytes) -> tuple[bytes | None, ...]:
     values: list[bytes | None] = []
     for _ in range(reader.count()):
         length = reader.int32()
-        values.append(None if length == -1 else reader.bytes(length))
+        values.append(None if length == -1 else reader.take(length))
     reader.end()
     return tuple(values)
 
