@@ -1,0 +1,59 @@
+# make demo · make test · make lint · make bench · make e2e · make clean
+# Arguments go through ARGS: make demo ARGS=--once, make test ARGS="-k masking -x"
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help .venv demo test lint format bench e2e crds lock clean
+
+help:
+	@echo "make demo     a small shop behind Ostiary, and an agent that misbehaves (ARGS=--once: play it and exit)"
+	@echo "make test     unit and integration tests, on embedded servers"
+	@echo "make lint     ruff, mypy --strict, import contracts, generated files"
+	@echo "make bench    speed, side by side with a direct connection"
+	@echo "make e2e      tests that need a Kubernetes cluster"
+	@echo "make clean    remove what was built"
+
+.venv: .venv/ready
+
+.venv/ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Ostiary needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing dependencies into .venv (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv
+	@$(BIN)/ostiary demo $(ARGS)
+
+test: .venv
+	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv
+	$(BIN)/ruff check --fix .
+
+bench: .venv
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+e2e: .venv
+	$(BIN)/python -m pytest -m cluster $(ARGS)
+
+lock: .venv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --output-file requirements-dev.lock --extra demo --group dev pyproject.toml
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find crds gateway operator tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
