@@ -1,0 +1,205 @@
+"""ApprovalRequest: one question to a person, made by gateways only: may this subject do exactly this?"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StrictBool, StrictInt, StringConstraints
+
+from ostiary_api.meta import (
+    LIST_SET,
+    Conditions,
+    DnsLabel,
+    DnsName,
+    GroupName,
+    Model,
+    Resource,
+    StatusModel,
+    Timestamp,
+    Username,
+    Validation,
+    duration,
+    list_map,
+)
+from ostiary_api.policy import ObjectJson
+
+Verdict = Literal["Approve", "Deny"]
+Hash = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
+Reason = Annotated[str, StringConstraints(max_length=1024)]
+ShortText = Annotated[str, StringConstraints(max_length=512)]
+
+TERMINAL = ("Approved", "Denied", "Expired", "Consumed")
+"""Conditions that, once True, stay so."""
+
+
+class Evidence(Model):
+    """What the request would do, as the target itself says."""
+
+    type: Literal["Explain", "Diff"] = Field(description="Explain: the plan of PostgreSQL. Diff: of a dry run.")
+    text: Annotated[str, StringConstraints(max_length=65536)] = Field(description="The plan or the diff.")
+
+
+class RequestedAction(Model):
+    """What is asked for."""
+
+    hash: Hash = Field(description="Canonical hash of the request; a grant is for this hash only.")
+    summary: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
+        description="What is to be done, for people: the SQL, the API call, the command."
+    )
+    facts: ObjectJson = Field(default={}, description="Facts that the policy decided on.")
+    evidence: Evidence | None = Field(default=None, description="What it would do.")
+    truncated: StrictBool = Field(default=False, description="Something of it was too long and is cut.")
+    redacted: StrictBool = Field(default=False, description="Something of it is secret and was left out.")
+
+
+class ConnectionRef(Model):
+    """The Connection that it goes through, in the same namespace."""
+
+    name: DnsName = Field(description="Name of the Connection.")
+    uid: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Its uid.")
+
+
+class Requester(Model):
+    """Who asks."""
+
+    username: Username = Field(description="User name.")
+    uid: ShortText = Field(default="", description="Unique id.")
+    groups: tuple[GroupName, ...] = Field(default=(), max_length=256, description="Groups.", json_schema_extra=LIST_SET)
+    on_behalf_of: ShortText = Field(default="", description="The person that the agent acts for.")
+    session: ShortText = Field(default="", description="Session in the record.")
+
+
+class ApprovalTerms(Model):
+    """Who may answer, and how long things hold."""
+
+    groups: tuple[GroupName, ...] = Field(
+        min_length=1, max_length=32, description="Groups whose members may approve.", json_schema_extra=LIST_SET
+    )
+    min_approvals: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
+        default=1, description="How many different people must approve."
+    )
+    scope: Literal["ExactRequest"] = Field(default="ExactRequest", description="What a grant covers.")
+    pending_ttl: Annotated[float, *duration("10s", "168h")] = Field(
+        default=900.0, description="How long the question stays open."
+    )
+    grant_ttl: Annotated[float, *duration("10s", "168h")] = Field(
+        default=600.0, description="How long an approval may be used, once."
+    )
+
+
+class PolicyRule(Model):
+    """A rule that asks."""
+
+    namespace: DnsLabel = Field(description="Namespace of the policy.")
+    name: DnsName = Field(description="Name of the policy.")
+    rule: DnsLabel = Field(description="Name of the rule.")
+    revision: Annotated[str, StringConstraints(max_length=64)] = Field(description="Revision of the policy.")
+
+
+class ApproverDecision(Model):
+    """One person's answer."""
+
+    approver: Username = Field(description="User name of who answers; the API server sees to it that it is true.")
+    verdict: Verdict = Field(description="Approve or Deny.")
+    reason: Reason = Field(default="", description="Why.")
+
+
+class ApprovalRequestSpec(Model):
+    """The question, and the answers to it. Only decisions may be added; everything else stays as it was made."""
+
+    request: RequestedAction = Field(description="What is asked for.")
+    connection_ref: ConnectionRef = Field(description="The Connection that it goes through.")
+    requester: Requester = Field(description="Who asks.")
+    approval: ApprovalTerms = Field(description="Who may answer, and how long things hold.")
+    policies: tuple[PolicyRule, ...] = Field(
+        default=(),
+        max_length=64,
+        description="The rules that ask.",
+        json_schema_extra=list_map("namespace", "name", "rule"),
+    )
+    decisions: tuple[ApproverDecision, ...] = Field(
+        default=(),
+        max_length=32,
+        description="The answers. Approvers append theirs; none is ever changed or removed.",
+        json_schema_extra=list_map("approver"),
+    )
+
+    validations = (
+        Validation("self.request == oldSelf.request", "request cannot be changed", None),
+        Validation("self.connectionRef == oldSelf.connectionRef", "connectionRef cannot be changed", None),
+        Validation("self.requester == oldSelf.requester", "requester cannot be changed", None),
+        Validation("self.approval == oldSelf.approval", "approval cannot be changed", None),
+        Validation("self.policies == oldSelf.policies", "policies cannot be changed", None),
+        Validation(
+            "oldSelf.decisions.all(d, d in self.decisions)", "decisions can be added, not changed or removed", None
+        ),
+    )
+
+
+class CountedApproval(StatusModel):
+    """An answer that the operator has counted."""
+
+    approver: Username = Field(description="Who answered.")
+    verdict: Verdict = Field(description="Approve or Deny.")
+    reason: Reason = Field(default="", description="Why.")
+    at: Timestamp = Field(description="When it was counted.")
+
+
+class ApprovalRequestStatus(StatusModel):
+    """How it stands. The operator writes it."""
+
+    observed_generation: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="The generation of the spec that this was worked out from."
+    )
+    conditions: Conditions = Field(
+        default=(),
+        max_length=16,
+        description="Approved, Denied, Expired, Consumed. Once True, each stays so.",
+        json_schema_extra=list_map("type"),
+    )
+    approvals: tuple[CountedApproval, ...] = Field(
+        default=(), max_length=32, description="The answers counted.", json_schema_extra=list_map("approver")
+    )
+    expires_at: Timestamp | None = Field(default=None, description="When the question closes.")
+    grant_expires_at: Timestamp | None = Field(default=None, description="When the grant can no longer be used.")
+    consumed_at: Timestamp | None = Field(default=None, description="When the grant was used.")
+
+    validations = (
+        Validation(
+            "oldSelf.conditions.filter(c, c.status == 'True' && c.type in ['Approved', 'Denied', 'Expired', 'Consumed'])"
+            ".all(c, self.conditions.exists(n, n.type == c.type && n.status == 'True'))",
+            "a terminal condition that is True stays so",
+            None,
+        ),
+        Validation(
+            "!has(oldSelf.consumedAt) || has(self.consumedAt) && self.consumedAt == oldSelf.consumedAt",
+            "a grant is consumed once",
+            None,
+        ),
+    )
+
+    def is_true(self, condition: str) -> bool:
+        """Whether the condition of this type is True."""
+        return any(item.type == condition and item.status == "True" for item in self.conditions)
+
+
+class ApprovalRequest(Resource):
+    """One question to a person: may this subject do exactly this? Gateways make it, people answer in spec.decisions."""
+
+    plural: ClassVar[str] = "approvalrequests"
+    short_names: ClassVar[tuple[str, ...]] = ("apr",)
+    printer_columns = (
+        {"name": "Requester", "type": "string", "jsonPath": ".spec.requester.username"},
+        {"name": "Connection", "type": "string", "jsonPath": ".spec.connectionRef.name"},
+        {"name": "Request", "type": "string", "jsonPath": ".spec.request.summary"},
+        {"name": "Approved", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Approved')].status"},
+        {"name": "Denied", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Denied')].status"},
+        {"name": "Expired", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Expired')].status", "priority": 1},
+        {"name": "Consumed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Consumed')].status"},
+        {"name": "Hash", "type": "string", "jsonPath": ".spec.request.hash", "priority": 1},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    )
+
+    kind: Literal["ApprovalRequest"] = Field(default="ApprovalRequest", description="ApprovalRequest.")
+    spec: ApprovalRequestSpec = Field(description="The question, and the answers to it.")
+    status: ApprovalRequestStatus | None = Field(default=None, description="How it stands. The operator writes it.")

@@ -1,0 +1,370 @@
+"""Connection: one target that agents may reach through a gateway, and how the gateway authenticates to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StrictInt, StringConstraints
+
+from ostiary_api.meta import (
+    LIST_SET,
+    Conditions,
+    DnsLabel,
+    DnsName,
+    Model,
+    Port,
+    Resource,
+    SecretKey,
+    SecretRef,
+    StatusModel,
+    Validation,
+    duration,
+    list_map,
+    quantity,
+)
+
+Protocol = Literal["Postgres", "Kubernetes", "SSH"]
+
+DEFAULT_PORTS: dict[Protocol, int] = {"Postgres": 5432, "Kubernetes": 443, "SSH": 22}
+
+Host = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:]*[A-Za-z0-9])?$|^::[0-9A-Fa-f:]*$")]
+PublicKey = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[-a-z0-9@.]+ [A-Za-z0-9+/=]+( .*)?$")]
+Principal = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+RoleName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+
+
+class CARef(Model):
+    """The certificates of the authorities to trust, in a Secret of the same namespace."""
+
+    name: DnsName = Field(description="Name of the Secret.")
+    key: SecretKey = Field(default="ca.crt", description="Key that holds the certificates (PEM).")
+
+
+class UpstreamTLS(Model):
+    """TLS towards the target."""
+
+    mode: Literal["Disable", "Require", "VerifyCA", "VerifyFull"] = Field(
+        default="VerifyFull",
+        description="Disable: no TLS. Require: TLS with any certificate. VerifyCA: the certificate's chain is checked. "
+        "VerifyFull: its chain and its name are checked.",
+    )
+    ca_ref: CARef | None = Field(
+        default=None, description="Authorities to trust. Without it those of the gateway's system are trusted."
+    )
+    server_name: Host | None = Field(
+        default=None, description="Name to expect in the certificate and to send as SNI; default: the host."
+    )
+
+
+class HostCARef(Model):
+    """The public key of an SSH host certificate authority, in a Secret of the same namespace."""
+
+    name: DnsName = Field(description="Name of the Secret.")
+    key: SecretKey = Field(default="ca.pub", description="Key that holds the authority's public key (OpenSSH format).")
+
+
+class Upstream(Model):
+    """Where the target is, and how to know that it is the right one."""
+
+    host: Host | None = Field(default=None, description="Host name or IP address. Postgres and SSH need it.")
+    port: Port | None = Field(
+        default=None, description="TCP port; default: 5432 for Postgres, 443 for Kubernetes, 22 for SSH."
+    )
+    database: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="Postgres: the one database that agents may open. Without it, the one that the agent names at login.",
+    )
+    tls: UpstreamTLS = Field(default=UpstreamTLS(), description="TLS towards the target. SSH has its own: hostKeys.")
+    server: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https://[^/?#@\s]+/?$")] | None = (
+        Field(
+            default=None,
+            description="Kubernetes: URL of the API server. Without it, the cluster that the gateway runs in.",
+        )
+    )
+    host_keys: tuple[PublicKey, ...] = Field(
+        default=(),
+        max_length=16,
+        description="SSH: public host keys to accept, as in a known_hosts file without the host (`ssh-ed25519 AAAA…`).",
+        json_schema_extra=LIST_SET,
+    )
+    host_ca_ref: HostCARef | None = Field(
+        default=None, description="SSH: accept host certificates that this authority signed."
+    )
+
+
+class StaticCredentials(Model):
+    """A fixed credential from a Secret: `username` with `password` or `privateKey`, or `token`."""
+
+    secret_ref: SecretRef = Field(
+        description="Secret with the keys username and password (Postgres), username and privateKey or password (SSH), "
+        "or token (Kubernetes)."
+    )
+
+
+class PostgresRoleCredentials(Model):
+    """A login role made for each session and dropped after it."""
+
+    admin_secret_ref: SecretRef = Field(
+        description="Secret with username and password of a role that may create roles (CREATEROLE)."
+    )
+    member_of: tuple[RoleName, ...] = Field(
+        min_length=1, max_length=32, description="Roles that the new role is a member of.", json_schema_extra=LIST_SET
+    )
+    ttl: Annotated[float, *duration("1m", "24h")] = Field(
+        default=900.0, description="How long the role can log in (VALID UNTIL)."
+    )
+
+
+class ServiceAccountTokenCredentials(Model):
+    """A short-lived token of a ServiceAccount, from TokenRequest, renewed before it expires."""
+
+    name: DnsName = Field(description="Name of the ServiceAccount.")
+    namespace: DnsLabel | None = Field(
+        default=None, description="Namespace of the ServiceAccount; default: that of the Connection."
+    )
+    ttl: Annotated[float, *duration("10m", "24h")] = Field(default=600.0, description="Lifetime of a token.")
+
+
+class ImpersonateCredentials(Model):
+    """The gateway's own ServiceAccount, impersonating the agent (Impersonate-User and Impersonate-Group)."""
+
+
+class SSHCertificateCredentials(Model):
+    """A certificate signed for each session."""
+
+    ca_secret_ref: SecretRef = Field(description="Secret with the private key of the user authority, as privateKey.")
+    principals: tuple[Principal, ...] = Field(
+        min_length=1, max_length=32, description="Logins that agents may use.", json_schema_extra=LIST_SET
+    )
+    ttl: Annotated[float, *duration("10s", "24h")] = Field(default=60.0, description="Lifetime of a certificate.")
+
+
+_CREDENTIALS = ("static", "postgres_role", "service_account_token", "impersonate", "ssh_certificate")
+
+
+class Credentials(Model):
+    """How the gateway authenticates to the target: exactly one kind. The agent never holds it."""
+
+    static: StaticCredentials | None = Field(default=None, description="A fixed credential from a Secret.")
+    postgres_role: PostgresRoleCredentials | None = Field(
+        default=None, description="Postgres: a login role for each session."
+    )
+    service_account_token: ServiceAccountTokenCredentials | None = Field(
+        default=None, description="Kubernetes: short-lived tokens of a ServiceAccount."
+    )
+    impersonate: ImpersonateCredentials | None = Field(
+        default=None, description="Kubernetes: the gateway impersonates the agent."
+    )
+    ssh_certificate: SSHCertificateCredentials | None = Field(
+        default=None, description="SSH: a certificate for each session."
+    )
+
+    validations = (
+        Validation(
+            "[has(self.static), has(self.postgresRole), has(self.serviceAccountToken), has(self.impersonate), "
+            "has(self.sshCertificate)].filter(x, x).size() == 1",
+            "exactly one of static, postgresRole, serviceAccountToken, impersonate, sshCertificate must be set",
+            lambda self: sum(getattr(self, name) is not None for name in _CREDENTIALS) == 1,
+        ),
+    )
+
+    @property
+    def kind(self) -> str:
+        """The one that is set, as it is written: `static`, `postgresRole` …"""
+        name = next(name for name in _CREDENTIALS if getattr(self, name) is not None)
+        return str(type(self).model_fields[name].alias)
+
+
+class ListenerTLS(Model):
+    """TLS towards agents."""
+
+    mode: Literal["Require", "Disable"] = Field(
+        default="Require",
+        description="Require: agents must use TLS. Disable: plain text; a standalone gateway allows it on loopback only.",
+    )
+    secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret with tls.crt and tls.key. Without it a standalone gateway makes its own certificate.",
+    )
+
+    validations = (
+        Validation(
+            "self.mode != 'Disable' || !has(self.secretRef)",
+            "secretRef has no use with mode Disable",
+            lambda self: self.mode != "Disable" or self.secret_ref is None,
+        ),
+    )
+
+
+class Listener(Model):
+    """Where agents connect."""
+
+    port: Port = Field(description="TCP port that agents connect to.")
+    tls: ListenerTLS = Field(default=ListenerTLS(), description="TLS towards agents.")
+
+
+class Gateway(Model):
+    """Which gateway serves the Connection. Connections of one namespace may share one by name."""
+
+    name: DnsLabel | None = Field(default=None, description="Name of the gateway; default: that of the Connection.")
+    replicas: Annotated[StrictInt, Field(ge=1, le=64)] = Field(default=1, description="How many replicas it has.")
+
+
+class Limits(Model):
+    """Bounds on what one Connection may use."""
+
+    max_sessions: Annotated[StrictInt, Field(ge=1, le=100_000)] = Field(
+        default=100, description="Sessions at one time in one gateway process."
+    )
+    idle_timeout: Annotated[float, *duration("1s", "24h")] = Field(
+        default=900.0, description="A session without traffic for so long is closed."
+    )
+    max_request_bytes: Annotated[int, *quantity("1Ki", "1Gi")] = Field(
+        default=2**20, description="A larger request is refused, never passed on."
+    )
+    max_recorded_bytes: Annotated[int, *quantity("0", "1Ti")] = Field(
+        default=2**30, description="Bytes recorded of one response; what is cut off is marked in the record."
+    )
+
+
+class ConnectionSpec(Model):
+    """What is wanted."""
+
+    protocol: Protocol = Field(description="Protocol of the target. Cannot be changed.")
+    upstream: Upstream = Field(default=Upstream(), description="Where the target is.")
+    credentials: Credentials = Field(description="How the gateway authenticates to the target: exactly one kind.")
+    listener: Listener = Field(description="Where agents connect.")
+    gateway: Gateway = Field(default=Gateway(), description="Which gateway serves it.")
+    recording: Literal["None", "Metadata", "Full"] = Field(
+        default="Full",
+        description="What is kept of a session. None: sessions and decisions only. Metadata: requests without their "
+        "results. Full: results too, as the agent saw them.",
+    )
+    audit: Literal["Strict", "Relaxed"] = Field(
+        default="Strict",
+        description="Strict: no request runs unless its record is durable. Relaxed: records follow soon after.",
+    )
+    limits: Limits = Field(default=Limits(), description="Bounds on what it may use.")
+
+    validations = (
+        Validation("self.protocol == oldSelf.protocol", "protocol cannot be changed; make another Connection", None),
+        Validation(
+            "self.protocol == 'Kubernetes' || has(self.upstream.host)",
+            "upstream.host is needed for Postgres and SSH",
+            lambda self: self.protocol == "Kubernetes" or self.upstream.host is not None,
+        ),
+        Validation(
+            "self.protocol != 'Kubernetes' || (!has(self.upstream.host) && !has(self.upstream.port))",
+            "a Kubernetes upstream is given by upstream.server, not by host and port",
+            lambda self: self.protocol != "Kubernetes" or self.upstream.host is None and self.upstream.port is None,
+        ),
+        Validation(
+            "self.protocol == 'Kubernetes' || !has(self.upstream.server)",
+            "upstream.server is for Kubernetes; use host and port",
+            lambda self: self.protocol == "Kubernetes" or self.upstream.server is None,
+        ),
+        Validation(
+            "self.protocol == 'Postgres' || !has(self.upstream.database)",
+            "upstream.database is for Postgres",
+            lambda self: self.protocol == "Postgres" or self.upstream.database is None,
+        ),
+        Validation(
+            "self.protocol == 'SSH' ? size(self.upstream.hostKeys) > 0 || has(self.upstream.hostCARef) : "
+            "size(self.upstream.hostKeys) == 0 && !has(self.upstream.hostCARef)",
+            "SSH needs upstream.hostKeys or upstream.hostCARef, and only SSH has them",
+            lambda self: (self.protocol == "SSH") == bool(self.upstream.host_keys or self.upstream.host_ca_ref),
+        ),
+        Validation(
+            "self.protocol == 'Postgres' || !has(self.credentials.postgresRole)",
+            "credentials.postgresRole is for Postgres",
+            lambda self: self.protocol == "Postgres" or self.credentials.postgres_role is None,
+        ),
+        Validation(
+            "self.protocol == 'Kubernetes' || !has(self.credentials.serviceAccountToken) && "
+            "!has(self.credentials.impersonate)",
+            "credentials.serviceAccountToken and credentials.impersonate are for Kubernetes",
+            lambda self: self.protocol == "Kubernetes"
+            or self.credentials.service_account_token is None
+            and self.credentials.impersonate is None,
+        ),
+        Validation(
+            "self.protocol == 'SSH' || !has(self.credentials.sshCertificate)",
+            "credentials.sshCertificate is for SSH",
+            lambda self: self.protocol == "SSH" or self.credentials.ssh_certificate is None,
+        ),
+        Validation(
+            "self.protocol != 'Kubernetes' || self.upstream.tls.mode != 'Disable'",
+            "a Kubernetes upstream always has TLS",
+            lambda self: self.protocol != "Kubernetes" or self.upstream.tls.mode != "Disable",
+        ),
+    )
+
+    @property
+    def upstream_port(self) -> int:
+        """Port of the target, the protocol's default included."""
+        return self.upstream.port or DEFAULT_PORTS[self.protocol]
+
+
+class Endpoint(StatusModel):
+    """Where agents reach the Connection."""
+
+    host: Annotated[str, StringConstraints(max_length=253)] = Field(description="Host name.")
+    port: Port = Field(description="TCP port.")
+
+
+class PolicyRevision(StatusModel):
+    """A policy in force, and its revision."""
+
+    namespace: DnsLabel = Field(description="Namespace of the policy.")
+    name: DnsName = Field(description="Name of the policy.")
+    revision: Annotated[str, StringConstraints(max_length=64)] = Field(description="Revision of its spec.")
+
+
+class ConnectionStatus(StatusModel):
+    """What is. The operator writes it."""
+
+    observed_generation: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="The generation of the spec that this was worked out from."
+    )
+    conditions: Conditions = Field(
+        default=(),
+        max_length=16,
+        description="Accepted, ResolvedRefs, Programmed, UpstreamReachable.",
+        json_schema_extra=list_map("type"),
+    )
+    endpoint: Endpoint | None = Field(default=None, description="Where agents reach it.")
+    policies: tuple[PolicyRevision, ...] = Field(
+        default=(),
+        max_length=1024,
+        description="Policies in force, with their revisions.",
+        json_schema_extra=list_map("namespace", "name"),
+    )
+    revision: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="Revision of the bundle that its gateway serves."
+    )
+
+
+class Connection(Resource):
+    """One target that agents may reach through a gateway, and how the gateway authenticates to it."""
+
+    plural: ClassVar[str] = "connections"
+    short_names: ClassVar[tuple[str, ...]] = ("gwconn",)
+    printer_columns = (
+        {"name": "Protocol", "type": "string", "jsonPath": ".spec.protocol"},
+        {"name": "Upstream", "type": "string", "jsonPath": ".spec.upstream.host", "priority": 1},
+        {"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint.host"},
+        {"name": "Port", "type": "integer", "jsonPath": ".spec.listener.port"},
+        {"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"},
+        {"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"},
+        {
+            "name": "Reachable",
+            "type": "string",
+            "jsonPath": ".status.conditions[?(@.type=='UpstreamReachable')].status",
+            "priority": 1,
+        },
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    )
+
+    kind: Literal["Connection"] = Field(default="Connection", description="Connection.")
+    spec: ConnectionSpec = Field(description="What is wanted.")
+    status: ConnectionStatus | None = Field(default=None, description="What is. The operator writes it.")

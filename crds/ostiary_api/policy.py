@@ -1,0 +1,478 @@
+"""GatewayPolicy: rules in CEL, matched to Connections and subjects."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StrictBool, StrictInt, StringConstraints, WithJsonSchema
+
+from ostiary_api.connection import Protocol
+from ostiary_api.meta import (
+    LIST_ATOMIC,
+    LIST_SET,
+    Conditions,
+    DnsLabel,
+    DnsName,
+    GroupName,
+    LabelSelector,
+    Model,
+    Port,
+    Resource,
+    SecretKeyRef,
+    StatusModel,
+    Timestamp,
+    Username,
+    Validation,
+    duration,
+    list_map,
+)
+
+Action = Literal["Deny", "RequireApproval", "Allow", "Mask", "Audit"]
+Enforcement = Literal["Enforce", "Audit"]
+Detector = Literal[
+    "CreditCard",
+    "IBAN",
+    "Email",
+    "Phone",
+    "USSocialSecurityNumber",
+    "IPAddress",
+    "JWT",
+    "PrivateKey",
+    "AWSKey",
+    "GitHubToken",
+    "SlackToken",
+    "StripeKey",
+]
+
+Expression = Annotated[str, StringConstraints(min_length=1, max_length=16384)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+ShortText = Annotated[str, StringConstraints(max_length=512)]
+Name = Annotated[str, StringConstraints(max_length=253)]
+ObjectJson = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256}),
+]
+"""Any JSON object."""
+
+_CEL_RESERVED = (
+    "as break const continue else false for function if import in let loop namespace null package return true var "
+    "void while"
+).split()
+
+
+class PolicySubject(Model):
+    """A subject that the policy is for."""
+
+    kind: Literal["ServiceAccount", "User", "Group", "Workload"] = Field(description="Kind of subject.")
+    name: Username = Field(description="Name of the ServiceAccount, user, group or workload (its SPIFFE id).")
+    namespace: DnsLabel | None = Field(default=None, description="Namespace of a ServiceAccount.")
+
+    validations = (
+        Validation(
+            "has(self.namespace) == (self.kind == 'ServiceAccount')",
+            "namespace is needed for a ServiceAccount, and for nothing else",
+            lambda self: (self.namespace is not None) == (self.kind == "ServiceAccount"),
+        ),
+    )
+
+
+class Match(Model):
+    """What the policy is for. All that is given must hold; what is not given holds for anything."""
+
+    connection_selector: LabelSelector | None = Field(
+        default=None, description="Connections, by their labels, in the policy's own namespace. Without it: all of them."
+    )
+    namespace_selector: LabelSelector | None = Field(
+        default=None,
+        description="Namespaces whose Connections the policy is for, by their labels. Only in the system namespace.",
+    )
+    protocols: tuple[Protocol, ...] = Field(
+        default=(), max_length=8, description="Protocols; empty: any.", json_schema_extra=LIST_SET
+    )
+    subjects: tuple[PolicySubject, ...] = Field(
+        default=(), max_length=256, description="Subjects, one of which must ask; empty: any.", json_schema_extra=LIST_ATOMIC
+    )
+
+
+class MatchCondition(Model):
+    """A condition for the whole policy to be in force for a request."""
+
+    name: DnsLabel = Field(description="Name of the condition, for messages.")
+    expression: Expression = Field(description="CEL; must give a bool. An error denies.")
+
+
+class Variable(Model):
+    """A value that the policy's expressions use as `variables.NAME`. Worked out only when it is read."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="Name, an identifier in CEL."
+    )
+    expression: Expression = Field(description="CEL; may read the facts and the variables before it.")
+
+    validations = (
+        Validation(
+            f"!(self.name in {_CEL_RESERVED})",
+            "name is a reserved word of CEL",
+            lambda self: self.name not in _CEL_RESERVED,
+        ),
+    )
+
+
+class ApprovalSpec(Model):
+    """Who must agree before the request runs, and for how long things hold."""
+
+    groups: tuple[GroupName, ...] = Field(
+        min_length=1, max_length=32, description="Groups whose members may approve.", json_schema_extra=LIST_SET
+    )
+    min_approvals: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
+        default=1, description="How many different people must approve."
+    )
+    pending_ttl: Annotated[float, *duration("10s", "168h")] = Field(
+        default=900.0, description="How long the question stays open."
+    )
+    grant_ttl: Annotated[float, *duration("10s", "168h")] = Field(
+        default=600.0, description="How long an approval may be used, once."
+    )
+    scope: Literal["ExactRequest"] = Field(
+        default="ExactRequest", description="What a grant covers. ExactRequest: this request of this subject, once."
+    )
+    wait: Annotated[float, *duration("0s", "1h")] = Field(
+        default=30.0, description="How long the gateway holds the request open for an answer before it denies it."
+    )
+
+
+class Pattern(Model):
+    """A detector of your own."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$")] = Field(
+        description="Name, for messages and tests."
+    )
+    regex: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
+        description="Regular expression in RE2 syntax. What it matches is masked."
+    )
+
+
+class MaskStrategy(Model):
+    """How a value is replaced."""
+
+    type: Literal["Redact", "Partial", "Pseudonym", "Null"] = Field(
+        default="Redact",
+        description="Redact: by a fixed text. Partial: all but the first and last characters. Pseudonym: by an HMAC of "
+        "the value, so that equal values stay equal. Null: by null.",
+    )
+    keep_first: Annotated[StrictInt, Field(ge=0, le=64)] = Field(
+        default=0, description="Partial: characters to keep at the beginning."
+    )
+    keep_last: Annotated[StrictInt, Field(ge=0, le=64)] = Field(
+        default=0, description="Partial: characters to keep at the end."
+    )
+    char: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(
+        default="*", description="Partial: what stands for each hidden character."
+    )
+    replacement: Annotated[str, StringConstraints(max_length=256)] = Field(
+        default="[redacted]", description="Redact: the text to put in its place."
+    )
+    key_ref: SecretKeyRef | None = Field(default=None, description="Pseudonym: the key of the HMAC, in a Secret.")
+
+    validations = (
+        Validation(
+            "has(self.keyRef) == (self.type == 'Pseudonym')",
+            "keyRef is needed for Pseudonym, and for nothing else",
+            lambda self: (self.key_ref is not None) == (self.type == "Pseudonym"),
+        ),
+        Validation(
+            "self.type == 'Partial' || self.keepFirst == 0 && self.keepLast == 0",
+            "keepFirst and keepLast are for Partial",
+            lambda self: self.type == "Partial" or self.keep_first == 0 and self.keep_last == 0,
+        ),
+    )
+
+
+_COLUMN = r"^([^.*\s][^.\s]*|\*)(\.([^.*\s][^.\s]*|\*)){1,2}$"
+
+
+class Masking(Model):
+    """One thing to hide: exactly one of column, jsonPath, detector and pattern, and how."""
+
+    column: Annotated[str, StringConstraints(min_length=3, max_length=200, pattern=_COLUMN)] | None = Field(
+        default=None,
+        description="Postgres: a column, `schema.table.column`, or `table.column` for schema public; each part may be `*`.",
+    )
+    json_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\$")] | None = Field(
+        default=None, description="Kubernetes: a path in the object, like `$.data.*`."
+    )
+    detector: Detector | None = Field(default=None, description="Whatever looks like this, in any text value.")
+    pattern: Pattern | None = Field(default=None, description="Whatever matches, in any text value.")
+    strategy: MaskStrategy = Field(default=MaskStrategy(), description="How it is replaced.")
+
+    validations = (
+        Validation(
+            "[has(self.column), has(self.jsonPath), has(self.detector), has(self.pattern)].filter(x, x).size() == 1",
+            "exactly one of column, jsonPath, detector, pattern must be set",
+            lambda self: sum(x is not None for x in (self.column, self.json_path, self.detector, self.pattern)) == 1,
+        ),
+    )
+
+    @property
+    def column_parts(self) -> tuple[str, str, str]:
+        """Schema, table and column of `column`."""
+        if self.column is None:
+            raise ValueError("this mask is not on a column")
+        parts = self.column.split(".")
+        schema, table, column = parts if len(parts) == 3 else ["public", *parts]
+        return schema, table, column
+
+    @property
+    def target(self) -> str:
+        """What is masked, for people and tests: the column, the path, or the name of the detector or pattern."""
+        return self.column or self.json_path or self.detector or (self.pattern.name if self.pattern else "")
+
+
+class Rule(Model):
+    """One rule."""
+
+    name: DnsLabel = Field(description="Name of the rule, unique in the policy.")
+    description: Annotated[str, StringConstraints(max_length=1024)] = Field(default="", description="For people.")
+    action: Action = Field(
+        description="What happens to a request for which the rule holds. The strictest of a priority wins: Deny, "
+        "RequireApproval, Allow. Mask and Audit add up."
+    )
+    expression: Expression | None = Field(
+        default=None,
+        description="CEL; the rule holds if it gives true. An error denies. Only Mask and Audit may go without: always.",
+    )
+    enforcement: Enforcement | None = Field(
+        default=None, description="Enforce, or Audit: decide and record, do not act. Default: that of the policy."
+    )
+    message: Text | None = Field(default=None, description="What the agent is told.")
+    message_expression: Expression | None = Field(
+        default=None, description="CEL that gives the message; message is used where it fails."
+    )
+    hint: Text | None = Field(default=None, description="What the agent could do instead.")
+    approval: ApprovalSpec | None = Field(default=None, description="RequireApproval: who must agree.")
+    masking: tuple[Masking, ...] = Field(
+        default=(), max_length=64, description="Mask: what to hide.", json_schema_extra=LIST_ATOMIC
+    )
+
+    validations = (
+        Validation(
+            "has(self.approval) == (self.action == 'RequireApproval')",
+            "approval must be set for action RequireApproval, and only there",
+            lambda self: (self.approval is not None) == (self.action == "RequireApproval"),
+        ),
+        Validation(
+            "(size(self.masking) > 0) == (self.action == 'Mask')",
+            "masking must be set for action Mask, and only there",
+            lambda self: bool(self.masking) == (self.action == "Mask"),
+        ),
+        Validation(
+            "has(self.expression) || self.action in ['Mask', 'Audit']",
+            "expression is needed for Deny, RequireApproval and Allow; write \"true\" if the rule always holds",
+            lambda self: self.expression is not None or self.action in ("Mask", "Audit"),
+        ),
+    )
+
+
+class TestSubject(Model):
+    """Who asks, in a test."""
+
+    __test__ = False
+
+    username: Username = Field(default="tester", description="User name.")
+    uid: Name = Field(default="", description="Unique id.")
+    groups: tuple[GroupName, ...] = Field(default=(), max_length=64, description="Groups.", json_schema_extra=LIST_SET)
+    kind: Literal["User", "ServiceAccount", "Workload"] = Field(default="User", description="Kind of subject.")
+    namespace: Name = Field(default="", description="Namespace of a ServiceAccount.")
+    name: ShortText = Field(default="", description="Name of a ServiceAccount; default: the user name.")
+    claims: ObjectJson = Field(default={}, description="Claims of the token.")
+    on_behalf_of: ShortText = Field(default="", description="The person that the agent acts for.")
+
+
+class KubernetesExecTest(Model):
+    """A command in a container, in a test."""
+
+    container: Name = Field(default="", description="Container.")
+    command: tuple[Annotated[str, StringConstraints(max_length=4096)], ...] = Field(
+        default=(), max_length=64, description="Command and arguments.", json_schema_extra=LIST_ATOMIC
+    )
+    stdin: StrictBool = Field(default=False, description="Standard input attached.")
+    tty: StrictBool = Field(default=False, description="A terminal asked for.")
+
+
+class KubernetesTest(Model):
+    """A request to the Kubernetes API, in a test. The fields are the facts of `k8s`."""
+
+    verb: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(description="get, list, create, …")
+    group: Name = Field(default="", description="API group; empty for the core group.")
+    version: Name = Field(default="v1", description="API version.")
+    resource: Name = Field(default="", description="Resource, plural; default: from object's kind.")
+    subresource: Name = Field(default="", description="Subresource.")
+    namespace: Name = Field(default="", description="Namespace.")
+    name: Name = Field(default="", description="Name of the object.")
+    label_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="Label selector.")
+    field_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="Field selector.")
+    dry_run: StrictBool = Field(default=False, description="A dry run.")
+    object: ObjectJson | None = Field(default=None, description="The object as it would be afterwards.")
+    old_object: ObjectJson | None = Field(default=None, description="The object as it is now.")
+    exec: KubernetesExecTest | None = Field(default=None, description="For pods/exec and attach: the command.")
+
+
+class SSHDestination(Model):
+    """Where a forward leads, in a test."""
+
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Host.")
+    port: Port = Field(description="TCP port.")
+
+
+class SSHTest(Model):
+    """A request over SSH, in a test. The fields are the facts of `ssh`."""
+
+    kind: Literal["exec", "shell", "sftp", "forward"] = Field(default="exec", description="Kind of request.")
+    user: ShortText = Field(default="", description="Login at the target.")
+    command: Annotated[str, StringConstraints(max_length=32768)] = Field(
+        default="", description="The command line; for sftp the operation."
+    )
+    path: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="For sftp: the path.")
+    destination: SSHDestination | None = Field(default=None, description="For forwards: where to.")
+
+
+class PolicyTest(Model):
+    """A case that gates acceptance: a request, and what the policy must make of it."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="What is tested, unique in the policy."
+    )
+    sql: Annotated[str, StringConstraints(min_length=1, max_length=65536)] | None = Field(
+        default=None, description="Postgres: the statements."
+    )
+    k8s: KubernetesTest | None = Field(default=None, description="Kubernetes: the request.")
+    ssh: SSHTest | None = Field(default=None, description="SSH: the request.")
+    as_: TestSubject = Field(default=TestSubject(), description="Who asks.")
+    connection: DnsName | None = Field(
+        default=None, description="Name of the Connection; default: one that the policy's selectors select."
+    )
+    database: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
+        default=None, description="Postgres: the database."
+    )
+    params: tuple[Annotated[str, StringConstraints(max_length=65536)] | None, ...] = Field(
+        default=(), max_length=256, description="Postgres: bound parameters in text form.", json_schema_extra=LIST_ATOMIC
+    )
+    estimated_rows: Annotated[StrictInt, Field(ge=0, le=2**53)] | None = Field(
+        default=None, description="Postgres: the planner's estimate."
+    )
+    time: Timestamp | None = Field(default=None, description="When; default: now.")
+    expect: Literal["Allow", "Deny", "RequireApproval"] = Field(description="The decision that must come out.")
+    rule: DnsLabel | None = Field(default=None, description="The rule that must have decided.")
+    masks: tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024)], ...] | None = Field(
+        default=None,
+        max_length=256,
+        description="Columns, paths and detectors that must be masked, exactly these.",
+        json_schema_extra=LIST_SET,
+    )
+
+    validations = (
+        Validation(
+            "[has(self.sql), has(self.k8s), has(self.ssh)].filter(x, x).size() == 1",
+            "exactly one of sql, k8s, ssh must be set",
+            lambda self: sum(x is not None for x in (self.sql, self.k8s, self.ssh)) == 1,
+        ),
+        Validation(
+            "has(self.sql) || !has(self.database) && size(self.params) == 0 && !has(self.estimatedRows)",
+            "database, params and estimatedRows are for sql",
+            lambda self: self.sql is not None
+            or self.database is None
+            and not self.params
+            and self.estimated_rows is None,
+        ),
+    )
+
+
+class GatewayPolicySpec(Model):
+    """What is wanted."""
+
+    enforcement: Enforcement = Field(
+        default="Enforce", description="Enforce, or Audit: decide and record, do not act. A rule may have its own."
+    )
+    priority: Annotated[StrictInt, Field(ge=-1000, le=1000)] = Field(
+        default=0,
+        description="The highest priority at which a Deny, RequireApproval or Allow rule holds decides. Over 0 only in "
+        "the system namespace.",
+    )
+    not_after: Timestamp | None = Field(
+        default=None, description="The policy is in force until then. Not on a policy that has a Deny rule."
+    )
+    match: Match = Field(default=Match(), description="What the policy is for.")
+    match_conditions: tuple[MatchCondition, ...] = Field(
+        default=(),
+        max_length=64,
+        description="CEL conditions, all of which must hold for the policy to be in force for a request.",
+        json_schema_extra=list_map("name"),
+    )
+    variables: tuple[Variable, ...] = Field(
+        default=(), max_length=64, description="Values for the expressions.", json_schema_extra=list_map("name")
+    )
+    rules: tuple[Rule, ...] = Field(
+        min_length=1, max_length=128, description="The rules.", json_schema_extra=list_map("name")
+    )
+    tests: tuple[PolicyTest, ...] = Field(
+        default=(),
+        max_length=256,
+        description="Cases that gate acceptance: a failing one and the policy is not accepted.",
+        json_schema_extra=list_map("name"),
+    )
+
+    validations = (
+        Validation(
+            "!has(self.notAfter) || !self.rules.exists(r, r.action == 'Deny')",
+            "notAfter is not allowed on a policy that has a Deny rule: when it expired, what it denies would be open",
+            lambda self: self.not_after is None or not any(rule.action == "Deny" for rule in self.rules),
+        ),
+    )
+
+
+class ExpressionProblem(StatusModel):
+    """What is wrong with one expression."""
+
+    field: Annotated[str, StringConstraints(max_length=512)] = Field(description="Path of the field.")
+    message: Annotated[str, StringConstraints(max_length=4096)] = Field(description="What is wrong with it.")
+
+
+class GatewayPolicyStatus(StatusModel):
+    """What is. The operator writes it."""
+
+    observed_generation: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="The generation of the spec that this was worked out from."
+    )
+    conditions: Conditions = Field(
+        default=(), max_length=16, description="Accepted, Programmed.", json_schema_extra=list_map("type")
+    )
+    connections: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="How many Connections it is for.")
+    revision: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="Revision of the spec that is in force: the last one that was accepted."
+    )
+    expressions: tuple[ExpressionProblem, ...] = Field(
+        default=(),
+        max_length=256,
+        description="What is wrong, with the path of the field.",
+        json_schema_extra=LIST_ATOMIC,
+    )
+
+
+class GatewayPolicy(Resource):
+    """Rules in CEL, matched to Connections and subjects."""
+
+    plural: ClassVar[str] = "gatewaypolicies"
+    short_names: ClassVar[tuple[str, ...]] = ("gwpol",)
+    printer_columns = (
+        {"name": "Enforcement", "type": "string", "jsonPath": ".spec.enforcement"},
+        {"name": "Priority", "type": "integer", "jsonPath": ".spec.priority"},
+        {"name": "Connections", "type": "integer", "jsonPath": ".status.connections"},
+        {"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"},
+        {"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"},
+        {"name": "Expires", "type": "string", "jsonPath": ".spec.notAfter", "priority": 1},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    )
+
+    kind: Literal["GatewayPolicy"] = Field(default="GatewayPolicy", description="GatewayPolicy.")
+    spec: GatewayPolicySpec = Field(description="What is wanted.")
+    status: GatewayPolicyStatus | None = Field(default=None, description="What is. The operator writes it.")
