@@ -1,0 +1,167 @@
+"""The detectors of a plan, compiled: what is sensitive in a value wherever it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import re2
+
+from ostiary_gateway.masking import grammars, scan
+from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy, stronger
+from ostiary_policy.masking import DetectorMask, Strategy
+
+Spans = list[tuple[int, int]]
+
+
+class Detector(Protocol):
+    """Finds one kind of sensitive text."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def verbatim(self) -> bool:
+        """True if what it finds has no character that JSON, arrays or records escape in their literals."""
+
+    def could_hit(self, buffer: bytes) -> bool:
+        """A necessary condition on any buffer that holds the value verbatim. Cheap."""
+
+    def spans(self, value: bytes) -> Spans:
+        """Where it stands in one value, exactly: ascending, none overlapping, none empty."""
+
+
+class _Scanner:
+    """A detector made of two functions."""
+
+    def __init__(self, name: str, could_hit: Callable[[bytes], bool], spans: Callable[[bytes], Spans]) -> None:
+        self.name = name
+        self.verbatim = True
+        self.could_hit = could_hit
+        self.spans = spans
+
+
+_ASSERTION = re.compile(r"(?<!\\)(?:\\\\)*\\[bBAzZ]|(?<!\[)\^|\$")
+"""Where a pattern may look at what surrounds a value. Finds too much (classes, escapes), never too little."""
+
+
+class CustomDetector:
+    """A pattern of the policy, in RE2's syntax: linear in time on any input."""
+
+    def __init__(self, name: str, pattern: str) -> None:
+        options = re2.Options()
+        options.log_errors = False
+        options.never_capture = True
+        options.max_mem = 8 << 20
+        try:
+            self._pattern = re2.compile(pattern, options)
+        except re2.error as error:
+            raise MaskError(f"detector {name!r}: not a valid RE2 pattern: {error}") from error
+        if self._pattern.search(b"") is not None:
+            raise MaskError(f"detector {name!r}: the pattern matches the empty string; make it require a character")
+        self.name = name
+        self.verbatim = False
+        # What holds inside a value need not hold inside the buffer if the pattern looks at the value's ends.
+        self._local = _ASSERTION.search(pattern) is None
+
+    def could_hit(self, buffer: bytes) -> bool:
+        """True where the pattern matches anywhere, or might if it looks at the ends of a value."""
+        return not self._local or self._pattern.search(buffer) is not None
+
+    def spans(self, value: bytes) -> Spans:
+        """All matches, leftmost first."""
+        return [span for match in self._pattern.finditer(value) if (span := match.span())[0] < span[1]]
+
+
+BUILT_IN: dict[str, Callable[[], Detector]] = {
+    "CreditCard": lambda: _Scanner("CreditCard", scan.may_hold_card, scan.card_spans),
+    "Email": lambda: _Scanner("Email", scan.may_hold_email, scan.email_spans),
+    **{
+        grammar.name: (lambda grammar=grammar: _Scanner(grammar.name, grammar.could_hit, grammar.spans))  # type: ignore[misc]
+        for grammar in grammars.GRAMMARS
+    },
+}
+"""Built-in detectors by their name in a policy."""
+
+
+def compile_detector(mask: DetectorMask) -> Detector:
+    """The detector of one mask. MaskError if there is none of that name, or the pattern is no RE2."""
+    if mask.pattern:
+        return CustomDetector(mask.detector or "custom", mask.pattern)
+    make = BUILT_IN.get(mask.detector)
+    if make is None:
+        raise MaskError(
+            f"no detector {mask.detector!r}; there are {', '.join(sorted(BUILT_IN))}, and `pattern` for your own"
+        )
+    return make()
+
+
+class Detectors:
+    """All detectors of a plan. Falsy if there are none."""
+
+    def __init__(self, masks: Sequence[DetectorMask]) -> None:
+        self._masks = tuple(masks)
+        self._detectors = [(compile_detector(mask), mask.strategy) for mask in masks]
+        self._whole = {strategy: compile_strategy(strategy) for _, strategy in self._detectors}
+        self._card = {strategy: compile_strategy(strategy, card=True) for _, strategy in self._detectors}
+        self.verbatim = all(detector.verbatim for detector, _ in self._detectors)
+        self._patterns = [detector for detector, _ in self._detectors if not detector.verbatim]
+        self.finds_digits = any(mask.pattern or mask.detector == "CreditCard" for mask in masks)
+        """True if a bare number may be a hit."""
+
+    def __bool__(self) -> bool:
+        return bool(self._detectors)
+
+    def could_hit(self, buffer: bytes) -> bool:
+        """False only if no value that stands verbatim in the buffer has a hit."""
+        return any(detector.could_hit(buffer) for detector, _ in self._detectors)
+
+    def hits(self, value: bytes) -> bool:
+        """True if any detector finds something in this one value."""
+        return any(detector.could_hit(value) and detector.spans(value) for detector, _ in self._detectors)
+
+    def custom_hits(self, value: bytes) -> bool:
+        """True if a pattern of the policy matches this one value."""
+        return any(detector.spans(value) for detector in self._patterns)
+
+    def custom(self) -> Detectors:
+        """Only the patterns of the policy."""
+        return Detectors([mask for mask in self._masks if mask.pattern])
+
+    def mask(self, value: bytes) -> bytes | None:
+        """The value with everything found replaced; the same object if nothing was, None if it becomes NULL."""
+        found: list[tuple[int, int, Strategy, bool]] = []
+        for detector, strategy in self._detectors:
+            if detector.could_hit(value):
+                card = detector.name == "CreditCard" and detector.verbatim
+                found.extend((start, end, strategy, card) for start, end in detector.spans(value))
+        if not found:
+            return value
+        pieces: list[bytes] = []
+        position = 0
+        for start, end, strategy, card in _merge(found):
+            shown = (self._card if card else self._whole)[strategy](value[start:end])
+            if shown is None:
+                return None
+            pieces += (value[position:start], shown)
+            position = end
+        pieces.append(value[position:])
+        return b"".join(pieces)
+
+
+def _merge(found: list[tuple[int, int, Strategy, bool]]) -> list[tuple[int, int, Strategy, bool]]:
+    """Overlapping hits as one, under the stronger strategy."""
+    found.sort(key=lambda hit: hit[:2])
+    merged = [found[0]]
+    for start, end, strategy, card in found[1:]:
+        last_start, last_end, last_strategy, last_card = merged[-1]
+        if start < last_end:
+            both = card and last_card
+            merged[-1] = (last_start, max(end, last_end), stronger(last_strategy, strategy), both)
+        else:
+            merged.append((start, end, strategy, card))
+    return merged
+
+
+__all__ = ["BUILT_IN", "CustomDetector", "Detector", "Detectors", "Mask", "compile_detector"]
