@@ -166,7 +166,7 @@ class ApprovalRequestStatus(StatusModel):
 
     validations = (
         Validation(
-            "oldSelf.conditions.filter(c, c.status == 'True' && c.type in ['Approved', 'Denied', 'Expired', 'Consumed'])"
+            f"oldSelf.conditions.filter(c, c.status == 'True' && c.type in {list(TERMINAL)})"
             ".all(c, self.conditions.exists(n, n.type == c.type && n.status == 'True'))",
             "a terminal condition that is True stays so",
             None,
@@ -194,7 +194,12 @@ class ApprovalRequest(Resource):
         {"name": "Request", "type": "string", "jsonPath": ".spec.request.summary"},
         {"name": "Approved", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Approved')].status"},
         {"name": "Denied", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Denied')].status"},
-        {"name": "Expired", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Expired')].status", "priority": 1},
+        {
+            "name": "Expired",
+            "type": "string",
+            "jsonPath": ".status.conditions[?(@.type=='Expired')].status",
+            "priority": 1,
+        },
         {"name": "Consumed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Consumed')].status"},
         {"name": "Hash", "type": "string", "jsonPath": ".spec.request.hash", "priority": 1},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},

@@ -27,8 +27,15 @@ Protocol = Literal["Postgres", "Kubernetes", "SSH"]
 
 DEFAULT_PORTS: dict[Protocol, int] = {"Postgres": 5432, "Kubernetes": 443, "SSH": 22}
 
-Host = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:]*[A-Za-z0-9])?$|^::[0-9A-Fa-f:]*$")]
-PublicKey = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[-a-z0-9@.]+ [A-Za-z0-9+/=]+( .*)?$")]
+Host = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:]*[A-Za-z0-9])?$|^::[0-9A-Fa-f:]*$"
+    ),
+]
+PublicKey = Annotated[
+    str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[-a-z0-9@.]+ [A-Za-z0-9+/=]+( .*)?$")
+]
 Principal = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 RoleName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 
@@ -72,14 +79,14 @@ class Upstream(Model):
     )
     database: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
         default=None,
-        description="Postgres: the one database that agents may open. Without it, the one that the agent names at login.",
+        description="Postgres: the one database that agents may open. Without it, the one named at login.",
     )
     tls: UpstreamTLS = Field(default=UpstreamTLS(), description="TLS towards the target. SSH has its own: hostKeys.")
-    server: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https://[^/?#@\s]+/?$")] | None = (
-        Field(
-            default=None,
-            description="Kubernetes: URL of the API server. Without it, the cluster that the gateway runs in.",
-        )
+    server: (
+        Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https://[^/?#@\s]+/?$")] | None
+    ) = Field(
+        default=None,
+        description="Kubernetes: URL of the API server. Without it, the cluster that the gateway runs in.",
     )
     host_keys: tuple[PublicKey, ...] = Field(
         default=(),
@@ -180,7 +187,7 @@ class ListenerTLS(Model):
 
     mode: Literal["Require", "Disable"] = Field(
         default="Require",
-        description="Require: agents must use TLS. Disable: plain text; a standalone gateway allows it on loopback only.",
+        description="Require: agents must use TLS. Disable: plain text; standalone only on loopback.",
     )
     secret_ref: SecretRef | None = Field(
         default=None,
@@ -256,7 +263,7 @@ class ConnectionSpec(Model):
         Validation(
             "self.protocol != 'Kubernetes' || (!has(self.upstream.host) && !has(self.upstream.port))",
             "a Kubernetes upstream is given by upstream.server, not by host and port",
-            lambda self: self.protocol != "Kubernetes" or self.upstream.host is None and self.upstream.port is None,
+            lambda self: self.protocol != "Kubernetes" or (self.upstream.host is None and self.upstream.port is None),
         ),
         Validation(
             "self.protocol == 'Kubernetes' || !has(self.upstream.server)",
@@ -283,9 +290,10 @@ class ConnectionSpec(Model):
             "self.protocol == 'Kubernetes' || !has(self.credentials.serviceAccountToken) && "
             "!has(self.credentials.impersonate)",
             "credentials.serviceAccountToken and credentials.impersonate are for Kubernetes",
-            lambda self: self.protocol == "Kubernetes"
-            or self.credentials.service_account_token is None
-            and self.credentials.impersonate is None,
+            lambda self: (
+                self.protocol == "Kubernetes"
+                or (self.credentials.service_account_token is None and self.credentials.impersonate is None)
+            ),
         ),
         Validation(
             "self.protocol == 'SSH' || !has(self.credentials.sshCertificate)",

@@ -101,7 +101,7 @@ def _refuse_duplicates(field: str, keys: list[str], items: tuple[BaseModel, ...]
 
 
 class StatusModel(Model):
-    """Base of all parts of a status. Written by newer or older programs than the reader: what is unknown is passed over."""
+    """Base of all parts of a status. What is unknown is passed over: a newer program may have written it."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -256,7 +256,9 @@ def quantity(least: str, most: str) -> Any:
 
 # Times
 
-_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+_TIMESTAMP = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def _to_datetime(value: object) -> datetime:
@@ -297,9 +299,7 @@ class SecretKeyRef(Model):
     key: SecretKey = Field(description="Key in the Secret's data.")
 
 
-LabelValue = Annotated[
-    str, StringConstraints(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
-]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
 
 
@@ -401,7 +401,9 @@ class Resource(Model):
     short_names: ClassVar[tuple[str, ...]]
     printer_columns: ClassVar[tuple[dict[str, Any], ...]]
 
-    api_version: Literal["ostiary.dev/v1alpha1"] = Field(default=API_VERSION, description="Version of this schema.")
+    api_version: Literal["ostiary.dev/v1alpha1"] = Field(
+        default="ostiary.dev/v1alpha1", description="Version of this schema."
+    )
     metadata: ObjectMeta = Field(description="Name, namespace, labels.")
 
     @property

@@ -54,10 +54,29 @@ ObjectJson = Annotated[
 ]
 """Any JSON object."""
 
-_CEL_RESERVED = (
-    "as break const continue else false for function if import in let loop namespace null package return true var "
-    "void while"
-).split()
+_CEL_RESERVED = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+]
 
 
 class PolicySubject(Model):
@@ -80,7 +99,8 @@ class Match(Model):
     """What the policy is for. All that is given must hold; what is not given holds for anything."""
 
     connection_selector: LabelSelector | None = Field(
-        default=None, description="Connections, by their labels, in the policy's own namespace. Without it: all of them."
+        default=None,
+        description="Connections, by their labels, in the policy's own namespace. Without it: all of them.",
     )
     namespace_selector: LabelSelector | None = Field(
         default=None,
@@ -90,7 +110,10 @@ class Match(Model):
         default=(), max_length=8, description="Protocols; empty: any.", json_schema_extra=LIST_SET
     )
     subjects: tuple[PolicySubject, ...] = Field(
-        default=(), max_length=256, description="Subjects, one of which must ask; empty: any.", json_schema_extra=LIST_ATOMIC
+        default=(),
+        max_length=256,
+        description="Subjects, one of which must ask; empty: any.",
+        json_schema_extra=LIST_ATOMIC,
     )
 
 
@@ -144,8 +167,8 @@ class ApprovalSpec(Model):
 class Pattern(Model):
     """A detector of your own."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$")] = Field(
-        description="Name, for messages and tests."
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$")] = (
+        Field(description="Name, for messages and tests.")
     )
     regex: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
         description="Regular expression in RE2 syntax. What it matches is masked."
@@ -183,7 +206,7 @@ class MaskStrategy(Model):
         Validation(
             "self.type == 'Partial' || self.keepFirst == 0 && self.keepLast == 0",
             "keepFirst and keepLast are for Partial",
-            lambda self: self.type == "Partial" or self.keep_first == 0 and self.keep_last == 0,
+            lambda self: self.type == "Partial" or (self.keep_first == 0 and self.keep_last == 0),
         ),
     )
 
@@ -196,7 +219,7 @@ class Masking(Model):
 
     column: Annotated[str, StringConstraints(min_length=3, max_length=200, pattern=_COLUMN)] | None = Field(
         default=None,
-        description="Postgres: a column, `schema.table.column`, or `table.column` for schema public; each part may be `*`.",
+        description="Postgres: `schema.table.column`, or `table.column` for schema public; any part may be `*`.",
     )
     json_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\$")] | None = Field(
         default=None, description="Kubernetes: a path in the object, like `$.data.*`."
@@ -239,7 +262,7 @@ class Rule(Model):
     )
     expression: Expression | None = Field(
         default=None,
-        description="CEL; the rule holds if it gives true. An error denies. Only Mask and Audit may go without: always.",
+        description="CEL; the rule holds if it gives true. An error denies. Mask and Audit may go without: always.",
     )
     enforcement: Enforcement | None = Field(
         default=None, description="Enforce, or Audit: decide and record, do not act. Default: that of the policy."
@@ -267,7 +290,7 @@ class Rule(Model):
         ),
         Validation(
             "has(self.expression) || self.action in ['Mask', 'Audit']",
-            "expression is needed for Deny, RequireApproval and Allow; write \"true\" if the rule always holds",
+            'expression is needed for Deny, RequireApproval and Allow; write "true" if the rule always holds',
             lambda self: self.expression is not None or self.action in ("Mask", "Audit"),
         ),
     )
@@ -309,8 +332,12 @@ class KubernetesTest(Model):
     subresource: Name = Field(default="", description="Subresource.")
     namespace: Name = Field(default="", description="Namespace.")
     name: Name = Field(default="", description="Name of the object.")
-    label_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="Label selector.")
-    field_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="Field selector.")
+    label_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="Label selector."
+    )
+    field_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="Field selector."
+    )
     dry_run: StrictBool = Field(default=False, description="A dry run.")
     object: ObjectJson | None = Field(default=None, description="The object as it would be afterwards.")
     old_object: ObjectJson | None = Field(default=None, description="The object as it is now.")
@@ -355,7 +382,10 @@ class PolicyTest(Model):
         default=None, description="Postgres: the database."
     )
     params: tuple[Annotated[str, StringConstraints(max_length=65536)] | None, ...] = Field(
-        default=(), max_length=256, description="Postgres: bound parameters in text form.", json_schema_extra=LIST_ATOMIC
+        default=(),
+        max_length=256,
+        description="Postgres: bound parameters in text form.",
+        json_schema_extra=LIST_ATOMIC,
     )
     estimated_rows: Annotated[StrictInt, Field(ge=0, le=2**53)] | None = Field(
         default=None, description="Postgres: the planner's estimate."
@@ -379,10 +409,9 @@ class PolicyTest(Model):
         Validation(
             "has(self.sql) || !has(self.database) && size(self.params) == 0 && !has(self.estimatedRows)",
             "database, params and estimatedRows are for sql",
-            lambda self: self.sql is not None
-            or self.database is None
-            and not self.params
-            and self.estimated_rows is None,
+            lambda self: (
+                self.sql is not None or (self.database is None and not self.params and self.estimated_rows is None)
+            ),
         ),
     )
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -42,7 +42,7 @@ class AgentToken:
 
     username: str
     groups: tuple[str, ...]
-    sha256: str
+    sha256: str = field(repr=False)
 
 
 class Secret(Model):
