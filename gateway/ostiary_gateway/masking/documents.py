@@ -46,7 +46,7 @@ def mask_scalars(document: bytes, mask: Callable[[bytes], bytes | None]) -> byte
 
 
 def mask_whole(document: bytes, mask: Callable[[bytes], bytes | None], replacement: bytes) -> bytes | None:
-    """The document as one value: a scalar through `mask`, an object or array becomes `replacement`; as a JSON string."""
+    """As one value and as a JSON string: a scalar through `mask`, an object or array becomes `replacement`."""
     match = _TOKEN.fullmatch(document.strip())
     if match is None:
         shown: bytes | None = replacement if mask(b"x") is not None else None

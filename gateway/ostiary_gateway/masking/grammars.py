@@ -71,15 +71,28 @@ def _compiled(pattern: str) -> re2._Regexp:
 
 
 _IBAN_LENGTHS = {
-    **{"AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29},
-    **{"BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29},
-    **{"ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28},
-    **{"HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20},
-    **{"LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19},
-    **{"MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29},
-    **{"PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24},
-    **{"SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20},
-    **{"YE": 30},
+    country: length
+    for length, countries in {
+        15: "NO",
+        16: "BE",
+        18: "DK FI FK FO GL NL SD",
+        19: "MK SI",
+        20: "AT BA EE KZ LT LU MN XK",
+        21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA",
+        23: "AE GI IL IQ OM SO TL",
+        24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST",
+        26: "IS TR",
+        27: "BI DJ FR GR IT MC MR SM",
+        28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
+        29: "BR EG PS QA UA",
+        30: "JO KW MU YE",
+        31: "MT SC",
+        32: "LC",
+        33: "RU",
+    }.items()
+    for country in countries.split()
 }
 """Length of an IBAN by country (ISO 13616 registry)."""
 
@@ -130,13 +143,16 @@ def _jwt(match: bytes) -> int:
     return len(match) if isinstance(decoded, dict) and ("alg" in decoded or "enc" in decoded) else 0
 
 
+_IPV4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+_PEM = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+
 GRAMMARS: tuple[Grammar, ...] = (
     Grammar("IBAN", r"[A-Za-z]{2}[0-9]{2}(?: ?[0-9A-Za-z]){11,30}", _iban),
     Grammar("Phone", r"\+[1-9](?:[ .()/-]{0,2}[0-9]){7,14}", _phone, needles=(b"+",)),
     Grammar("USSocialSecurityNumber", r"[0-9]{3}[ -][0-9]{2}[ -][0-9]{4}", _ssn, around=_WORD | frozenset(b"-")),
     Grammar(
         "IPAddress",
-        r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,38}(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3})?",
+        rf"{_IPV4}|[0-9A-Fa-f]{{0,4}}:[0-9A-Fa-f:]{{1,38}}(?:{_IPV4})?",
         _ip,
         needles=(b".", b":"),
         around=_WORD | frozenset(b"."),
@@ -149,7 +165,7 @@ GRAMMARS: tuple[Grammar, ...] = (
     ),
     Grammar(
         "PrivateKey",
-        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\z)",
+        rf"-----BEGIN {_PEM}(?s:.*?)(?:-----END {_PEM}|\z)",
         len,
         needles=(b"PRIVATE KEY",),
         around=frozenset(),
@@ -157,9 +173,9 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("AWSKey", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}", len, needles=(b"AKIA", b"ASIA", b"ABIA", b"ACCA")),
     Grammar(
         "GitHubToken",
-        r"gh[oprsu]_[0-9A-Za-z]{36}|github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
+        r"gh[oprsu]_[0-9A-Za-z]{36,255}|github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
         len,
-        needles=(b"gh", b"github_pat_"),
+        needles=(b"gh",),
     ),
     Grammar(
         "SlackToken",

@@ -12,15 +12,8 @@ from struct import Struct, error
 
 from ostiary_gateway.masking.detectors import Detectors
 from ostiary_gateway.masking.strategies import Mask, stronger
-from ostiary_gateway.protocols.postgres.values import (
-    BINARY,
-    TEXT,
-    TEXTUAL,
-    detector_mask,
-    element_mask,
-    escapes,
-    verbatim,
-)
+from ostiary_gateway.protocols.postgres import values
+from ostiary_gateway.protocols.postgres.values import BINARY, TEXT
 from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 from ostiary_policy.masking import MaskPlan, Strategy
 
@@ -79,9 +72,8 @@ def with_formats(fields: Sequence[Field], formats: Sequence[int]) -> tuple[Field
     if any(form not in (TEXT, BINARY) for form in formats):
         raise ProtocolViolation("Bind: a result format that is neither text nor binary")
     each = list(formats) if len(formats) > 1 else [formats[0] if formats else TEXT] * len(fields)
-    return tuple(
-        field if field.format == form else replace(field, format=form) for field, form in zip(fields, each, strict=True)
-    )
+    paired = zip(fields, each, strict=True)
+    return tuple(field if field.format == form else replace(field, format=form) for field, form in paired)
 
 
 class RowMask:
@@ -99,12 +91,12 @@ class RowMask:
         for index, field in enumerate(fields):
             strategy = strategies.get(index)
             if strategy is not None:
-                columns[index] = every[index] = element_mask(strategy, field.type_oid, field.format)
+                columns[index] = every[index] = values.element_mask(strategy, field.type_oid, field.format)
                 continue
-            every[index] = detector_mask(detectors, field.type_oid, field.format)
+            every[index] = values.detector_mask(detectors, field.type_oid, field.format)
             if every[index] is not None:
-                self._always = self._always or not verbatim(field.type_oid, field.format)
-                if field.type_oid in _TEXT_JSON or (not detectors.verbatim and field.type_oid not in TEXTUAL):
+                self._always = self._always or not values.verbatim(field.type_oid, field.format)
+                if field.type_oid in _TEXT_JSON or (not detectors.verbatim and field.type_oid not in values.TEXTUAL):
                     self._escaped = True
         self._columns = _trimmed(columns)
         self._every = _trimmed(every)
@@ -146,7 +138,7 @@ class RowMask:
     def _detected(self, buffer: bytes) -> bool:
         if len(self._every) == 0 or not self._detectors:
             return False
-        return self._always or self._detectors.could_hit(buffer) or (self._escaped and escapes(buffer))
+        return self._always or self._detectors.could_hit(buffer) or (self._escaped and values.escapes(buffer))
 
     def _rewrite(self, frame: bytes, masks: Sequence[Mask | None]) -> bytes:
         size = len(frame)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
 from struct import Struct, error
 from uuid import UUID
@@ -27,24 +27,28 @@ TEXTUAL = frozenset((18, 19, 25, 142, 705, 1042, 1043, 1790, 2275))
 """char, name, text, xml, unknown, bpchar, varchar, refcursor, cstring: their bytes are their text in both formats."""
 JSON, JSONB, BYTEA, RECORD = 114, 3802, 17, 2249
 
+# fmt: off
 ELEMENT = {
-    **{1002: 18, 1003: 19, 1009: 25, 143: 142, 1014: 1042, 1015: 1043, 2201: 1790, 1263: 2275, 199: 114, 3807: 3802},
-    **{1001: 17, 2287: 2249, 1005: 21, 1007: 23, 1016: 20, 1021: 700, 1022: 701, 1231: 1700, 1041: 869, 651: 650},
+    1002: 18, 1003: 19, 1009: 25, 143: 142, 1014: 1042, 1015: 1043, 2201: 1790, 1263: 2275, 199: 114, 3807: 3802,
+    1001: 17, 2287: 2249, 1005: 21, 1007: 23, 1016: 20, 1021: 700, 1022: 701, 1231: 1700, 1041: 869, 651: 650,
 }
+# fmt: on
 """Element type by array type, where elements can hold what a detector looks for."""
 
 INTEGERS = frozenset((20, 21, 23, 26, 28, 29, 5069))
 NUMBERS = INTEGERS | frozenset((700, 701, 790, 1700))
 SMALL = frozenset((21, 23, 26, 28, 29))
 """Integers of less than 13 digits."""
+# fmt: off
 PLAIN = frozenset((
-    *(16, 24, 27, 602, 718, 774, 829, 1082, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 2202, 2203, 2204, 2205, 2206),
-    *(2278, 2950, 3220, 3734, 3769, 4089, 4096, 4191, 600, 601, 603, 604, 628),
-    *(1000, 1010, 1011, 1012, 1028, 1040, 1115, 1182, 1183, 1185, 1187, 1270, 1561, 1563, 775, 2951, 3221, 271),
-))  # fmt: skip
-"""bool, dates and times, uuid, macaddr, bit strings, reg* names, geometry, and arrays of them: only patterns look at these."""
+    16, 24, 27, 602, 718, 774, 829, 1082, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 2202, 2203, 2204, 2205, 2206,
+    2278, 2950, 3220, 3734, 3769, 4089, 4096, 4191, 600, 601, 603, 604, 628,
+    1000, 1010, 1011, 1012, 1028, 1040, 1115, 1182, 1183, 1185, 1187, 1270, 1561, 1563, 775, 2951, 3221, 271,
+))
+# fmt: on
+"""bool, dates and times, uuid, macaddr, bits, reg* names, geometry, and arrays of them: only patterns look at these."""
 
-_EPOCH = datetime(2000, 1, 1)
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
 _PRINTABLE = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]{3,}")
 
@@ -116,7 +120,7 @@ def verbatim(oid: int, form: int) -> bool:
 
 
 def escapes(buffer: bytes) -> bool:
-    """True if a value's characters may be spelled otherwise: JSON's escapes and exponents, quotes in arrays and records."""
+    """True if characters may be spelled otherwise: JSON's escapes and exponents, quotes in arrays and records."""
     return b"\\" in buffer or b'""' in buffer or _EXPONENT.search(buffer) is not None
 
 
@@ -200,7 +204,7 @@ def _bytea_hits(detectors: Detectors, value: bytes) -> bool:
 
 
 def _raw_hits(detectors: Detectors, value: bytes) -> bool:
-    """Any hit in the printable stretches of bytes; a length that precedes a text may look like up to 3 characters of it."""
+    """Any hit in the printable stretches of bytes; the length before a text may look like 3 characters of it."""
     return any(detectors.hits(run[skip:]) for run in _PRINTABLE.findall(value) for skip in range(4))
 
 
@@ -212,14 +216,16 @@ def _binary(detectors: Detectors, oid: int, value: bytes, depth: int = 0) -> byt
         masked = _json(detectors, value[1:])
         return value if masked == value[1:] else _versioned(masked)
     if depth < 16:
+
+        def inner(item: int, data: bytes) -> bytes | None:
+            return _binary(detectors, item, data, depth + 1)
+
         try:
             if oid in ELEMENT and ELEMENT[oid] != RECORD:
                 if literals.array_type(value) == ELEMENT[oid]:
-                    return literals.map_binary_array(
-                        value, lambda item, data: _binary(detectors, item, data, depth + 1)
-                    )
+                    return literals.map_binary_array(value, inner)
             elif oid == RECORD:
-                return literals.map_binary_record(value, lambda item, data: _binary(detectors, item, data, depth + 1))
+                return literals.map_binary_record(value, inner)
             elif oid in _TO_TEXT or oid in PLAIN:
                 mask = detector_mask(detectors, oid, BINARY)
                 return value if mask is None else mask(value)
@@ -268,7 +274,8 @@ def _date(value: bytes) -> bytes:
 
 
 def _timestamp(value: bytes) -> bytes:
-    return str(_EPOCH + timedelta(microseconds=int.from_bytes(value, "big", signed=True))).encode()
+    moment = _EPOCH + timedelta(microseconds=int.from_bytes(value, "big", signed=True))
+    return str(moment.replace(tzinfo=None)).encode()
 
 
 def _inet(value: bytes) -> bytes:
@@ -276,8 +283,8 @@ def _inet(value: bytes) -> bytes:
 
 
 _TO_TEXT: dict[int, Callable[[bytes], bytes]] = {
-    **{oid: _integer for oid in (20, 21, 23, 790)},
-    **{oid: _unsigned for oid in (26, 28, 29, 5069)},
+    **dict.fromkeys((20, 21, 23, 790), _integer),
+    **dict.fromkeys((26, 28, 29, 5069), _unsigned),
     700: _float(Struct("!f")),
     701: _float(Struct("!d")),
     1700: _numeric,
