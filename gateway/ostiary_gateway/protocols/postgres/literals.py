@@ -16,9 +16,9 @@ TypedMap = Callable[[int, bytes], bytes | None]
 """One element of a type (its OID), in binary."""
 
 _DIMENSIONS = re.compile(rb"(?:\[-?[0-9]+:-?[0-9]+\])+=")
-_ARRAY_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|([{}])|(,)|([^{},"]+)', re.DOTALL)
+_ARRAY_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"|([{}])|(,)|([^{},"]+)', re.DOTALL)
 _ARRAY_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_RECORD_FIELD = re.compile(rb'(?:"((?:[^"\\]|""|\\.)*)"|([^,()"\\]*))([,)])', re.DOTALL)
+_RECORD_FIELD = re.compile(rb'(?:"((?:[^"\\]++|""|\\.)*+)"|([^,()"\\]*))([,)])', re.DOTALL)
 _RECORD_ESCAPE = re.compile(rb'""|\\(.)', re.DOTALL)
 _INT32 = Struct("!i")
 _UINT32 = Struct("!I")
