@@ -18,7 +18,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import MD5, SHA1, SHA256, Hash
 
-from .wire import INT32, ProtocolViolation, Reader, frame
+from .wire import INT32, Reader, frame
 
 
 class LoginFailed(Exception):
@@ -136,7 +136,8 @@ class Login:
         if code == 11:
             return self._final(reader.rest())
         if code == 12:
-            return self._verify(reader.rest())
+            self._verify(reader.rest())
+            return None
         raise LoginFailed(f"the server asks for authentication method {code}, which is not supported here")
 
     def _clear(self) -> bytes:
@@ -215,5 +216,3 @@ class Login:
             raise LoginFailed("the server does not know the password: it may be an impostor")
         self._verified, self._expects = True, "verified"
 
-
-__all__ = ["KeyCache", "Login", "LoginFailed", "ProtocolViolation", "end_point_binding", "saslprep"]

@@ -89,6 +89,11 @@ class Reader:
         self.position += length
         return value
 
+    def skip(self, length: int) -> None:
+        if length < 0 or self.position + length > len(self.body):
+            raise ProtocolViolation(f"{self.kind}: a value is longer than the message")
+        self.position += length
+
     def rest(self) -> bytes:
         value = self.body[self.position :]
         self.position = len(self.body)

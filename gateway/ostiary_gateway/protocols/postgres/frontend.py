@@ -1,0 +1,447 @@
+"""What the client sends: each message is decided on, then forwarded, substituted or answered. No I/O.
+
+`Frontend.run()` is a generator: it yields what it must wait for, and the relay sends the outcome back in. Between two
+waits it appends whole messages to `to_server`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from . import wire
+from .inbox import DISCARDED, Inbox
+from .state import Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
+from .wire import FLUSH, ProtocolViolation
+
+if TYPE_CHECKING:
+    from ostiary_gateway.checkpoint import Verdict
+
+    from .facts import Analysis
+    from .masks import ResponseMask
+
+MAX_AWAITED: Final = 4096
+"""Replies that may be owed before the client has to wait: it bounds the memory of a pipeline."""
+MAX_PREPARED: Final = 5000
+"""Prepared statements that one session may hold."""
+
+
+class Wait(Enum):
+    """READ: more bytes of the client. DRAIN: every reply that is owed. ROOM: fewer replies owed than the limit."""
+
+    READ = "read"
+    DRAIN = "drain"
+    ROOM = "room"
+
+
+class Stage(Enum):
+    """PARSE and BIND ask before anything runs (only a denial is recorded); RUN is the request itself."""
+
+    PARSE = "parse"
+    BIND = "bind"
+    RUN = "run"
+
+
+@dataclass(slots=True)
+class Ask:
+    """May this run? The relay answers with an Admission."""
+
+    stage: Stage
+    text: str
+    statement: Prepared | None = None
+    portal: Portal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer: `denial` is None if the request may go on; `mask` hides what its response must not show."""
+
+    verdict: Verdict
+    analysis: Analysis
+    denial: Denial | None
+    mask: ResponseMask | None = None
+    needs_description: bool = False
+    """True if rows cannot be masked or recorded without their RowDescription."""
+    by_origin: bool = False
+    """True if the mask goes by the columns' origin, so that the RowDescription must be of this very execution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that is refused without a policy: the reason goes to the record, as a request that was denied."""
+
+    text: str
+    denial: Denial
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What SHOW told, in the order of `SHOWN`."""
+
+    values: tuple[str, ...]
+
+
+SHOWN: Final = ("search_path", "role", "session_authorization", "standard_conforming_strings", "client_encoding")
+
+Effect = Wait | Ask | Refused | Settings
+Outcome = Admission | Denial | None
+Steps = Generator[Effect, Outcome, None]
+
+
+class Frontend:
+    """Turns the client's messages into the server's. `admit` answers an Ask at once if it can, else None."""
+
+    def __init__(
+        self, state: SessionState, *, max_request: int, admit: Callable[[Ask], Admission | None]
+    ) -> None:
+        self.state = state
+        self.inbox = Inbox(max_request)
+        self.to_server: list[bytes | bytearray | memoryview] = []
+        self.closed = False
+        self._admit = admit
+        self._copy_ended = False
+        self._cycle_open = False
+        """True after an extended-protocol message, until Sync."""
+        self._handlers: dict[int, Callable[[bytes], Steps | None]] = {
+            ord("Q"): self._query, ord("P"): self._parse, ord("B"): self._bind, ord("D"): self._describe,
+            ord("E"): self._execute, ord("C"): self._close, ord("S"): self._sync, ord("H"): self._flush,
+            ord("F"): self._function_call, ord("X"): self._terminate,
+        }  # fmt: skip
+
+    def run(self) -> Steps:
+        """Goes on until the client ends; raises ProtocolViolation where the session cannot."""
+        state, inbox, handlers = self.state, self.inbox, self._handlers
+        while not self.closed:
+            if len(state.awaited) >= MAX_AWAITED:
+                self.to_server.append(FLUSH)
+                yield Wait.ROOM
+            message = inbox.take()
+            if message is None:
+                yield Wait.READ
+                continue
+            kind, body = message
+            if kind in _COPY_KINDS:
+                self._copy_data(kind, body)
+                continue
+            if state.copying and not self._copy_ended:
+                if kind in _IGNORED_WHILE_COPYING:
+                    continue
+                if kind != ord("X"):
+                    raise ProtocolViolation(f"message {chr(kind)!r} in the middle of COPY FROM STDIN")
+            handler = handlers.get(kind)
+            if handler is None:
+                raise ProtocolViolation(f"invalid frontend message type {kind}")
+            if body is DISCARDED:
+                yield from self._oversized(kind)
+                continue
+            steps = handler(body)
+            if steps is not None:
+                yield from steps
+
+    # -- simple protocol
+
+    def _query(self, body: bytes) -> Steps:
+        raw = _whole_string(body, "Query")
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as problem:
+            yield from self._refuse(Kind.QUERY, repr(raw[:200]), _not_utf8(problem))
+            return
+        yield from self._settled()
+        ask = Ask(Stage.RUN, text)
+        admission = self._admit(ask) or _admission((yield ask))
+        if admission.denial is not None:
+            self._substitute(Kind.QUERY, admission.denial)
+            return
+        running = Running(admission.verdict.request, admission.verdict, admission.analysis, admission.mask)
+        self._owe(Awaited(Kind.QUERY, running), wire.query_message(raw))
+        yield from self._after(admission.analysis)
+
+    def _function_call(self, body: bytes) -> Steps:
+        oid = wire.Reader(body, "FunctionCall").uint32()
+        denial = Denial(
+            "0A000", "The fast-path function call protocol is not available through Ostiary.",
+            hint="Call the function with SELECT instead.",
+        )  # fmt: skip
+        yield from self._refuse(Kind.FUNCTION, f"FunctionCall {oid}", denial)
+
+    # -- extended protocol
+
+    def _parse(self, body: bytes) -> Steps:
+        message = wire.parse_parse(body)
+        self._cycle_open = True
+        try:
+            text = message.text.decode()
+        except UnicodeDecodeError as problem:
+            yield from self._refuse(Kind.PARSE, repr(message.text[:200]), _not_utf8(problem), name=message.name)
+            return
+        if message.name and len(self.state.statements) >= MAX_PREPARED and message.name not in self.state.statements:
+            denial = Denial(
+                "54000", f"This session holds {MAX_PREPARED} prepared statements, the most that Ostiary keeps.",
+                hint="Close statements that are no longer needed (DEALLOCATE, or Close).",
+            )  # fmt: skip
+            yield from self._refuse(Kind.PARSE, text[:200], denial, name=message.name)
+            return
+        yield from self._settled()
+        statement = Prepared(message.name, text, message.types)
+        ask = Ask(Stage.PARSE, text, statement)
+        admission = self._admit(ask) or _admission((yield ask))
+        if admission.denial is not None:
+            self._substitute(Kind.PARSE, admission.denial, name=message.name, statement=statement)
+            return
+        self._register(Kind.PARSE, statement, wire.frame(b"P", body))
+
+    def _bind(self, body: bytes) -> Steps:
+        self._cycle_open = True
+        reader = wire.Reader(body, "Bind")
+        portal_name, statement_name = reader.string(), reader.string()
+        if self.state.doubtful(False, statement_name):
+            yield Wait.DRAIN
+        statement = self.state.statements.get(statement_name)
+        if statement is None:
+            self._substitute(Kind.BIND, _no_statement(statement_name), name=portal_name)
+            return
+        portal = Portal(portal_name, statement, body)
+        yield from self._settled()
+        ask = Ask(Stage.BIND, statement.text, statement, portal)
+        admission = self._admit(ask) or _admission((yield ask))
+        if admission.denial is not None:
+            self._substitute(Kind.BIND, admission.denial, name=portal_name)
+            return
+        state = self.state
+        if len(state.portals) >= MAX_PREPARED:
+            self.to_server.append(FLUSH)
+            yield Wait.DRAIN
+            state.forget_portals()
+        entry = Awaited(
+            Kind.BIND, name=portal_name, portal_kind=True, portal=portal, previous=state.portals.get(portal_name)
+        )
+        state.change(True, portal_name)
+        state.portals[portal_name] = portal
+        self._owe(entry, wire.frame(b"B", body))
+
+    def _describe(self, body: bytes) -> Steps:
+        self._cycle_open = True
+        which, name = wire.parse_target(body, "Describe")
+        portal = which == b"P"
+        if self.state.doubtful(portal, name):
+            yield Wait.DRAIN
+        if portal:
+            entry = Awaited(Kind.DESCRIBE_PORTAL, name=name, portal=self.state.portals.get(name))
+        else:
+            entry = Awaited(Kind.DESCRIBE_STATEMENT, name=name, statement=self.state.statements.get(name))
+        self._owe(entry, wire.frame(b"D", body))
+
+    def _execute(self, body: bytes) -> Steps:
+        self._cycle_open = True
+        name, _limit = wire.parse_execute(body)
+        if self.state.doubtful(True, name):
+            yield Wait.DRAIN
+        portal = self.state.portals.get(name)
+        if portal is None:
+            self._substitute(Kind.EXECUTE, _no_portal(name))
+            return
+        yield from self._settled()
+        ask = Ask(Stage.RUN, portal.statement.text, portal.statement, portal)
+        admission = self._admit(ask) or _admission((yield ask))
+        if admission.denial is not None:
+            self._substitute(Kind.EXECUTE, admission.denial)
+            return
+        described = portal.statement.description is not None and not admission.by_origin
+        if admission.needs_description and portal.description is None and not described:
+            hidden = Awaited(Kind.DESCRIBE_PORTAL, hidden=True, name=name, portal=portal)
+            self._owe(hidden, wire.describe_message(b"P", name))
+        running = Running(admission.verdict.request, admission.verdict, admission.analysis, admission.mask)
+        self._owe(Awaited(Kind.EXECUTE, running, portal=portal), wire.frame(b"E", body))
+        yield from self._after(admission.analysis)
+
+    def _close(self, body: bytes) -> None:
+        self._cycle_open = True
+        which, name = wire.parse_target(body, "Close")
+        state, portal = self.state, which == b"P"
+        previous: Prepared | Portal | None = state.portals.pop(name, None) if portal else state.statements.pop(name, None)
+        state.change(portal, name)
+        self._owe(Awaited(Kind.CLOSE, name=name, portal_kind=portal, previous=previous), wire.frame(b"C", body))
+
+    def _sync(self, body: bytes) -> None:
+        if body:
+            raise ProtocolViolation("Sync: a body where there is none")
+        self._cycle_open = False
+        self._owe(Awaited(Kind.SYNC), wire.SYNC)
+        self.state.epoch += 1
+
+    def _flush(self, body: bytes) -> None:
+        if body:
+            raise ProtocolViolation("Flush: a body where there is none")
+        self.to_server.append(FLUSH)
+
+    def _terminate(self, _body: bytes) -> None:
+        self.to_server.append(wire.TERMINATE)
+        self.closed = True
+
+    # -- COPY FROM STDIN
+
+    def _copy_data(self, kind: int, raw: bytes) -> None:
+        if not self.state.copying or self._copy_ended:
+            return  # the server ignores these outside COPY (it has failed, most likely), so they go no further
+        if kind == ord("d"):
+            self.to_server.append(raw)
+            return
+        self.to_server.append(wire.frame(bytes((kind,)), raw))
+        self._copy_ended = True
+
+    # -- what all of them share
+
+    def _after(self, analysis: Analysis) -> Steps:
+        """What must be known before the next message can be understood."""
+        state = self.state
+        effects = [statement.effects for statement in analysis.statements]
+        if any(effect.may_change_session for effect in effects):
+            state.unsure = state.touched_session = True
+        if any(effect.ddl for effect in effects):
+            state.ddl_sent = state.uncommitted_ddl = True
+        if state.touched_session and any(effect.transaction for effect in effects):
+            state.unsure = True  # a rollback, or the end of a SET LOCAL, may have changed them back
+        copies = any(effect.copy is not None and effect.copy.direction == "in" for effect in effects)
+        names = any(
+            effect.prepares or effect.deallocates or effect.declares_cursor or effect.closes_cursor for effect in effects
+        )
+        if copies or names or analysis.unparsable:
+            self._copy_ended = False
+            if self._cycle_open:
+                self.to_server.append(FLUSH)
+            yield Wait.DRAIN
+
+    def _settled(self) -> Steps:
+        """Before a name is resolved: DDL has ended, and the settings that names are resolved by are known."""
+        state = self.state
+        if not (state.ddl_sent or state.unsure):
+            return
+        if state.awaited:
+            if self._cycle_open:
+                self.to_server.append(FLUSH)
+            yield Wait.DRAIN
+        if state.ddl_sent:
+            state.ddl_sent = False
+            for statement in state.statements.values():
+                statement.description = None
+        if state.unsure and state.status != b"E":
+            values = self._show()
+            yield Wait.DRAIN
+            if len(values) != len(SHOWN):
+                return  # an error came first: the transaction has failed, nothing runs before it has ended
+            state.unsure = False
+            yield Settings(tuple(values))
+
+    def _show(self) -> list[str]:
+        """Asks for the settings inside the client's own transaction. SHOW takes no snapshot, so it disturbs nothing."""
+        values: list[str] = []
+        nonce = b"ostiary_" + secrets.token_hex(8).encode()
+        for setting in SHOWN:
+            text = f"SHOW {setting}".encode()
+            self._owe(Awaited(Kind.PARSE, hidden=True, name=nonce), wire.parse_message(nonce, text))
+            self._owe(Awaited(Kind.BIND, hidden=True, name=nonce, portal_kind=True), wire.bind_message(nonce, nonce))
+            self._owe(Awaited(Kind.EXECUTE, hidden=True, values=values), wire.execute_message(nonce))
+            for which in (b"P", b"S"):
+                entry = Awaited(Kind.CLOSE, hidden=True, name=nonce, portal_kind=which == b"P")
+                self._owe(entry, wire.close_message(which, nonce))
+        if self._cycle_open:
+            self.to_server.append(FLUSH)
+        else:
+            self._owe(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
+            self.state.epoch += 1
+        return values
+
+    def _owe(self, entry: Awaited, message: bytes) -> None:
+        self.state.awaited.append(entry)
+        self.to_server.append(message)
+
+    def _register(self, kind: Kind, statement: Prepared, message: bytes, denial: Denial | None = None) -> None:
+        state = self.state
+        previous = state.statements.get(statement.name)
+        state.change(False, statement.name)
+        if denial is None:
+            state.statements[statement.name] = statement
+        else:
+            state.statements.pop(statement.name, None)
+        entry = Awaited(kind, denial=denial, name=statement.name, previous=previous)
+        entry.statement = None if denial is not None else statement
+        self._owe(entry, message)
+
+    def _substitute(
+        self, kind: Kind, denial: Denial, *, name: bytes = b"", statement: Prepared | None = None
+    ) -> None:
+        """Sends, in the place of what was refused, a message that the server must reject: so the order of replies,
+        the skipping until Sync and a failed transaction stay the server's own. Its error is rewritten on the way back.
+        """
+        nonce = b"ostiary_refused_" + secrets.token_hex(8).encode()
+        if kind == Kind.PARSE:
+            refused = statement or Prepared(name, "")
+            self._register(Kind.PARSE, refused, wire.parse_message(name, nonce), denial)
+        elif kind == Kind.BIND:
+            state = self.state
+            entry = Awaited(
+                Kind.BIND, denial=denial, name=name, portal_kind=True, previous=state.portals.pop(name, None)
+            )
+            state.change(True, name)
+            self._owe(entry, wire.bind_message(name, nonce))
+        elif kind == Kind.EXECUTE:
+            self._owe(Awaited(Kind.EXECUTE, denial=denial), wire.execute_message(nonce))
+        else:
+            self._owe(Awaited(kind, denial=denial), wire.query_message(nonce))
+
+    def _refuse(self, kind: Kind, text: str, denial: Denial, *, name: bytes = b"") -> Steps:
+        """Refuses without asking a policy, but not without a record."""
+        recorded = yield Refused(text, denial)
+        assert isinstance(recorded, Denial)
+        self._substitute(kind, recorded, name=name)
+
+    def _oversized(self, kind: int) -> Steps:
+        """A message over the limit: its body was thrown away as it came."""
+        denial = Denial(
+            "54000",
+            f"The message is larger than the limit of {self.inbox.limit} bytes for one request, and was not forwarded.",
+            hint="Send the data with COPY FROM STDIN or in smaller statements, or raise spec.limits.maxRequestBytes.",
+        )
+        kinds = {ord("Q"): Kind.QUERY, ord("P"): Kind.PARSE, ord("B"): Kind.BIND, ord("F"): Kind.FUNCTION}
+        if kind not in kinds:
+            raise ProtocolViolation(f"message {chr(kind)!r} of more than {wire.MAX_SMALL} bytes")
+        if kind in (ord("P"), ord("B")):
+            self._cycle_open = True
+        yield from self._refuse(kinds[kind], f"({self.inbox.discarded} bytes, over the limit)", denial)
+
+
+_COPY_KINDS: Final = frozenset(b"dcf")
+_IGNORED_WHILE_COPYING: Final = frozenset(b"HS")
+
+
+def _whole_string(body: bytes, kind: str) -> bytes:
+    """The one string that a body consists of."""
+    if body.find(b"\0") != len(body) - 1:
+        raise ProtocolViolation(f"{kind}: the text must end with the message's only NUL byte")
+    return body[:-1]
+
+
+def _admission(outcome: Outcome) -> Admission:
+    assert isinstance(outcome, Admission)
+    return outcome
+
+
+def _not_utf8(problem: UnicodeDecodeError) -> Denial:
+    return Denial(
+        "22021", f'invalid byte sequence for encoding "UTF8": 0x{problem.object[problem.start]:02x}',
+        hint="Ostiary reads statements as UTF-8, whatever client_encoding says.",
+    )  # fmt: skip
+
+
+def _no_statement(name: bytes) -> Denial:
+    shown = name.decode(errors="backslashreplace")
+    text = f'prepared statement "{shown}" does not exist' if name else "unnamed prepared statement does not exist"
+    return Denial("26000", text)
+
+
+def _no_portal(name: bytes) -> Denial:
+    return Denial("34000", f'portal "{name.decode(errors="backslashreplace")}" does not exist')
