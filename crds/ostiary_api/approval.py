@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
+from ostiary_api.cases import ObjectJson
 from ostiary_api.meta import (
     LIST_SET,
     Conditions,
@@ -15,13 +16,11 @@ from ostiary_api.meta import (
     Model,
     Resource,
     StatusModel,
-    Timestamp,
     Username,
     Validation,
-    duration,
     list_map,
 )
-from ostiary_api.policy import ObjectJson
+from ostiary_api.units import Timestamp, duration
 
 Verdict = Literal["Approve", "Deny"]
 Hash = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
@@ -112,7 +111,7 @@ class ApprovalRequestSpec(Model):
     requester: Requester = Field(description="Who asks.")
     approval: ApprovalTerms = Field(description="Who may answer, and how long things hold.")
     policies: tuple[PolicyRule, ...] = Field(
-        default=(),
+        min_length=1,
         max_length=64,
         description="The rules that ask.",
         json_schema_extra=list_map("namespace", "name", "rule"),
@@ -121,7 +120,7 @@ class ApprovalRequestSpec(Model):
         default=(),
         max_length=32,
         description="The answers. Approvers append theirs; none is ever changed or removed.",
-        json_schema_extra=list_map("approver"),
+        json_schema_extra=list_map("approver") | {"x-default": True},
     )
 
     validations = (
@@ -166,8 +165,9 @@ class ApprovalRequestStatus(StatusModel):
 
     validations = (
         Validation(
+            f"!has(oldSelf.conditions) || "
             f"oldSelf.conditions.filter(c, c.status == 'True' && c.type in {list(TERMINAL)})"
-            ".all(c, self.conditions.exists(n, n.type == c.type && n.status == 'True'))",
+            ".all(c, has(self.conditions) && self.conditions.exists(n, n.type == c.type && n.status == 'True'))",
             "a terminal condition that is True stays so",
             None,
         ),

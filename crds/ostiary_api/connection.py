@@ -18,10 +18,9 @@ from ostiary_api.meta import (
     SecretRef,
     StatusModel,
     Validation,
-    duration,
     list_map,
-    quantity,
 )
+from ostiary_api.units import duration, quantity
 
 Protocol = Literal["Postgres", "Kubernetes", "SSH"]
 
@@ -276,8 +275,8 @@ class ConnectionSpec(Model):
             lambda self: self.protocol == "Postgres" or self.upstream.database is None,
         ),
         Validation(
-            "self.protocol == 'SSH' ? size(self.upstream.hostKeys) > 0 || has(self.upstream.hostCARef) : "
-            "size(self.upstream.hostKeys) == 0 && !has(self.upstream.hostCARef)",
+            "(self.protocol == 'SSH') == (has(self.upstream.hostKeys) && size(self.upstream.hostKeys) > 0 || "
+            "has(self.upstream.hostCARef))",
             "SSH needs upstream.hostKeys or upstream.hostCARef, and only SSH has them",
             lambda self: (self.protocol == "SSH") == bool(self.upstream.host_keys or self.upstream.host_ca_ref),
         ),

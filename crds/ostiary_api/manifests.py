@@ -14,6 +14,7 @@ from ostiary_api.meta import API_VERSION, GROUP, Resource
 from ostiary_api.policy import GatewayPolicy
 from ostiary_api.problems import Location, Problem, explain, find, format_path, parse_path, suggest
 from ostiary_api.secret import Secret
+from ostiary_api.units import MANIFEST
 from ostiary_api.yamltree import Node, YamlProblem, read_documents
 
 RESOURCES: dict[str, type[Resource]] = {
@@ -208,7 +209,7 @@ def _validate(
     if isinstance(metadata, dict) and metadata.get("namespace") is None:
         metadata["namespace"] = namespace
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, by_alias=True, by_name=False, context=MANIFEST)
     except ValidationError as error:
         for path, message in explain(error, model, secret=model is Secret):
             _, line, column = find(source.node, path)
