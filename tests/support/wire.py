@@ -293,9 +293,7 @@ class _Scram:
 
     def final(self, challenge: bytes) -> bytes:
         parts = dict(item.split("=", 1) for item in challenge.decode().split(","))
-        salted = hashlib.pbkdf2_hmac(
-            "sha256", self._password.encode(), base64.b64decode(parts["s"]), int(parts["i"])
-        )
+        salted = hashlib.pbkdf2_hmac("sha256", self._password.encode(), base64.b64decode(parts["s"]), int(parts["i"]))
         key = hmac.digest(salted, b"Client Key", "sha256")
         without_proof = f"c=biws,r={parts['r']}"
         signed = f"{self._bare},{challenge.decode()},{without_proof}".encode()

@@ -36,34 +36,68 @@ async def failing(connection: asyncpg.Connection, text: str, *values: object) ->
 
 async def queries(connection: asyncpg.Connection, report: Report) -> None:
     report.saw("version", list(connection.get_server_version()))
-    report.saw("settings", {
-        name: getattr(connection.get_settings(), name)
-        for name in ("client_encoding", "standard_conforming_strings", "server_encoding", "TimeZone")
-    })  # fmt: skip
-    report.saw("script", await connection.execute(
-        "create table people (id serial primary key, name text, tags text[]); insert into people(name) values ('Ada')"))  # fmt: skip
-    report.saw("insert", await connection.execute("insert into people(name, tags) values ($1, $2)", "Émile", ["a", None]))
+    report.saw(
+        "settings",
+        {
+            name: getattr(connection.get_settings(), name)
+            for name in ("client_encoding", "standard_conforming_strings", "server_encoding", "TimeZone")
+        },
+    )
+    report.saw(
+        "script",
+        await connection.execute(
+            "create table people (id serial primary key, name text, tags text[]);"
+            " insert into people(name) values ('Ada')"
+        ),
+    )
+    report.saw(
+        "insert", await connection.execute("insert into people(name, tags) values ($1, $2)", "Émile", ["a", None])
+    )
     report.saw("rows", [dict(row) for row in await connection.fetch("select * from people order by id")])
-    values = (7, 1.5, decimal.Decimal("3.14"), "é\n", b"\x00\xff", True, None, datetime.date(2024, 2, 29),
-              datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC), datetime.timedelta(hours=3), uuid.UUID(int=9),
-              [[1, 2], [3, 4]])  # fmt: skip
+    values = (
+        7,
+        1.5,
+        decimal.Decimal("3.14"),
+        "é\n",
+        b"\x00\xff",
+        True,
+        None,
+        datetime.date(2024, 2, 29),
+        datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC),
+        datetime.timedelta(hours=3),
+        uuid.UUID(int=9),
+        [[1, 2], [3, 4]],
+    )
     row = await connection.fetchrow(
         "select $1::int, $2::float8, $3::numeric, $4::text, $5::bytea, $6::bool, $7::text, $8::date, $9::timestamptz,"
-        " $10::interval, $11::uuid, $12::int[]", *values)  # fmt: skip
+        " $10::interval, $11::uuid, $12::int[]",
+        *values,
+    )
     report.saw("values", list(row or ()))
-    report.saw("executemany", await connection.executemany("insert into people(name) values ($1)", [(f"p{n}",) for n in range(300)]))
+    report.saw(
+        "executemany",
+        await connection.executemany("insert into people(name) values ($1)", [(f"p{n}",) for n in range(300)]),
+    )
     report.saw("count", await connection.fetchval("select count(*) from people"))
-    report.saw("fetchmany", [list(r) for r in await connection.fetchmany(
-        "insert into people(name) values ($1) returning name", [("x",), ("y",)])])  # fmt: skip
+    report.saw(
+        "fetchmany",
+        [
+            list(r)
+            for r in await connection.fetchmany("insert into people(name) values ($1) returning name", [("x",), ("y",)])
+        ],
+    )
     report.saw("large", len(await connection.fetchval("select repeat('x', 5000000)")))
 
 
 async def types(connection: asyncpg.Connection, report: Report) -> None:
     await connection.execute(
         "create type mood as enum ('sad', 'ok'); create type pair as (a int, m mood);"
-        "create domain positive as int check (value > 0); create table felt (p pair, ps pair[], r int4range, d positive)")
-    await connection.execute("insert into felt values ($1, $2, $3, $4)", (1, "ok"), [(2, "sad"), (3, None)],
-                             asyncpg.Range(1, 5), 4)  # fmt: skip
+        "create domain positive as int check (value > 0);"
+        " create table felt (p pair, ps pair[], r int4range, d positive)"
+    )
+    await connection.execute(
+        "insert into felt values ($1, $2, $3, $4)", (1, "ok"), [(2, "sad"), (3, None)], asyncpg.Range(1, 5), 4
+    )
     row = await connection.fetchrow("select * from felt")
     report.saw("introspected types", [repr(value) for value in row or ()])
     report.saw("enum array", await connection.fetchval("select array['ok', 'sad']::mood[]"))
@@ -81,15 +115,26 @@ async def statements(connection: asyncpg.Connection, report: Report) -> None:
     report.saw("explain", "Plan" in (await statement.explain(5))[0])
     async with connection.transaction():
         cursor = await connection.cursor("select n from generate_series(1, 500) n")
-        report.saw("cursor", [[r[0] for r in await cursor.fetch(5)], await cursor.forward(90), list(await cursor.fetchrow())])
-        report.saw("iterated", sum([r[0] async for r in connection.cursor("select n from generate_series(1, 500) n", prefetch=7)]))
+        report.saw(
+            "cursor", [[r[0] for r in await cursor.fetch(5)], await cursor.forward(90), list(await cursor.fetchrow())]
+        )
+        report.saw(
+            "iterated",
+            sum([r[0] async for r in connection.cursor("select n from generate_series(1, 500) n", prefetch=7)]),
+        )
     await connection.execute("alter table people add column extra int default 5")
     report.saw("after ALTER", [list(r) for r in await connection.fetch("select * from people where id = 1")])
 
 
 async def failures(connection: asyncpg.Connection, report: Report) -> None:
-    for text in ("select 1/0", "selec", "select nope from people", "insert into people(id) values (1)",
-                 "select * from not_there", "do $$ begin raise exception 'mine' using errcode = 'XX123'; end $$"):  # fmt: skip
+    for text in (
+        "select 1/0",
+        "selec",
+        "select nope from people",
+        "insert into people(id) values (1)",
+        "select * from not_there",
+        "do $$ begin raise exception 'mine' using errcode = 'XX123'; end $$",
+    ):
         report.saw(f"error: {text}", await failing(connection, text))
     try:
         async with connection.transaction():
@@ -142,7 +187,9 @@ async def cancels(connection: asyncpg.Connection, report: Report) -> None:
 
 async def _no_sleeper(connection: asyncpg.Connection) -> bool:
     for _ in range(50):
-        if not await connection.fetchval("select count(*) from pg_stat_activity where query = 'select pg_sleep(30)' and state = 'active'"):
+        if not await connection.fetchval(
+            "select count(*) from pg_stat_activity where query = 'select pg_sleep(30)' and state = 'active'"
+        ):
             return True
         await asyncio.sleep(0.1)
     return False
@@ -166,7 +213,9 @@ async def notifications(connection: asyncpg.Connection, report: Report) -> None:
 
 async def pool(report: Report) -> None:
     async with asyncpg.create_pool(min_size=2, max_size=5) as connections:
-        sums = await asyncio.gather(*[connections.fetchval("select sum(n) from generate_series(1, $1) n", k) for k in range(1, 30)])
+        sums = await asyncio.gather(
+            *[connections.fetchval("select sum(n) from generate_series(1, $1) n", k) for k in range(1, 30)]
+        )
         report.saw("pool", sums)
 
 

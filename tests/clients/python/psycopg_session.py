@@ -52,34 +52,58 @@ def queries(report: Report) -> None:
             report.saw("tag", [cursor.statusmessage, cursor.rowcount])
             report.saw("columns", [(c.name, c.type_code, c.internal_size) for c in cursor.description or ()])
         values = (
-            7, 2**40, 1.5, decimal.Decimal("3.14159265358979"), "text with ' and \\ and é", b"\x00\xff\x01", True, None,
-            datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 12, 30, tzinfo=datetime.UTC),
-            datetime.timedelta(days=2, seconds=5), uuid.UUID(int=5), [1, 2, 3], ["a", None], Jsonb({"k": [1, None]}),
-        )  # fmt: skip
+            7,
+            2**40,
+            1.5,
+            decimal.Decimal("3.14159265358979"),
+            "text with ' and \\ and é",
+            b"\x00\xff\x01",
+            True,
+            None,
+            datetime.date(2024, 2, 29),
+            datetime.datetime(2024, 2, 29, 12, 30, tzinfo=datetime.UTC),
+            datetime.timedelta(days=2, seconds=5),
+            uuid.UUID(int=5),
+            [1, 2, 3],
+            ["a", None],
+            Jsonb({"k": [1, None]}),
+        )
         places = ", ".join(["%s"] * len(values))
         for binary in (False, True):
             cursor = connection.cursor(binary=binary)
             report.saw(f"values, binary={binary}", cursor.execute(f"select {places}", values).fetchone())
             cursor.execute("select * from customers where id = any(%b)", ([1, 2],))
             report.saw(f"array parameter, binary={binary}", cursor.fetchall())
-        report.saw("several statements", [
-            (cursor.statusmessage, cursor.fetchall() if cursor.description else None)
-            for cursor in [connection.execute("select 1; update customers set paid = paid; select 2")]
-            for _ in iter(lambda: cursor.nextset(), None)
-        ])  # fmt: skip
+        report.saw("several statements", _sets(connection.execute("select 1; update customers set paid = 1; select 2")))
         report.saw("empty", connection.execute("").statusmessage)
         report.saw("executemany", _executemany(connection))
-        report.saw("identifiers", connection.execute(
-            sql.SQL("select {} from {} order by 1").format(sql.Identifier("name"), sql.Identifier("public", "customers"))
-        ).fetchall())  # fmt: skip
+        report.saw(
+            "identifiers",
+            connection.execute(
+                sql.SQL("select {} from {} order by 1").format(
+                    sql.Identifier("name"), sql.Identifier("public", "customers")
+                )
+            ).fetchall(),
+        )
         large = "x" * 400_000
         report.saw("large parameter", connection.execute("select length(%s)", (large,)).fetchone())
         (value,) = connection.execute("select repeat('ab', 3000000)").fetchone() or ("",)
         report.saw("large value", [len(value), value[:4]])
-        report.saw("many rows", connection.execute(
-            "select sum(n), count(*) from (select generate_series(1, 100000) n) s").fetchone())  # fmt: skip
+        report.saw(
+            "many rows",
+            connection.execute("select sum(n), count(*) from (select generate_series(1, 100000) n) s").fetchone(),
+        )
         rows = connection.execute("select n, 'row ' || n from generate_series(1, 50000) n").fetchall()
         report.saw("all rows", [len(rows), rows[0], rows[-1]])
+
+
+def _sets(cursor: psycopg.Cursor[tuple[object, ...]]) -> object:
+    seen: list[object] = []
+    more: bool | None = True
+    while more:
+        seen.append([cursor.statusmessage, cursor.fetchall() if cursor.description else None])
+        more = cursor.nextset()
+    return seen
 
 
 def _executemany(connection: psycopg.Connection[tuple[object, ...]]) -> object:
@@ -116,12 +140,17 @@ def prepared(report: Report) -> None:
     with psycopg.connect(prepare_threshold=0) as connection:
         seen = [connection.execute("select %s::int + 1", (n,)).fetchone() for n in range(5)]
         report.saw("prepared", seen)
-        report.saw("pg_prepared_statements", connection.execute(
-            "select count(*) > 0, bool_and(not from_sql) from pg_prepared_statements").fetchone())  # fmt: skip
+        report.saw(
+            "pg_prepared_statements",
+            connection.execute("select count(*) > 0, bool_and(not from_sql) from pg_prepared_statements").fetchone(),
+        )
         connection.execute("prepare mine (int) as select $1 * 2", prepare=False)
         report.saw("EXECUTE", connection.execute("execute mine (21)", prepare=False).fetchone())
         connection.execute("deallocate all", prepare=False)
-        report.saw("after DEALLOCATE", connection.execute("select count(*) from pg_prepared_statements", prepare=False).fetchone())
+        report.saw(
+            "after DEALLOCATE",
+            connection.execute("select count(*) from pg_prepared_statements", prepare=False).fetchone(),
+        )
 
 
 def transactions(report: Report) -> None:
@@ -246,8 +275,7 @@ def notifications(report: Report) -> None:
         listener.execute("listen news")
         sender.execute("select pg_notify('news', 'first')")
         sender.execute("notify news, 'second'")
-        report.saw("notifications", [
-            [n.channel, n.payload] for n in listener.notifies(timeout=10, stop_after=2)])  # fmt: skip
+        report.saw("notifications", [[n.channel, n.payload] for n in listener.notifies(timeout=10, stop_after=2)])
         listener.execute("unlisten *")
         listener.execute("do $$ begin raise notice 'a % notice', 'small'; raise warning 'and a warning'; end $$")
         listener.execute("drop table if exists not_there")
@@ -272,7 +300,10 @@ async def asynchronous(report: Report) -> None:
         async with connection.pipeline():
             cursors = [await connection.execute("select %s::int", (n,)) for n in range(20)]
         report.saw("async pipeline", [await cursor.fetchone() for cursor in cursors])
-        async with connection.cursor() as cursor, cursor.copy("copy (select generate_series(1, 100)) to stdout") as copy:
+        async with (
+            connection.cursor() as cursor,
+            cursor.copy("copy (select generate_series(1, 100)) to stdout") as copy,
+        ):
             report.saw("async COPY", sum([int(row[0]) async for row in copy.rows()]))
         task = asyncio.create_task(connection.execute("select pg_sleep(30)"))
         await asyncio.sleep(0.3)

@@ -1,4 +1,4 @@
-"""An ORM round trip and reflection with SQLAlchemy, through psycopg and asyncpg. The server comes from the PG… variables."""
+"""The ORM and reflection of SQLAlchemy over psycopg and asyncpg. The server comes from the PG… variables."""
 
 from __future__ import annotations
 
@@ -68,14 +68,29 @@ def work(session: Session, report: Report) -> None:
     session.add_all(customers(40))
     session.commit()
     statement = sa.select(Customer).options(selectinload(Customer.orders)).order_by(Customer.id).limit(2)
-    report.saw("loaded", [
-        [c.name, c.tags, c.extra, [[o.total, o.at] for o in c.orders]] for c in session.scalars(statement)])  # fmt: skip
-    report.saw("joined", [list(row) for row in session.execute(
-        sa.select(Customer.name, sa.func.sum(Order.total)).join(Order).group_by(Customer.name).order_by(Customer.name).limit(3))])  # fmt: skip
+    report.saw(
+        "loaded", [[c.name, c.tags, c.extra, [[o.total, o.at] for o in c.orders]] for c in session.scalars(statement)]
+    )
+    report.saw(
+        "joined",
+        [
+            list(row)
+            for row in session.execute(
+                sa.select(Customer.name, sa.func.sum(Order.total))
+                .join(Order)
+                .group_by(Customer.name)
+                .order_by(Customer.name)
+                .limit(3)
+            )
+        ],
+    )
     report.saw("by JSON", session.scalars(sa.select(Customer.name).where(Customer.extra["n"].as_integer() == 7)).all())
     report.saw("by array", session.scalars(sa.select(Customer.name).where(Customer.tags.contains(["t3"]))).all())
-    session.execute(insert(Customer).values(name="customer 1", tags=[], extra={}).on_conflict_do_update(
-        index_elements=["name"], set_={"tags": ["seen"]}))  # fmt: skip
+    session.execute(
+        insert(Customer)
+        .values(name="customer 1", tags=[], extra={})
+        .on_conflict_do_update(index_elements=["name"], set_={"tags": ["seen"]})
+    )
     report.saw("upsert", session.scalars(sa.select(Customer.tags).where(Customer.name == "customer 1")).all())
     first = session.scalars(sa.select(Customer).order_by(Customer.id)).first()
     assert first is not None
@@ -93,7 +108,10 @@ def work(session: Session, report: Report) -> None:
     with session.begin_nested():
         session.add(Customer(name="nested"))
     session.rollback()
-    report.saw("streamed", sum(1 for _ in session.execute(sa.select(Order.id).execution_options(stream_results=True, max_row_buffer=10))))
+    report.saw(
+        "streamed",
+        sum(1 for _ in session.execute(sa.select(Order.id).execution_options(stream_results=True, max_row_buffer=10))),
+    )
 
 
 def inspected(connection: sa.Connection) -> object:
