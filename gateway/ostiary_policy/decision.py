@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,6 +75,9 @@ class Decision:
     matched: tuple[Matched, ...] = ()
     errors: tuple[RuleError, ...] = ()
     revision: str = ""
+    """Revision of the bundle."""
+    valid_until: float = math.inf
+    """Seconds since the epoch: from then on another decision may come out, since a policy in the set expires."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Doc:
     """What a fact means, for the reference page.
@@ -55,7 +53,9 @@ class ClientFacts(TypedDict):
     """The client's end of the connection. `application` is what the client says of itself: never trust it."""
 
     address: Annotated[str, Doc("IP address of the client.")]
-    application: Annotated[str, Doc("Self-declared name (application_name, User-Agent, SSH version).", varies="request")]
+    application: Annotated[
+        str, Doc("Self-declared name (application_name, User-Agent, SSH version).", varies="request")
+    ]
 
 
 class SessionFacts(TypedDict):
@@ -82,7 +82,9 @@ class RequestFacts(TypedDict):
 class RelationFacts(TypedDict):
     """A table, view, sequence or other relation that a statement names or reaches."""
 
-    schema: Annotated[str, Doc("Schema, resolved through search_path and the catalog; empty if there is no such relation.")]
+    schema: Annotated[
+        str, Doc("Schema, resolved through search_path and the catalog; empty if there is no such relation.")
+    ]
     name: Annotated[str, Doc("Name, unquoted, as the catalog has it.")]
     access: Annotated[str, Doc("`read`, `write` (insert, update, delete, truncate, merge, copy in) or `define` (DDL).")]
     columns: Annotated[list[str], Doc("Columns named with this relation; `*` stands for all, and for not known.")]
@@ -91,19 +93,36 @@ class RelationFacts(TypedDict):
 class StatementFacts(TypedDict):
     """One SQL statement of the request."""
 
-    verb: Annotated[str, Doc("Command, upper case: SELECT, INSERT, UPDATE, DELETE, MERGE, DROP, CREATE, ALTER, COPY, SET …; empty if unparsable.")]
+    verb: Annotated[
+        str,
+        Doc(
+            "Command, upper case: SELECT, INSERT, UPDATE, DELETE, MERGE, DROP, CREATE, ALTER, COPY, SET …; empty if unparsable."
+        ),
+    ]
     kind: Annotated[str, Doc("Kind of object for DDL: TABLE, DATABASE, INDEX, ROLE …; empty otherwise.")]
-    readOnly: Annotated[bool, Doc("True only if the statement is known to change nothing: no data, no schema, no setting that outlives it.")]
+    readOnly: Annotated[
+        bool,
+        Doc("True only if the statement is known to change nothing: no data, no schema, no setting that outlives it."),
+    ]
     writes: Annotated[bool, Doc("True if the statement changes data or schema, or cannot be known not to.")]
     opaque: Annotated[bool, Doc("True if what it does cannot be known from its text.")]
     opaqueReason: Annotated[str, Doc("Why it is opaque, for people; empty if it is not.")]
-    relations: Annotated[list[RelationFacts], Doc("Relations read, written or defined, in sub-queries, CTEs and known bodies too.")]
-    functions: Annotated[list[str], Doc("Functions called, `schema.name`; the schema is empty if it could not be resolved.")]
-    hasWhere: Annotated[bool, Doc("True if every UPDATE and DELETE in it has a WHERE clause (and for SELECT, if the outermost has one).")]
+    relations: Annotated[
+        list[RelationFacts], Doc("Relations read, written or defined, in sub-queries, CTEs and known bodies too.")
+    ]
+    functions: Annotated[
+        list[str], Doc("Functions called, `schema.name`; the schema is empty if it could not be resolved.")
+    ]
+    hasWhere: Annotated[
+        bool,
+        Doc("True if every UPDATE and DELETE in it has a WHERE clause (and for SELECT, if the outermost has one)."),
+    ]
     hasLimit: Annotated[bool, Doc("True if the outermost query has a LIMIT or FETCH FIRST.")]
     settings: Annotated[list[str], Doc("Settings that it changes, lower case; `*` for all of them or for not known.")]
     text: Annotated[str, Doc("The statement's own text.", varies="text")]
-    fingerprint: Annotated[str, Doc("libpg_query fingerprint, 16 hex digits; empty if unparsable. For grouping, not for authorisation.")]
+    fingerprint: Annotated[
+        str, Doc("libpg_query fingerprint, 16 hex digits; empty if unparsable. For grouping, not for authorisation.")
+    ]
 
 
 class SqlFacts(TypedDict):
@@ -114,8 +133,19 @@ class SqlFacts(TypedDict):
     user: Annotated[str, Doc("Role that the statement runs as.")]
     inTransaction: Annotated[bool, Doc("True inside an explicit transaction block.", varies="request")]
     statements: Annotated[list[StatementFacts], Doc("The statements, in order.")]
-    params: NotRequired[Annotated[list[object], Doc("Bound parameters in PostgreSQL's text form (string) or null.", varies="request")]]
-    estimatedRows: NotRequired[Annotated[int, Doc("Rows that the statements would read or change, by the planner's estimate.", costly=True, varies="request")]]
+    params: NotRequired[
+        Annotated[list[object], Doc("Bound parameters in PostgreSQL's text form (string) or null.", varies="request")]
+    ]
+    estimatedRows: NotRequired[
+        Annotated[
+            int,
+            Doc(
+                "Rows that the statements would read or change, by the planner's estimate.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
 
 
 class ExecFacts(TypedDict):
@@ -140,7 +170,16 @@ class KubernetesFacts(TypedDict):
     labelSelector: Annotated[str, Doc("Label selector, as sent.")]
     fieldSelector: Annotated[str, Doc("Field selector, as sent.")]
     dryRun: Annotated[bool, Doc("True if the request is a dry run.")]
-    object: NotRequired[Annotated[dict[str, object], Doc("The object as it would be afterwards, from the API server's own dry run.", costly=True, varies="request")]]
+    object: NotRequired[
+        Annotated[
+            dict[str, object],
+            Doc(
+                "The object as it would be afterwards, from the API server's own dry run.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
     oldObject: NotRequired[Annotated[dict[str, object], Doc("The object as it is now.", costly=True, varies="request")]]
     exec: Annotated[ExecFacts, Doc("For pods/exec and attach: the command.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,7 +48,7 @@ class JsonPathMask:
 
 @dataclass(frozen=True, slots=True)
 class DetectorMask:
-    """Whatever looks like this in any text value: a built-in detector (`CreditCard`, `Email`, …), or `pattern` (RE2)."""
+    """What looks like this in any text value: a built-in detector (`CreditCard`, `Email` …), or `pattern` (RE2)."""
 
     detector: str
     strategy: Strategy
@@ -56,7 +57,10 @@ class DetectorMask:
 
 @dataclass(frozen=True, slots=True)
 class MaskPlan:
-    """All that is to be masked in one response. Falsy if nothing is."""
+    """All that is to be masked in one response. Falsy if nothing is.
+
+    No target stands twice; targets may still overlap (`*`, a detector in a masked column): the stronger wins there too.
+    """
 
     columns: tuple[ColumnMask, ...] = ()
     json_paths: tuple[JsonPathMask, ...] = ()
@@ -67,3 +71,35 @@ class MaskPlan:
 
 
 NOTHING = MaskPlan()
+
+
+def stronger(one: Strategy, other: Strategy) -> Strategy:
+    """The one that shows less; the first where they show the same."""
+    return other if _shown(other) < _shown(one) else one
+
+
+def _shown(strategy: Strategy) -> tuple[int, int]:
+    return -STRENGTH[strategy.type], strategy.keep_first + strategy.keep_last
+
+
+def combine(plans: Iterable[MaskPlan]) -> MaskPlan:
+    """All of the plans: each target once, with its strongest strategy. The order is that of first appearance."""
+    columns: dict[tuple[str, str, str], ColumnMask] = {}
+    json_paths: dict[str, JsonPathMask] = {}
+    detectors: dict[tuple[str, str], DetectorMask] = {}
+    for plan in plans:
+        for column in plan.columns:
+            known = columns.setdefault((column.schema, column.table, column.column), column)
+            if stronger(known.strategy, column.strategy) is not known.strategy:
+                columns[column.schema, column.table, column.column] = column
+        for path in plan.json_paths:
+            known_path = json_paths.setdefault(path.path, path)
+            if stronger(known_path.strategy, path.strategy) is not known_path.strategy:
+                json_paths[path.path] = path
+        for detector in plan.detectors:
+            # A pattern is what it matches; a built-in detector is its name.
+            key = ("", detector.pattern) if detector.pattern else (detector.detector, "")
+            known_detector = detectors.setdefault(key, detector)
+            if stronger(known_detector.strategy, detector.strategy) is not known_detector.strategy:
+                detectors[key] = detector
+    return MaskPlan(tuple(columns.values()), tuple(json_paths.values()), tuple(detectors.values()))
