@@ -54,7 +54,6 @@ class Model(BaseModel):
         populate_by_name=True,
         extra="forbid",
         frozen=True,
-        validate_default=True,
         hide_input_in_errors=True,
         ignored_types=(cached_property,),
     )
