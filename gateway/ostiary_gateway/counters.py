@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Literal
 
-from ostiary_policy.decision import RuleRef
-
 DECISION_BUCKETS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0)
 """Upper bounds of the decision latency, in seconds."""
 
@@ -82,9 +80,9 @@ class Counters:
         """A request was decided; `decision` is an Action."""
         self.requests[connection, protocol, decision] += 1
 
-    def denied(self, rule: RuleRef | None) -> None:
-        """A request was denied, by this rule, or None by default or by an error."""
-        self.denials[(f"{rule.namespace}/{rule.policy}", rule.rule) if rule else ("", "")] += 1
+    def denied(self, policy: str, rule: str) -> None:
+        """A request was denied by this rule; both empty where none held or an error decided."""
+        self.denials[policy, rule] += 1
 
     def decided(self, seconds: float) -> None:
         """A decision took so long, costly facts not counted."""
@@ -95,7 +93,7 @@ class Counters:
         """Something went wrong with the target."""
         self.upstream_errors[connection, reason] += 1
 
-    def login_failed(self, connection: str, reason: LoginFailure) -> None:
+    def login_refused(self, connection: str, reason: LoginFailure = "other") -> None:
         """A client was not let in."""
         self.login_failures[connection, reason] += 1
 

@@ -1,1 +1,1 @@
-"""Where a gateway's bundle of manifests comes from."""
+"""Where bundles come from: manifests in files now, a ConfigMap in a cluster."""

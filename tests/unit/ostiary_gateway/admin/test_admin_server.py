@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from ostiary_gateway.admin.health import Check
 from ostiary_gateway.admin.server import AdminError, AdminServer
 from ostiary_gateway.counters import DECISION_BUCKETS, Counters
-from ostiary_policy.decision import RuleRef
 
 
 @dataclass
@@ -66,10 +65,10 @@ async def test_metrics_are_what_was_counted(admin: Admin) -> None:
     count.session_opened("prod/app")
     count.session_closed("prod/app")
     count.request("prod/app", "Postgres", "Deny")
-    count.denied(RuleRef("prod", "guard", "no-drop", "abc"))
-    count.denied(None)
+    count.denied("prod/guard", "no-drop")
+    count.denied("", "")
     count.upstream_error("prod/app", "connect")
-    count.login_failed("prod/app", "token")
+    count.login_refused("prod/app", "token")
     count.transferred("prod/app", "to_client", 1000)
     count.masked("prod/app", 7)
     count.record_dropped(2)

@@ -1,0 +1,89 @@
+"""From files to a compiled bundle, with every problem at its file and line. Serve, lint and test all load like this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ostiary_api.manifests import Manifests, parse_files
+from ostiary_api.problems import Location, Problem
+from ostiary_gateway.feed import files
+from ostiary_gateway.feed.references import check_references, notices
+from ostiary_policy import policy as policies
+from ostiary_policy.bundle import Bundle, compile_bundle
+from ostiary_policy.testing import FactSource
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bundle that may be served. `problems` are of policies that are not accepted: each keeps its last accepted
+    revision, and denies what it matches if there was none."""
+
+    bundle: Bundle
+    manifests: Manifests
+    problems: tuple[Problem, ...] = ()
+    notices: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Manifests that may not be served, and why: a policy may be missing in what could be read."""
+
+    problems: tuple[Problem, ...]
+
+
+def load(
+    paths: Sequence[Path], *, previous: Bundle | None = None, fact_sources: Mapping[str, FactSource] | None = None
+) -> Loaded | Rejected:
+    """Read, parse, check and compile. `previous` keeps the accepted revisions; `fact_sources` runs embedded tests."""
+    read = files.read(paths)
+    return compile_texts(read.texts, read.problems, previous=previous, fact_sources=fact_sources)
+
+
+def compile_texts(
+    texts: Mapping[str, str],
+    unread: Sequence[Problem] = (),
+    *,
+    previous: Bundle | None = None,
+    fact_sources: Mapping[str, FactSource] | None = None,
+) -> Loaded | Rejected:
+    """The same for texts that were read already (name → text). `unread` is what could not be."""
+    manifests = parse_files(texts)
+    fatal = [*unread, *manifests.problems, *check_references(manifests)]
+    if not manifests.connections and not fatal:
+        where = next(iter(texts), "nothing")
+        fatal.append(
+            Problem(Location(where), "there is no Connection in these manifests, so there is nothing to serve")
+        )
+    bundle = compile_bundle(
+        manifests.connections.values(),
+        manifests.policies.values(),
+        secrets={tuple_key(key): secret for key, secret in manifests.secrets.items()},
+        namespaces=_namespaces(manifests),
+        previous=previous,
+        fact_sources=fact_sources,
+    )
+    found = tuple(locate(manifests, problem) for problem in bundle.problems)
+    if fatal:
+        return Rejected(tuple(fatal) + found)
+    return Loaded(bundle, manifests, found, tuple(manifests.notices + notices(manifests, bundle)))
+
+
+def locate(manifests: Manifests, problem: policies.Problem) -> Problem:
+    """A policy's problem at its place in the file."""
+    item = manifests.policies[f"{problem.namespace}/{problem.policy}"]
+    text = f"{problem.message}. {problem.hint}" if problem.hint else problem.message
+    return manifests.problem(item, problem.field, text, max(problem.line, 1), max(problem.column, 1))
+
+
+def tuple_key(key: str) -> tuple[str, str]:
+    """`namespace/name` as a pair."""
+    namespace, _, name = key.partition("/")
+    return namespace, name
+
+
+def _namespaces(manifests: Manifests) -> dict[str, dict[str, str]]:
+    objects = (*manifests.connections.values(), *manifests.policies.values())
+    names = {item.metadata.namespace for item in objects} | set(manifests.namespaces)
+    return {name: manifests.namespace_labels(name) for name in sorted(names)}

@@ -1,0 +1,78 @@
+"""What manifests must have of each other: Secrets with the right keys, ports of their own. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ostiary_api.connection import Connection
+from ostiary_api.manifests import Manifests
+from ostiary_api.problems import Problem
+from ostiary_policy.bundle import Bundle
+
+
+def check_references(manifests: Manifests) -> list[Problem]:
+    """Everything that a gateway would miss when it serves these."""
+    found: list[Problem] = []
+    ports: dict[int, Connection] = {}
+    for connection in manifests.connections.values():
+        found.extend(_secrets(manifests, connection))
+        port = connection.spec.listener.port
+        other = ports.setdefault(port, connection)
+        if other is not connection:
+            text = f"port {port} is also that of Connection {other.key}; each needs its own"
+            found.append(manifests.problem(connection, "spec.listener.port", text))
+    return found
+
+
+def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
+    """What is allowed, and probably not meant."""
+    used = {policy.key for bound in bundle.connections.values() for policy in bound.policies}
+    found = [
+        manifests.problem(policy, "spec.match", "matches no Connection here")
+        for policy in manifests.policies.values()
+        if (policy.metadata.namespace, policy.metadata.name) not in used
+    ]
+    served = {connection.metadata.namespace for connection in manifests.connections.values()}
+    tokens = {secret.metadata.namespace for secret in manifests.secrets.values() if secret.token is not None}
+    for key, bound in bundle.connections.items():
+        connection = bound.connection
+        if not bound.policies:
+            found.append(manifests.problem(connection, "", "no policy is for it, so everything is denied"))
+        if key[0] not in tokens:
+            text = f"no token is in namespace {key[0]}, so nobody can log in; see ostiary token create"
+            found.append(manifests.problem(connection, "", text))
+    for secret in manifests.secrets.values():
+        if secret.token is not None and secret.metadata.namespace not in served:
+            text = f"this token opens nothing: no Connection is in namespace {secret.metadata.namespace}"
+            found.append(manifests.problem(secret, "metadata.namespace", text))
+    return found
+
+
+def _secrets(manifests: Manifests, connection: Connection) -> Iterator[Problem]:
+    spec = connection.spec
+    credentials, upstream, listener = spec.credentials, spec.upstream, spec.listener
+    wanted: list[tuple[str, str, tuple[str, ...]]] = []
+    if credentials.static is not None:
+        keys = {"Postgres": ("username", "password"), "Kubernetes": ("token",), "SSH": ("username",)}[spec.protocol]
+        wanted.append(("spec.credentials.static.secretRef", credentials.static.secret_ref.name, keys))
+    if credentials.postgres_role is not None:
+        name = credentials.postgres_role.admin_secret_ref.name
+        wanted.append(("spec.credentials.postgresRole.adminSecretRef", name, ("username", "password")))
+    if credentials.ssh_certificate is not None:
+        name = credentials.ssh_certificate.ca_secret_ref.name
+        wanted.append(("spec.credentials.sshCertificate.caSecretRef", name, ("privateKey",)))
+    if listener.tls.secret_ref is not None:
+        wanted.append(("spec.listener.tls.secretRef", listener.tls.secret_ref.name, ("tls.crt", "tls.key")))
+    if upstream.tls.ca_ref is not None:
+        wanted.append(("spec.upstream.tls.caRef", upstream.tls.ca_ref.name, (upstream.tls.ca_ref.key,)))
+    if upstream.host_ca_ref is not None:
+        wanted.append(("spec.upstream.hostCARef", upstream.host_ca_ref.name, (upstream.host_ca_ref.key,)))
+    for field, name, keys in wanted:
+        secret = manifests.secret(connection.metadata.namespace, name)
+        if secret is None:
+            text = f"there is no Secret {name} in namespace {connection.metadata.namespace}"
+            yield manifests.problem(connection, field, text)
+            continue
+        missing = [key for key in keys if not secret.data.get(key)]
+        if missing:
+            yield manifests.problem(connection, field, f"Secret {name} has no {' and no '.join(missing)}")

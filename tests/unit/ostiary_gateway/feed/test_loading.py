@@ -1,0 +1,110 @@
+"""Loading manifests: what is refused, what is only noted, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ostiary_gateway.feed import files
+from ostiary_gateway.feed.loading import Loaded, Rejected, compile_texts, load
+
+CONNECTION = """\
+apiVersion: ostiary.dev/v1alpha1
+kind: Connection
+metadata: {name: NAME, namespace: prod}
+spec:
+  protocol: Postgres
+  upstream: {host: db.example}
+  credentials: {static: {secretRef: {name: login}}}
+  listener: {port: PORT}
+"""
+
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: login, namespace: prod}
+stringData: {username: app, password: hunter2}
+"""
+
+
+def connection(name: str = "app", port: int = 6432) -> str:
+    return CONNECTION.replace("NAME", name).replace("PORT", str(port))
+
+
+def rejected(**texts: str) -> list[str]:
+    outcome = compile_texts({f"{name}.yaml": text for name, text in texts.items()})
+    assert isinstance(outcome, Rejected)
+    return [str(problem) for problem in outcome.problems]
+
+
+def test_a_connection_without_its_secret_is_refused() -> None:
+    assert rejected(a=connection()) == [
+        "a.yaml:7: Connection prod/app: spec.credentials.static.secretRef: there is no Secret login in namespace prod"
+    ]
+
+
+def test_a_secret_without_its_keys_is_refused() -> None:
+    secret = SECRET.replace("username: app, ", "")
+    assert rejected(a=connection(), b=secret) == [
+        "a.yaml:7: Connection prod/app: spec.credentials.static.secretRef: Secret login has no username"
+    ]
+
+
+def test_two_connections_on_one_port_are_refused() -> None:
+    assert rejected(a=connection(), b=connection("other"), c=SECRET) == [
+        "b.yaml:8: Connection prod/other: spec.listener.port: port 6432 is also that of Connection prod/app; "
+        "each needs its own"
+    ]
+
+
+def test_the_listeners_certificate_must_be_there() -> None:
+    text = connection().replace("{port: 6432}", "{port: 6432, tls: {secretRef: {name: login}}}")
+    assert rejected(a=text, b=SECRET) == [
+        "a.yaml:8: Connection prod/app: spec.listener.tls.secretRef: Secret login has no tls.crt and no tls.key"
+    ]
+
+
+def test_manifests_without_a_connection_serve_nothing() -> None:
+    assert rejected(a=SECRET) == ["a.yaml: there is no Connection in these manifests, so there is nothing to serve"]
+
+
+def test_what_nobody_can_use_is_noted() -> None:
+    outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET})
+    assert isinstance(outcome, Loaded)
+    assert [notice.message for notice in outcome.notices] == [
+        "no policy is for it, so everything is denied",
+        "no token is in namespace prod, so nobody can log in; see ostiary token create",
+    ]
+
+
+def test_no_secret_is_in_what_is_shown() -> None:
+    outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET})
+    assert "hunter2" not in repr(outcome)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"kind: \xff", "is not UTF-8 text"), (b"#" * (files.MAX_FILE + 1), "is larger than 8 MiB; split it")],
+)
+def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    outcome = load([tmp_path])
+    assert isinstance(outcome, Rejected)
+    assert message in str(outcome.problems[0])
+
+
+def test_directories_are_read_in_depth_and_links_in_circles_once(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "deep" / "deeper" / "a.yml").write_text(connection())
+    (tmp_path / "deep" / "around").symlink_to(tmp_path)
+    (tmp_path / "b.yaml").write_text(SECRET)
+    (tmp_path / ".hidden.yaml").write_text("kind: [")
+    assert isinstance(load([tmp_path]), Loaded)
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to(tmp_path / "gone.yaml")
+    outcome = load([tmp_path])
+    assert isinstance(outcome, Rejected)
+    assert "leads nowhere" in str(outcome.problems[0])
