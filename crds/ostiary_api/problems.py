@@ -91,7 +91,17 @@ def _item(items: list[Node], part: str | int) -> Node | None:
 
 def explain(error: ValidationError, model: type[BaseModel], *, secret: bool) -> list[tuple[list[str | int], str]]:
     """Each error as the path of its field and a sentence. `secret`: no value of the input may be in it."""
-    return [(_clean(item["loc"]), _sentence(item, model, secret)) for item in error.errors(include_url=False)]
+    return [
+        (_clean(item["loc"]), _sentence(item, model, secret))
+        for item in error.errors(include_url=False)
+        if not _is_echo(item)
+    ]
+
+
+def _is_echo(item: Any) -> bool:
+    """Pydantic counts the good items of a list only: too few of them is an echo of what is wrong with the others."""
+    value = item.get("input")
+    return item["type"] == "too_short" and isinstance(value, list) and len(value) >= item["ctx"]["min_length"]
 
 
 def _clean(location: Iterable[str | int]) -> list[str | int]:
