@@ -1,0 +1,116 @@
+"""The record as JSON lines, with a stable schema that docs/audit.md describes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+import orjson
+
+from ostiary_gateway.audit import postgres_recording as recording
+from ostiary_gateway.audit.reader import Reader, Request, Session
+
+VERSION = 1
+"""Of the schema. Fields are added without a new version; none changes its meaning or goes."""
+
+
+def export(reader: Reader, sessions: Iterable[Session], *, responses: str = "decoded") -> Iterator[bytes]:
+    """Lines, each with its newline. A long response is several lines, so that no line grows without bound.
+
+    responses: `decoded` (rows as text where the protocol is known, else base64), `base64` (bytes as recorded), `none`.
+    """
+    if responses not in ("decoded", "base64", "none"):
+        raise ValueError(f"{responses!r} is no form of responses. Choose decoded, base64 or none.")
+    for session in sessions:
+        yield _line("session", session.id, _session(session))
+        for request in _with_events(reader, session):
+            if isinstance(request, Request):
+                yield from _request(reader, session, request, responses)
+            else:
+                yield request
+
+
+def _with_events(reader: Reader, session: Session) -> Iterator[Request | bytes]:
+    """Every event but those of requests as a line, then the requests; each kind is in its own order."""
+    for event in reader.events(session):
+        if event.kind not in ("begin", "frame", "end"):
+            fields = {key: value for key, value in event.fields.items() if key not in ("kind", "session")}
+            yield _line(event.kind, session.id, {"seq": event.seq, **_times(fields)})
+    yield from reader.requests(session)
+
+
+def _session(session: Session) -> dict[str, object]:
+    return {
+        "connection": session.connection,
+        "protocol": session.protocol,
+        "username": session.username,
+        "opened": _time(session.opened),
+        "closed": None if session.closed is None else _time(session.closed),
+        "state": session.state,
+        "recording": session.recording,
+        "requests": session.requests,
+        "denied": session.denied,
+        "asked": session.asked,
+        "errors": session.errors,
+        "rows": session.rows,
+        "bytes": session.bytes,
+    }
+
+
+def _request(reader: Reader, session: Session, request: Request, responses: str) -> Iterator[bytes]:
+    fields: dict[str, object] = {"request": request.id}
+    if request.begun is not None:
+        begun = request.begun.fields
+        fields |= {"seq": request.begun.seq, "begun": _time(begun["at"])}
+        fields |= {key: begun[key] for key in ("text", "detail", "decision")}
+    if request.ended is not None:
+        ended = request.ended.fields
+        fields |= {"ended": _time(ended["at"]), "result": ended["detail"]}
+        fields |= {key: ended[key] for key in ("outcome", "rows", "bytes", "response") if key in ended}
+    yield _line("request", session.id, fields)
+    if not request.parts or responses == "none":
+        return
+    if responses == "decoded" and session.protocol == "Postgres":
+        detail = request.ended.fields["detail"] if request.ended is not None else {}
+        columns = recording.described(detail if isinstance(detail, dict) else {})
+        for item in recording.decode(reader.response(request), columns):
+            yield _line("response", session.id, {"request": request.id, **_item(item)})
+    else:
+        for piece in reader.response(request):
+            data = base64.b64encode(piece).decode()
+            yield _line("response", session.id, {"request": request.id, "base64": data})
+
+
+def _item(item: recording.Item) -> dict[str, object]:
+    match item:
+        case recording.Columns(columns):
+            return {"columns": [{"name": column.name, "type": column.oid} for column in columns]}
+        case recording.Row(values):
+            return {"row": values}
+        case recording.Complete(tag):
+            return {"complete": tag}
+        case recording.Report(error, fields):
+            return {"error" if error else "notice": fields}
+        case recording.CopyStarted(direction, binary):
+            return {"copy": {"direction": direction, "binary": binary}}
+        case recording.CopyChunk(data):
+            return {"copyData": base64.b64encode(data).decode()}
+        case recording.Notification(channel, payload):
+            return {"notification": {"channel": channel, "payload": payload}}
+        case recording.Broken(what):
+            return {"broken": what}
+
+
+def _line(kind: str, session: str, fields: Mapping[str, object]) -> bytes:
+    return orjson.dumps({"v": VERSION, "type": kind, "session": session, **fields}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _times(fields: Mapping[str, object]) -> dict[str, object]:
+    return {key: _time(value) if key == "at" else value for key, value in fields.items()}
+
+
+def _time(at: object) -> str:
+    """RFC 3339, UTC, microseconds."""
+    seconds = at if isinstance(at, (int, float)) else 0
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,90 @@
+"""Recorders on real files, and short names for the events that tests record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ostiary_gateway.audit.event import RequestBegun, RequestEnded, SessionClosed, SessionOpened
+from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_policy.decision import Action, Decision, Matched, RuleRef
+
+READS = RuleRef("prod", "agents", "reads", "sha256:1")
+DROPS = RuleRef("prod", "agents", "no-drop", "sha256:1")
+ALLOW = Decision(Action.ALLOW, READS, "", matched=(Matched(READS, "Allow", True, 0),))
+DENY = Decision(Action.DENY, DROPS, "Dropping a database is not allowed.", "Ask the platform team.")
+ASK = Decision(Action.REQUIRE_APPROVAL, RuleRef("prod", "agents", "big-writes", "sha256:1"), "A person must agree.")
+
+
+class Play:
+    """Records what a gateway would, one call a step."""
+
+    allow, deny, ask = ALLOW, DENY, ASK
+
+    def __init__(self, recorder: SqliteRecorder) -> None:
+        self.recorder = recorder
+
+    def open(self, session: str, recording: str = "Full", username: str = "planner") -> None:
+        self.recorder.session_opened(
+            SessionOpened(
+                session,
+                time.time(),
+                "prod/app",
+                "Postgres",
+                {"username": username, "groups": ["agents"]},
+                {"address": "10.0.0.7", "application": "psql"},
+                {"database": "app"},
+                recording,
+            )
+        )
+
+    def begin(
+        self,
+        session: str,
+        request: str,
+        text: str = "select 1",
+        decision: Decision = ALLOW,
+        *,
+        durable: bool = False,
+        detail: dict[str, object] | None = None,
+    ) -> Awaitable[None] | None:
+        return self.recorder.begin(
+            RequestBegun(request, session, time.time(), text, detail or {}, decision), durable=durable
+        )
+
+    def respond(self, session: str, request: str, data: bytes) -> None:
+        self.recorder.response(session, request, data)
+
+    def end(self, session: str, request: str, outcome: str = "ok", rows: int = 0, size: int = 0) -> None:
+        self.recorder.end(RequestEnded(request, session, time.time(), outcome, {"tag": "SELECT"}, rows, size))
+
+    def close(self, session: str) -> None:
+        self.recorder.session_closed(SessionClosed(session, time.time(), "the client went away", 0))
+
+    async def run(self, session: str, request: str, text: str, response: bytes) -> None:
+        """A request from begin to end."""
+        waiting = self.begin(session, request, text, durable=True)
+        if waiting is not None:
+            await waiting
+        self.respond(session, request, response)
+        self.end(session, request, rows=1, size=len(response))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "audit.db"
+
+
+@pytest.fixture
+def play() -> Callable[[SqliteRecorder], Play]:
+    return Play
+
+
+@pytest.fixture
+async def recorder(path: Path) -> AsyncIterator[SqliteRecorder]:
+    recorder = await SqliteRecorder.open(path)
+    yield recorder
+    await recorder.close()

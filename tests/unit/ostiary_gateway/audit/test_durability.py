@@ -1,0 +1,193 @@
+"""What was acknowledged is there, whatever happens to the process or the disk. Each gateway here is a real process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ostiary_gateway.audit.reader import Reader
+from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.verify import verify
+
+COMMON = """
+import asyncio, os, resource, sys, time
+from pathlib import Path
+from ostiary_gateway.audit.event import *
+from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_policy.decision import Action, Decision
+ALLOW = Decision(Action.ALLOW, None, "")
+path = Path(sys.argv[1])
+def opened(session):
+    return SessionOpened(session, time.time(), "prod/app", "Postgres", {"username": "u"}, {}, {}, "Full")
+def begun(session, request, text="select 1"):
+    return RequestBegun(request, session, time.time(), text, {}, ALLOW)
+def ended(session, request):
+    return RequestEnded(request, session, time.time(), "ok", {}, 1, 3)
+"""
+
+ACKNOWLEDGES = """
+async def agent(recorder, session):
+    recorder.session_opened(opened(session))
+    for number in range(1_000_000):
+        request = f"{session}-{number}"
+        await recorder.begin(begun(session, request), durable=True)
+        os.write(1, (request + "\\n").encode())
+        recorder.response(session, request, b"row")
+        recorder.end(ended(session, request))
+async def main():
+    recorder = await SqliteRecorder.open(path)
+    await asyncio.gather(*(agent(recorder, f"s{n}") for n in range(8)))
+asyncio.run(main())
+"""
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMON + code, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(code: str, *arguments: str) -> str:
+    process = start(code, *arguments)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
+
+
+async def test_every_acknowledged_begin_survives_kill_9(path: Path) -> None:
+    acknowledged: set[str] = set()
+    for round_number in range(3):
+        process = start(ACKNOWLEDGES, str(path))
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        time.sleep(0.2 + 0.15 * round_number)
+        process.send_signal(signal.SIGKILL)
+        output = first + process.communicate()[0]
+        names = [f"{round_number}:{line}" for line in output.decode().split("\n")[:-1]]
+        assert len(names) > 10
+        acknowledged.update(names)
+        assert verify(path).ok  # also before anybody has tidied up
+
+        recorder = await SqliteRecorder.open(path)
+        await recorder.close()
+        report = verify(path)
+        assert report.ok, [str(finding) for finding in report.findings]
+        assert report.unsealed == 0
+        with Reader.open(path) as reader:
+            lost = list(reader.sessions(state="lost", newest_first=True, limit=8))
+            assert len(lost) == 8
+            found = {f"{round_number}:{request.id}" for session in lost for request in reader.requests(session)}
+            assert set(names) <= found
+            assert sum(session.requests for session in lost) == len(found)
+            last = list(reader.events(lost[0]))[-1]
+            assert (last.kind, last.fields["reason"]) == ("lost", "the gateway stopped without closing this session")
+
+
+FULL = """
+async def main():
+    recorder = await SqliteRecorder.open(path)
+    recorder.session_opened(opened("s1"))
+    await recorder.begin(begun("s1", "before"), durable=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+    acknowledged, failed = ["before"], 0
+    for number in range(200):
+        try:
+            await recorder.begin(begun("s1", f"r{number}", os.urandom(4000).hex()), durable=True)
+            acknowledged.append(f"r{number}")
+        except RecordError as error:
+            failed += 1
+            assert "cannot be written" in str(error), error
+    assert failed > 50, failed
+    # Now at once, without a wait for the disk; and what nobody waits for never fails.
+    started = time.perf_counter()
+    for number in range(100):
+        try:
+            recorder.begin(begun("s1", f"x{number}"), durable=True)
+            raise SystemExit("a durable begin was taken while the disk is full")
+        except RecordError:
+            pass
+        recorder.begin(begun("s1", f"y{number}"), durable=False)
+    assert time.perf_counter() - started < 0.5
+    recorder.response("s1", "before", b"x" * 10_000_000)
+    assert not recorder.pressure
+    await recorder.relieved()
+    recorder.end(ended("s1", "before"))
+    for number in range(3000):
+        recorder.begin(begun("s1", f"z{number}", "z" * 100_000), durable=False)
+    assert recorder.stats.dropped > 0
+    assert recorder.queued < 80_000_000
+    # The disk has room again.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if not recorder.failing and recorder.queued == 0:
+            break
+    await recorder.begin(begun("s1", "after"), durable=True)
+    acknowledged.append("after")
+    recorder.session_closed(SessionClosed("s1", time.time(), "bye", 0))
+    await recorder.close()
+    print(*acknowledged)
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_refuses_strict_requests_and_marks_what_is_missing(path: Path) -> None:
+    acknowledged = set(run(FULL, str(path)).splitlines()[-1].split())  # the log comes first
+    assert {"before", "after"} <= acknowledged
+    report = verify(path)
+    assert report.ok, [str(finding) for finding in report.findings]
+    with Reader.open(path) as reader:
+        session = reader.session("s1")
+        requests = {request.id: request for request in reader.requests(session)}
+        assert acknowledged <= set(requests)
+        missing = [event.fields["events"] for event in reader.events(session) if event.kind == "gap"]
+        assert missing
+        ended = requests["before"].ended
+        assert ended is not None
+        assert ended.fields["response"] == {"size": 10_000_000, "recorded": 0, "missing": True}
+
+
+GIGABYTE = """
+async def main():
+    recorder = await SqliteRecorder.open(path)
+    recorder.session_opened(opened("s1"))
+    await recorder.begin(begun("s1", "r1"), durable=True)
+    row = b"D\\0\\0\\0\\x30\\0\\x02\\0\\0\\0\\x08%08d\\0\\0\\0\\x1auser%08d@example.com  "
+    block = b"".join(row % (n, n) for n in range(1300))
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sent = 0
+    while sent < 1_000_000_000:
+        recorder.response("s1", "r1", block)
+        sent += len(block)
+        if recorder.pressure:
+            await recorder.relieved()
+    recorder.end(ended("s1", "r1"))
+    recorder.session_closed(SessionClosed("s1", time.time(), "bye", 1))
+    await recorder.close()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
+    print(sent, grown, recorder.stats.dropped)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_response_of_a_gigabyte_is_recorded_with_bounded_memory(path: Path) -> None:
+    sent, grown_kib, dropped = map(int, run(GIGABYTE, str(path)).split())
+    assert dropped == 0
+    assert grown_kib < 32 * 1024
+    with Reader.open(path) as reader:
+        (request,) = reader.requests(reader.session("s1"))
+        assert sum(len(piece) for piece in reader.response(request)) == sent
