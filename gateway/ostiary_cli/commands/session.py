@@ -1,0 +1,34 @@
+"""`ostiary session ID`: the transcript of a session, as the agent saw it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ostiary_cli.errors import CommandError
+from ostiary_cli.options import data_option, open_record
+from ostiary_gateway.audit.transcript import CELL, Options, render
+
+
+@click.command()
+@click.argument("session_id", metavar="ID")
+@data_option
+@click.option("--rows", type=click.IntRange(0), default=10, show_default=True, help="Rows of each result; 0: all.")
+@click.option("--full", is_flag=True, help="All rows, and values of any length.")
+@click.option("--no-pager", is_flag=True, help="Never through a pager.")
+def command(session_id: str, data: Path, rows: int, full: bool, no_pager: bool) -> None:
+    """Print the transcript of session ID (or of the one session whose id begins so)."""
+    options = Options(rows=None if full or rows == 0 else rows, cell=None if full else CELL)
+    console = Console(highlight=False)
+    with open_record(data) as reader:
+        try:
+            session = reader.session(session_id)
+        except LookupError as error:
+            raise CommandError(str(error.args[0]), "List them: ostiary sessions") from None
+        if console.is_terminal and not no_pager:
+            with console.pager(styles=True):
+                render(reader, session, console, options)
+        else:
+            render(reader, session, console, options)

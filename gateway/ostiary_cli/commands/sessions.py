@@ -1,0 +1,104 @@
+"""`ostiary sessions`: which agents came, through which Connection, and how it went."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ostiary_api.units import parse_duration
+from ostiary_cli.options import data_option, open_record
+from ostiary_gateway.audit.reader import Session
+from ostiary_gateway.audit.transcript import bytes_text, duration, moment, visible
+
+
+def since_time(text: str) -> float:
+    """Seconds since the epoch of a time (RFC 3339), or of a duration before now, like `2h`."""
+    try:
+        return (datetime.now(UTC) - timedelta(seconds=parse_duration(text))).timestamp()
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is neither a time like 2027-01-31T12:00:00Z nor a duration like 2h.", param_hint="--since"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+@click.command()
+@data_option
+@click.option("--connection", metavar="NAMESPACE/NAME", help="Only those through this Connection.")
+@click.option("--user", help="Only those of this user.")
+@click.option(
+    "--since", type=since_time, metavar="TIME", help="Only those opened since: a time, or a duration like 2h."
+)
+@click.option(
+    "--decision", type=click.Choice(["Allow", "Deny", "RequireApproval"]), help="Only those with one so decided."
+)
+@click.option("--state", type=click.Choice(["open", "closed", "lost"]), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, newest first.")
+@click.option("--json", "json_", is_flag=True, help="As JSON lines.")
+def command(
+    data: Path,
+    connection: str | None,
+    user: str | None,
+    since: float | None,
+    decision: str | None,
+    state: str | None,
+    limit: int,
+    json_: bool,
+) -> None:
+    """List recorded sessions, the newest first."""
+    if connection is not None and "/" not in connection:
+        connection = f"default/{connection}"
+    with open_record(data) as reader:
+        found = list(
+            reader.sessions(
+                connection=connection, username=user, since=since, decision=decision, state=state, limit=limit
+            )
+        )
+    if json_:
+        for session in found:
+            click.echo(json.dumps(_fields(session), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if not found:
+        console.print("No session fits.")
+        return
+    console.print(_table(found))
+    if len(found) == limit:
+        console.print(Text(f"The newest {limit}; --limit shows more.", "dim"))
+
+
+def _fields(session: Session) -> dict[str, object]:
+    return {name: getattr(session, name) for name in Session.__slots__ if name != "sid"}
+
+
+def _table(found: list[Session]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("Session", "Opened", "For", "User", "Connection"):
+        table.add_column(column, no_wrap=column in ("Session", "Opened"))
+    for column in ("Requests", "Denied", "Rows", "Bytes"):
+        table.add_column(column, justify="right")
+    for session in found:
+        lasted = duration(session.closed - session.opened) if session.closed is not None else session.state
+        table.add_row(
+            Text(session.id, "bold"),
+            Text(moment(session.opened)),
+            Text(lasted, "green" if session.state == "open" else "yellow" if session.state == "lost" else ""),
+            Text(visible(session.username)),
+            Text(session.connection),
+            Text(f"{session.requests:,}"),
+            Text(f"{session.denied:,}", "bold red" if session.denied else "dim"),
+            Text(f"{session.rows:,}"),
+            Text(bytes_text(session.bytes)),
+        )
+    return table

@@ -1,0 +1,51 @@
+"""`ostiary verify`: whether the record is as it was written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ostiary_cli.errors import CommandError
+from ostiary_cli.options import data_option
+from ostiary_gateway.audit.verify import findings, verify
+
+
+@click.command()
+@data_option
+@click.option(
+    "--keys", type=click.Path(path_type=Path), help="Public keys, kept elsewhere. Default: beside the record."
+)
+@click.option("--anchor", default="", metavar="NUMBER:HASH", help="A last seal, noted before: shows a cut-off end.")
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def command(data: Path, keys: Path | None, anchor: str, json_: bool) -> None:
+    """Check every link, response and signature of the record. Exits 1 if anything was changed or removed."""
+    try:
+        report = verify(data, keys=keys, anchor=anchor)
+    except (FileNotFoundError, ValueError, PermissionError, sqlite3.Error) as error:
+        raise CommandError(
+            f"The record in {data} cannot be checked: {error}", "Give its directory: --data DIR"
+        ) from error
+    if json_:
+        fields = {
+            "ok": report.ok,
+            "sessions": report.sessions,
+            "events": report.events,
+            "seals": report.seals,
+            "unsealed": report.unsealed,
+            "responseBytes": report.response_bytes,
+            "lastSeal": report.last_seal,
+            "found": report.found,
+            "findings": [str(finding) for finding in report.findings],
+        }
+        click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
+    else:
+        console = Console(highlight=False)
+        for line in findings(report):
+            console.print(Text(line))
+        console.print(Text("✓ whole", "bold green") if report.ok else Text("✗ not whole", "bold red"))
+    raise SystemExit(report.exit_status)

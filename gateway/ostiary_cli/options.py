@@ -1,0 +1,57 @@
+"""Options and arguments that several commands share, and where a gateway keeps its data."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ostiary_cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from ostiary_gateway.audit.reader import Reader
+
+
+def default_data() -> Path:
+    """`$XDG_STATE_HOME/ostiary`, or `~/.local/state/ostiary`."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # The specification has relative paths ignored.
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "ostiary"
+
+
+paths_argument = click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(path_type=Path, exists=False)
+)
+"""Manifest files and directories. What is not there is reported like any other problem."""
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=default_data,
+    show_default="~/.local/state/ostiary",
+    help="Directory of the record, or the database file.",
+)
+
+
+@contextmanager
+def open_record(data: Path) -> Iterator[Reader]:
+    """The record for reading; its errors as those of a command."""
+    from ostiary_gateway.audit.reader import Reader
+
+    try:
+        with Reader.open(data) as reader:
+            yield reader
+    except FileNotFoundError:
+        raise CommandError(
+            f"There is no record in {data}.", "Give the directory that the gateway was started with: --data DIR"
+        ) from None
+    except (ValueError, PermissionError) as error:
+        raise CommandError(str(error), "Give another directory: --data DIR") from error
+    except sqlite3.Error as error:
+        raise CommandError(f"The record in {data} cannot be read: {error}.", "See: ostiary verify") from error
