@@ -114,8 +114,8 @@ def test_each_problem_of_an_object_is_told() -> None:
     )
     assert problems(text) == [
         "f.yaml:3: Connection default/db: metadata.labels.a: must be text, not a number; put it in quotes",
-        "f.yaml:5: Connection default/db: spec.protocol: 'postgres' is not allowed; must be Postgres, Kubernetes or SSH; "
-        "did you mean Postgres?",
+        "f.yaml:5: Connection default/db: spec.protocol: 'postgres' is not allowed; "
+        "must be Postgres, Kubernetes or SSH; did you mean Postgres?",
         "f.yaml:8: Connection default/db: spec.listener.port: must be a whole number, not true or false",
     ]
 
