@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support import certificates, servers
 from support import gateway as gateways
-from support.gateway import ALLOW_ALL, Gateway, Manifest
+from support.gateway import ALLOW_ALL, Gateway, Manifest, StartGateway
 from support.presence import missing
 from support.servers import Server, Unavailable
-
-StartGateway = Callable[..., Gateway]
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -277,6 +278,10 @@ class Gateway:
     def run(self, *arguments: str, check: bool = True) -> str:
         """Another `ostiary` command on this gateway's data, for example `sessions`."""
         return run_ostiary(*arguments, "--data", str(self.data), check=check)
+
+
+StartGateway = Callable[..., Gateway]
+"""What the fixture `start_gateway` gives: server, policies …, tls=…, settings of the Connection."""
 
 
 def prepare(directory: Path, server: Server, *, tls: bool = False) -> Gateway:

@@ -283,9 +283,9 @@ def notifications(report: Report) -> None:
 
 
 def settings(report: Report) -> None:
-    with psycopg.connect(application_name="psycopg test", options="-c work_mem=8MB") as connection:
+    with psycopg.connect(application_name="psycopg test", options="-c statement_timeout=20s") as connection:
         report.saw("application_name", connection.execute("show application_name").fetchone())
-        report.saw("options", connection.execute("show work_mem").fetchone())
+        report.saw("options", connection.execute("show statement_timeout").fetchone())
         connection.execute("set timezone to 'Asia/Tokyo'")
         report.saw("timezone", connection.info.parameter_status("TimeZone"))
         report.saw("date", connection.execute("select timestamptz '2024-01-01 00:00+00'").fetchone())
