@@ -1,1 +1,73 @@
-"""One folder for each protocol, all with the same modules: wire, state, facts, relay."""
+"""One folder for each protocol, all with the same modules: wire, state, facts, relay. A protocol is one line here."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ostiary_api.connection import Connection
+from ostiary_api.secret import Secret
+from ostiary_gateway.checkpoint import Checkpoint
+from ostiary_gateway.counters import Counters
+from ostiary_gateway.identity.tokens import TokenIdentities
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What one Connection needs at run time; made anew for each bundle. `tls` is None for a plaintext listener."""
+
+    connection: Connection
+    tls: ssl.SSLContext | None
+    identities: TokenIdentities
+    secrets: dict[tuple[str, str], Secret]
+
+    @property
+    def namespace(self) -> str:
+        return self.connection.metadata.namespace
+
+    @property
+    def name(self) -> str:
+        return f"{self.namespace}/{self.connection.metadata.name}"
+
+
+class Lobby(Protocol):
+    """What the server asks of a protocol: it lets the clients of one Connection in, and out."""
+
+    @property
+    def site(self) -> Site: ...
+
+    @property
+    def sessions(self) -> int:
+        """How many there are now."""
+
+    async def admit(self, sock: socket.socket, admitted: Callable[[], None]) -> None:
+        """One client, from its accepted socket to the end; `admitted` is called when the login is over."""
+
+    def turned_away(self) -> None:
+        """A client that was logging in had to go for another."""
+
+    def sweep(self) -> None:
+        """Closes sessions that were silent for too long."""
+
+    def replace(self, site: Site) -> None:
+        """A new bundle is in force."""
+
+    def stop(self, code: str, message: str, *, only_idle: bool = False) -> None:
+        """Ends sessions, saying why (an SQLSTATE, and words)."""
+
+    async def close(self) -> None:
+        """Lets go of what sessions shared."""
+
+
+def _postgres(site: Site, checkpoint: Checkpoint, counters: Counters) -> Lobby:
+    # Imported when a Connection needs it: a gateway pays only for the protocols that it serves.
+    from ostiary_gateway.protocols.postgres.auth import KeyCache
+    from ostiary_gateway.protocols.postgres.lobby import PostgresLobby
+
+    return PostgresLobby(site, checkpoint, counters, KeyCache())
+
+
+LOBBIES: Final[dict[str, Callable[[Site, Checkpoint, Counters], Lobby]]] = {"Postgres": _postgres}

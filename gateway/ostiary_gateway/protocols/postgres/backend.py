@@ -56,9 +56,6 @@ class Backend:
         self.state = state
         self.to_client: list[bytes | memoryview] = []
         self.notices: NoticeMask | None = None
-        self.rows = 0
-        self.bytes = 0
-        self.written = 0
         self.fatal = False
         """True once the server has sent a FATAL error: it closes the connection itself."""
         self._listener = listener
@@ -108,7 +105,7 @@ class Backend:
             end = position + 1 + length
             if kind == _DATA_ROW or kind == _COPY_DATA:
                 head = self._rows_expected(kind)
-                if owner is None or owner.mask is not None:
+                if owner is None or (owner.mask is not None and owner.mask.active):
                     if end > size:
                         break
                     self._flush(view, sent, position, owner, noted)
@@ -156,7 +153,7 @@ class Backend:
 
     def _emit(self, piece: bytes | memoryview) -> None:
         self.to_client.append(piece)
-        self.bytes += len(piece)
+        self.state.bytes += len(piece)
 
     def _note(self, owner: Running | None, piece: bytes | memoryview) -> None:
         if owner is not None:
@@ -166,8 +163,8 @@ class Backend:
 
     def _report(self) -> None:
         for running, outcome in self._finished:
-            self.written += running.written
-            self.rows += running.rows
+            self.state.written += running.written
+            self.state.rows += running.rows
             self._listener.ended(running, outcome)
         self._finished.clear()
 
@@ -400,8 +397,10 @@ class Backend:
         self.state.copying = True
         return None
 
-    def _copy_out(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        self._accepted(Kind.QUERY, Kind.EXECUTE)
+    def _copy_out(self, data: bytes, start: int, end: int) -> bytes | None:
+        running = self._accepted(Kind.QUERY, Kind.EXECUTE).running
+        if running is not None and running.mask is not None:
+            running.mask.copying(data[start:end], running.completed)
         return None
 
     def _copy_done(self, data: bytes, start: int, end: int) -> bytes | None:

@@ -29,10 +29,16 @@ MAX_PREPARED: Final = 5000
 """Prepared statements that one session may hold."""
 
 
+TURN: Final = 256
+"""Messages that are handled in one go, before other sessions have their turn."""
+
+
 class Wait(Enum):
-    """READ: more bytes of the client. DRAIN: every reply that is owed. ROOM: fewer replies owed than the limit."""
+    """READ: more bytes of the client. DRAIN: every reply that is owed. ROOM: fewer replies owed than the limit.
+    TURN: the other sessions' turn."""
 
     READ = "read"
+    TURN = "turn"
     DRAIN = "drain"
     ROOM = "room"
 
@@ -111,12 +117,22 @@ class Frontend:
             ord("F"): self._function_call, ord("X"): self._terminate,
         }  # fmt: skip
 
+    @property
+    def has_room(self) -> bool:
+        """True if the client may go on after ROOM."""
+        return len(self.state.awaited) < MAX_AWAITED // 2
+
     def run(self) -> Steps:
         """Goes on until the client ends; raises ProtocolViolation where the session cannot."""
         state, inbox, handlers = self.state, self.inbox, self._handlers
+        handled = 0
         while not self.closed:
+            handled += 1
+            if handled % TURN == 0:
+                yield Wait.TURN
             if len(state.awaited) >= MAX_AWAITED:
-                self.to_server.append(FLUSH)
+                if self._cycle_open:
+                    self.to_server.append(FLUSH)
                 yield Wait.ROOM
             message = inbox.take()
             if message is None:
@@ -303,13 +319,15 @@ class Frontend:
             state.unsure = state.touched_session = True
         if any(effect.ddl for effect in effects):
             state.ddl_sent = state.uncommitted_ddl = True
+        if any(effect.rebinds for effect in effects):
+            state.rebound = True
         if state.touched_session and any(effect.transaction for effect in effects):
             state.unsure = True  # a rollback, or the end of a SET LOCAL, may have changed them back
         copies = any(effect.copy is not None and effect.copy.direction == "in" for effect in effects)
         names = any(
             effect.prepares or effect.deallocates or effect.declares_cursor or effect.closes_cursor for effect in effects
         )
-        if copies or names or analysis.unparsable:
+        if copies or names or any(statement.facts["verb"] == "" for statement in analysis.statements):
             self._copy_ended = False
             if self._cycle_open:
                 self.to_server.append(FLUSH)

@@ -58,7 +58,13 @@ class Prepared:
     declared_types: tuple[int, ...] = ()
     types: tuple[int, ...] | None = None
     description: bytes | None = None
-    generation: int = -1
+    decided: str = ""
+    """Revision of the bundle under which it was allowed at Parse."""
+
+    @property
+    def parameter_types(self) -> tuple[int, ...]:
+        """The parameters' types: the server's word where it was asked, else the client's (0: not declared)."""
+        return self.types if self.types is not None else self.declared_types
 
 
 @dataclass(eq=False, slots=True)
@@ -114,8 +120,8 @@ class SessionState:
     """One session's protocol state. Pure bookkeeping: it never sees a socket."""
 
     __slots__ = (
-        "awaited", "cancelled", "copying", "ddl_sent", "epoch", "has_temp", "portals", "statements", "status",
-        "touched_session", "uncommitted_ddl", "unsettled", "unsure",
+        "awaited", "bytes", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows", "statements",
+        "status", "touched_session", "uncommitted_ddl", "unsettled", "unsure", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -124,6 +130,8 @@ class SessionState:
         self.portals: dict[bytes, Portal] = {}
         self.unsettled: dict[tuple[bool, bytes], int] = {}
         """Names with a change under way, by (is it a portal, name): the Sync epoch of the latest."""
+        self.rows = self.bytes = self.written = 0
+        """Rows and bytes sent to the client, and rows changed, by requests that have ended."""
         self.epoch = 0
         self.status = b"I"
         """Transaction status of the last ReadyForQuery: I, T or E."""
@@ -136,7 +144,8 @@ class SessionState:
         self.ddl_sent = False
         self.uncommitted_ddl = False
         self.has_temp = False
-        self.cancelled = False
+        self.rebound = False
+        """True if names may mean something else than the catalog says, until this transaction has ended."""
 
     def change(self, portal: bool, name: bytes) -> None:
         """A change of the name was sent."""
@@ -178,7 +187,7 @@ class SessionState:
             self.unsure = True
         self.status = status
         if status == b"I" and not self.awaited:
-            self.uncommitted_ddl = False
+            self.uncommitted_ddl = self.rebound = False
             self.forget_portals()
 
     def forget_portals(self) -> None:

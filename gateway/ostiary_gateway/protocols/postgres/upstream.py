@@ -151,6 +151,28 @@ async def _login(leg: Leg, target: Target, settings: dict[str, str], keys: KeyCa
             raise ProtocolViolation(f"a message {kind!r} during the login")
 
 
+async def show(session: ServerSession, settings: Sequence[str]) -> tuple[str, ...]:
+    """The values of these settings, asked for before the client's session begins. Raises UpstreamError."""
+    values: list[str] = []
+    session.leg.write(b"".join(wire.query_message(f"SHOW {name}".encode()) for name in settings))
+    try:
+        async with asyncio.timeout(QUESTION_TIMEOUT):
+            for _ in settings:
+                kind = b""
+                while kind != b"Z":
+                    kind, body = await _read(session.leg, MAX_LOGIN_MESSAGE)
+                    if kind == b"D":
+                        values.append((wire.parse_data_row(body)[0] or b"").decode())
+                    elif kind == b"S":
+                        name, value = wire.parse_parameter_status(body)
+                        session.parameters[name] = value
+                    elif kind == b"E":
+                        raise UpstreamError(wire.parse_notice(body).get("M", "SHOW failed"))
+    except (TimeoutError, LegClosed, ProtocolViolation, UnicodeDecodeError) as problem:
+        raise UpstreamError(f"the server did not tell its settings: {problem or 'no answer'}") from None
+    return tuple(values)
+
+
 async def cancel(target: Target, process: int, key: bytes) -> None:
     """Sends a CancelRequest; the server answers nothing and closes. Raises UpstreamError."""
     try:

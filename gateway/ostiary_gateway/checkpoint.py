@@ -1,0 +1,249 @@
+"""The one door: every request of every protocol is decided, recorded and ended here, and nowhere else."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ostiary_api.connection import Connection
+from ostiary_gateway.audit.event import (
+    LoginRefused,
+    Recorder,
+    RequestBegun,
+    RequestEnded,
+    SessionClosed,
+    SessionOpened,
+)
+from ostiary_gateway.counters import Counters
+from ostiary_gateway.ids import new_id
+from ostiary_gateway.identity.tokens import Identity
+from ostiary_policy.bundle import Bundle
+from ostiary_policy.decision import Action, Decision, Needs
+from ostiary_policy.facts import ClientFacts, ConnectionFacts, RequestFacts, SessionFacts
+from ostiary_policy.policy_set import PolicySet
+
+MAX_KEPT: Final = 512
+"""Decisions that one session keeps for reuse."""
+
+
+class Tally(Protocol):
+    """What a session has done so far; the protocol keeps it."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def written(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with the id that leads to its record. `request` is empty if it was only asked, and not recorded."""
+
+    request: str
+    decision: Decision
+
+    @property
+    def allowed(self) -> bool:
+        return self.decision.action is Action.ALLOW
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a request ended: ok, error, denied, skipped or lost."""
+
+    request: str
+    outcome: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+    rows: int = 0
+    bytes: int = 0
+
+
+class Checkpoint:
+    """One for each gateway process. `bundle` is what is in force; replacing it takes effect with the next request."""
+
+    def __init__(self, bundle: Bundle, recorder: Recorder, counters: Counters) -> None:
+        self.bundle = bundle
+        self.recorder = recorder
+        self.counters = counters
+
+    def refuse_login(self, connection: str, client: ClientFacts, reason: str) -> str:
+        """Records that a client was not let in; returns the record's id."""
+        record = new_id()
+        self.recorder.login_refused(LoginRefused(record, time.time(), connection, client, reason))
+        return record
+
+    def open(
+        self, connection: Connection, identity: Identity, client: ClientFacts, tally: Tally, detail: Mapping[str, object]
+    ) -> Gate:
+        """A client has logged in."""
+        return Gate(self, connection, identity, client, tally, detail)
+
+
+class Gate:
+    """The door for one session."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        connection: Connection,
+        identity: Identity,
+        client: ClientFacts,
+        tally: Tally,
+        detail: Mapping[str, object],
+    ) -> None:
+        spec = connection.spec
+        self.id = new_id()
+        self.identity = identity
+        self.connection = connection
+        self.requests = 0
+        self.name = f"{connection.metadata.namespace}/{connection.metadata.name}"
+        self.strict = spec.audit == "Strict"
+        self.full = spec.recording == "Full"
+        self._checkpoint = checkpoint
+        self._client = client
+        self._tally = tally
+        self._opened = time.time()
+        self._open = True
+        self._kept: dict[int, tuple[object, Decision]] = {}
+        self._revision = ""
+        self._policies: PolicySet
+        self._connection_facts: ConnectionFacts
+        self._protocol = str(spec.protocol)
+        self.refresh()
+        checkpoint.counters.session_opened(self.name)
+        checkpoint.recorder.session_opened(
+            SessionOpened(
+                self.id, self._opened, self.name, self._protocol, dict(identity.subject), dict(client), detail, spec.recording
+            )
+        )
+
+    def refresh(self) -> bool:
+        """Takes up the bundle in force. False if it no longer has this Connection."""
+        bundle = self._checkpoint.bundle
+        if bundle.revision == self._revision:
+            return True
+        metadata = self.connection.metadata
+        bound = bundle.connection(metadata.namespace, metadata.name)
+        if bound is None:
+            return False
+        self._revision = bundle.revision
+        self._policies = bound.for_subject(self.identity.subject, self._client)
+        self._connection_facts = self._policies.connection
+        self._kept.clear()
+        return True
+
+    @property
+    def policies(self) -> PolicySet:
+        self.refresh()
+        return self._policies
+
+    @property
+    def revision(self) -> str:
+        return self._revision
+
+    def decide(
+        self, protocol_facts: Mapping[str, object], *, key: object = None, final: bool = False
+    ) -> Decision | Needs:
+        """What the policies say. With `key` (held, and compared by identity) the decision may be one made before for
+        the same key, if nothing that the policies read can differ."""
+        policies = self.policies
+        now = time.time()
+        reusable = key is not None and policies.reusable("request")
+        if reusable:
+            kept = self._kept.get(id(key))
+            if kept is not None and kept[1].valid_until > now:
+                return kept[1]
+        started = time.perf_counter()
+        outcome = policies.decide({"request": self._facts(now), **protocol_facts}, now, final=final)
+        self._checkpoint.counters.decided(time.perf_counter() - started)
+        if reusable and isinstance(outcome, Decision):
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[id(key)] = (key, outcome)
+        return outcome
+
+    def _facts(self, now: float) -> RequestFacts:
+        tally = self._tally
+        return RequestFacts(
+            time=_timestamp(now),
+            connection=self._connection_facts,
+            subject=self.identity.subject,
+            client=self._client,
+            session=SessionFacts(
+                id=self.id, startedAt=_timestamp(self._opened), requests=self.requests, rowsRead=tally.rows,
+                bytesRead=tally.bytes, rowsWritten=tally.written,
+            ),
+        )  # fmt: skip
+
+    def begin(self, text: str, detail: Mapping[str, object], decision: Decision) -> tuple[Verdict, Awaitable[None] | None]:
+        """Records a request that was decided. An allowed one may run only when the awaitable (if any) has ended.
+
+        Raises RecordError, at once or from the awaitable, if a Strict record cannot be made.
+        """
+        self.requests += 1
+        request = f"{self.id}-{self.requests}"
+        verdict = Verdict(request, decision)
+        counters = self._checkpoint.counters
+        counters.request(self.name, self._protocol, decision.action.value)
+        if not verdict.allowed:
+            counters.denied(decision.rule)
+        event = RequestBegun(request, self.id, time.time(), text, detail, decision)
+        waiter = self._checkpoint.recorder.begin(event, durable=self.strict and verdict.allowed)
+        if not verdict.allowed:
+            self.end(Ended(request, "denied"))
+            return verdict, None
+        return verdict, waiter
+
+    def refuse(self, text: str, code: str, reason: str) -> Verdict:
+        """Records a request that was refused before any policy was asked."""
+        decision = Decision(Action.DENY, None, reason, revision=self._revision)
+        return self.begin(text, {"refused": code}, decision)[0]
+
+    def response(self, request: str, data: bytes | memoryview) -> None:
+        self._checkpoint.recorder.response(self.id, request, data)
+
+    def end(self, ended: Ended) -> None:
+        """A request has ended."""
+        self._checkpoint.recorder.end(
+            RequestEnded(ended.request, self.id, time.time(), ended.outcome, ended.detail, ended.rows, ended.bytes)
+        )
+
+    def close(self, reason: str) -> None:
+        """The session is over. Once."""
+        if self._open:
+            self._open = False
+            self._checkpoint.counters.session_closed(self.name)
+            self._checkpoint.recorder.session_closed(SessionClosed(self.id, time.time(), reason, self.requests))
+
+    @property
+    def recorder(self) -> Recorder:
+        return self._checkpoint.recorder
+
+
+def explain_denial(verdict: Verdict) -> tuple[str, str, str]:
+    """Message, detail and hint for the agent. The detail is JSON: which rule, which request, what would be needed."""
+    decision = verdict.decision
+    detail: dict[str, object] = {"decision": decision.action.value}
+    if decision.rule is not None:
+        rule = decision.rule
+        detail |= {"policy": f"{rule.namespace}/{rule.policy}", "rule": rule.rule}
+    detail["request"] = verdict.request
+    message, hint = decision.message, decision.hint
+    if decision.action is Action.REQUIRE_APPROVAL:
+        groups = list(decision.approval.groups) if decision.approval is not None else []
+        detail |= {"approval": {"groups": groups, "available": False}}
+        message = f"{message} Approvals cannot be given at this gateway yet, so it is denied."
+        hint = hint or "Ask for a smaller change that needs no approval, or for a policy that allows this one."
+    return message, json.dumps(detail, ensure_ascii=False), hint
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().replace("+00:00", "Z")

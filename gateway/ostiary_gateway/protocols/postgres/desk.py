@@ -1,0 +1,327 @@
+"""Where one PostgreSQL session's questions are answered: facts, decision, record and masks of each request."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Generator, Mapping
+from typing import Final, cast
+
+from ostiary_gateway.audit.event import RecordError
+from ostiary_gateway.checkpoint import Ended, Gate, Verdict, explain_denial
+from ostiary_policy.decision import Action, Decision, Needs
+from ostiary_policy.masking import MaskPlan, Strategy
+from ostiary_policy.policy_set import PolicySet
+
+from . import params, wire
+from .backend import FatalError
+from .facts import Analysis, Effects, Parsed, Scope
+from .frontend import SHOWN, Admission, Ask, Stage
+from .masks import NoticeMask, ResponseMask, Withhold
+from .reference import Reference, Unresolvable, estimate
+from .rows import Field
+from .startup import is_utf8, split_search_path
+from .state import Denial, Portal, Prepared, Running, SessionState
+from .upstream import QuestionFailed, UpstreamError
+
+_ALLOWED: Final = Decision(Action.ALLOW, None, "")
+_NO_ANALYSIS: Final = Analysis(())
+_LATER: Final = Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, None)
+"""Decided elsewhere: at Bind or Execute where rules read parameters, or at Parse for the same statement."""
+_COSTLY: Final = "sql.estimatedRows"
+_PINNED: Final = "Ostiary pins client_encoding to UTF8 and standard_conforming_strings to on."
+
+Work = Generator[Awaitable[object], object, Admission]
+"""Yields what must be waited for; returns the admission."""
+
+
+class Desk:
+    """Answers the frontend's questions: at once where everything is known, else when what it waits for has come."""
+
+    def __init__(self, gate: Gate, reference: Reference, state: SessionState, *, database: str) -> None:
+        self.gate = gate
+        self.reference = reference
+        self.notices: NoticeMask | None = None
+        self._state = state
+        self._database = database
+        self._search_path = ""
+        self._role = ""
+        self._scope = Scope((), "", database)
+        self._policies: PolicySet | None = None
+        self._work: Work | None = None
+        self._ask: Ask
+        self.waiting: Awaitable[object]
+        self._take_policies()
+
+    # -- what the server tells of the session
+
+    def settings(self, values: tuple[str, ...]) -> None:
+        """The settings that names are resolved by, in the order of SHOWN. Raises FatalError if a pinned one moved."""
+        told = dict(zip(SHOWN, values, strict=True))
+        for name, value in told.items():
+            self.parameter(name, value)
+        self._role = told["role"] if told["role"] != "none" else told["session_authorization"]
+        self._search_path = told["search_path"]
+        self._rescope()
+
+    def parameter(self, name: str, value: str) -> None:
+        """A setting as the server reports it. Raises FatalError if a pinned one moved."""
+        if name == "standard_conforming_strings" and value != "on":
+            raise FatalError("42501", "standard_conforming_strings was turned off: statements could be misread.", _PINNED)
+        if name == "client_encoding" and not is_utf8(value):
+            raise FatalError("42501", "client_encoding was changed: statements could be misread.", _PINNED)
+
+    def _rescope(self) -> None:
+        state = self._state
+        scope = Scope(
+            split_search_path(self._search_path, self._role), self._role, self._database,
+            has_temp=state.has_temp, uncommitted_ddl=state.uncommitted_ddl, rebound=state.rebound,
+        )  # fmt: skip
+        if scope != self._scope:
+            self._scope = scope
+
+    def _current_scope(self) -> Scope:
+        state, scope = self._state, self._scope
+        now = (state.has_temp, state.uncommitted_ddl, state.rebound)
+        if (scope.has_temp, scope.uncommitted_ddl, scope.rebound) != now:
+            self._rescope()
+        return self._scope
+
+    def _prepared(self, name: str) -> Parsed | None:
+        statement = self._state.statements.get(name.encode())
+        return None if statement is None else self.reference.parsed(statement.text)
+
+    def _take_policies(self) -> PolicySet:
+        policies = self.gate.policies
+        if policies is not self._policies:
+            self._policies = policies
+            self.notices = NoticeMask(policies.all_masks) if policies.may_mask else None
+        return policies
+
+    # -- decisions
+
+    def admit(self, ask: Ask) -> Admission | None:
+        """The answer, if it needs no waiting; otherwise None, `waiting` is what to wait for, and `resume` goes on."""
+        self._ask, self._work = ask, self._admit(ask)
+        return self.resume(None, None)
+
+    def resume(self, value: object, error: Exception | None) -> Admission | None:
+        """What was waited for has come, or failed. The answer, or None if there is more to wait for.
+
+        What goes wrong on the way is a refusal that says so.
+        """
+        assert self._work is not None
+        try:
+            self.waiting = self._work.send(value) if error is None else self._work.throw(error)
+        except StopIteration as done:
+            self._work = None
+            return cast(Admission, done.value)
+        except (UpstreamError, QuestionFailed, Unresolvable, RecordError, TimeoutError) as problem:
+            self._work = None
+            return self._failed(self._ask, problem)
+        return None
+
+    def _admit(self, ask: Ask) -> Work:
+        policies = self._take_policies()
+        if ask.stage is not Stage.RUN and self._decided_elsewhere(ask, policies):
+            return _LATER
+        scope = self._current_scope()
+        analysis = self.reference.analysis(ask.text, scope, self._prepared)
+        if analysis is None:
+            analysis = cast(Analysis, (yield self.reference.analyse(ask.text, scope, self._prepared)))
+        if pinned := next((s.effects.pinned for s in analysis.statements if s.effects.pinned), ""):
+            return self._refused(ask, Denial("42501", pinned, hint=_PINNED))
+        facts = self._facts(ask, analysis, policies)
+        decision = self.gate.decide({"sql": facts}, key=None if policies.reads_params else analysis)
+        if isinstance(decision, Needs):
+            if _COSTLY in decision.facts:
+                rows = cast("int | None", (yield self._estimate(ask, analysis)))
+                if rows is not None:
+                    facts["estimatedRows"] = rows
+            decision = self.gate.decide({"sql": facts}, final=True)
+            assert isinstance(decision, Decision)
+        if decision.action is not Action.ALLOW:
+            return self._denied(ask, decision)
+        if ask.stage is not Stage.RUN:
+            if ask.statement is not None:
+                ask.statement.decided = self.gate.revision
+            return Admission(Verdict("", decision), analysis, None)
+        mask: ResponseMask | None = None
+        if plan := decision.masks:
+            targets = self.reference.targets(plan)
+            if targets is None:
+                targets = cast("Mapping[tuple[int, int], Strategy]", (yield self.reference.find_targets(plan)))
+            copies: dict[int, tuple[Field, ...]] = {}
+            if plan.columns and (selects := _copied(analysis)):
+                if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
+                    return self._refused(ask, _COPY_UNSURE)
+                for index, select in selects.items():
+                    fields = yield self.reference.describe(select, self._search_path, self._role)
+                    copies[index] = cast("tuple[Field, ...]", fields)
+            mask = ResponseMask(plan, analysis, targets, self._withhold(plan, analysis, scope), copies)
+        verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision)
+        if waiter is not None:
+            yield waiter
+        return Admission(
+            verdict, analysis, None, mask, needs_description=mask is not None or self.gate.full,
+            by_origin=bool(decision.masks.columns),
+        )  # fmt: skip
+
+    def _decided_elsewhere(self, ask: Ask, policies: PolicySet) -> bool:
+        deferred = policies.reads_params or _COSTLY in policies.reads
+        if ask.stage is Stage.PARSE:
+            return deferred
+        return not deferred and ask.statement is not None and ask.statement.decided == self.gate.revision
+
+    def _facts(self, ask: Ask, analysis: Analysis, policies: PolicySet) -> dict[str, object]:
+        facts: dict[str, object] = {
+            "text": ask.text,
+            "database": self._database,
+            "user": self._scope.role,
+            "inTransaction": self._state.status != b"I",
+            "statements": [statement.facts for statement in analysis.statements],
+        }
+        if policies.reads_params:
+            if ask.portal is None or not ask.portal.bind:
+                facts["params"] = []
+                return facts
+            try:
+                facts["params"] = params.in_text(wire.parse_bind(ask.portal.bind), ask.portal.statement.parameter_types)
+            except params.UnknownParameter:
+                pass  # absent: a rule that reads them errs, and so denies
+        return facts
+
+    async def _estimate(self, ask: Ask, analysis: Analysis) -> int | None:
+        """Rows by the planner, over all statements; None if it cannot be told of one of them."""
+        total = 0
+        for statement in analysis.statements:
+            effects = statement.effects
+            if effects.row_free:
+                continue
+            if effects.truncates:
+                size = await self.reference.size(effects.truncates)
+                if size is None:
+                    return None
+                total += size
+            elif effects.estimable:
+                total += await self._explain(ask, effects.explain_text)
+            else:
+                return None
+        return total
+
+    async def _explain(self, ask: Ask, text: str) -> int:
+        bind, types = None, ()
+        if ask.portal is not None and ask.portal.bind:
+            bind, types = wire.parse_bind(ask.portal.bind), ask.portal.statement.declared_types
+        explained = await self.reference.aside.explain(
+            text, self._search_path, self._role, types=types,
+            formats=bind.formats if bind is not None else (), values=bind.values if bind is not None else (),
+        )  # fmt: skip
+        return estimate(explained)
+
+    # -- answers
+
+    def _denied(self, ask: Ask, decision: Decision) -> Admission:
+        verdict, _ = self.gate.begin(ask.text, self._detail(ask), decision)
+        message, detail, hint = explain_denial(verdict)
+        return Admission(verdict, _NO_ANALYSIS, Denial("42501", message, detail, hint))
+
+    def _refused(self, ask: Ask, denial: Denial) -> Admission:
+        verdict = self.gate.refuse(ask.text, denial.code, denial.message)
+        return Admission(verdict, _NO_ANALYSIS, dataclasses.replace(denial, detail=explain_denial(verdict)[1]))
+
+    def refuse(self, text: str, denial: Denial) -> Denial:
+        """Records a refusal that no policy was asked about."""
+        verdict = self.gate.refuse(text, denial.code, denial.message)
+        return dataclasses.replace(denial, detail=explain_denial(verdict)[1])
+
+    def _failed(self, ask: Ask, problem: Exception) -> Admission:
+        """Fail closed: the request is refused, with what went wrong."""
+        if isinstance(problem, RecordError):
+            denial = Denial(
+                "58030", f"The audit record cannot be written, so nothing may run: {problem}",
+                hint="Try again later, and tell the gateway's operator.",
+            )  # fmt: skip
+            return Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, denial)
+        if isinstance(problem, QuestionFailed) and problem.code.startswith("42"):
+            denial = Denial(problem.code, problem.message, hint="Found before the statement was run, by EXPLAIN.")
+        else:
+            denial = Denial(
+                "58000",
+                f"What this statement does could not be found out, so it was not run: {problem or 'no answer in time'}",
+                hint="Try again; if it stays so, tell the gateway's operator.",
+            )
+        return self._refused(ask, denial)
+
+    def _detail(self, ask: Ask) -> dict[str, object]:
+        detail: dict[str, object] = {}
+        statement, portal = ask.statement, ask.portal
+        if ask.stage is not Stage.RUN:
+            detail["stage"] = ask.stage.value
+        if statement is not None:
+            if statement.name:
+                detail["statement"] = statement.name.decode(errors="replace")
+            if portal is not None and portal.bind and self.gate.full:
+                bind = wire.parse_bind(portal.bind)
+                if bind.values:
+                    detail["parameters"] = params.for_record(bind, statement.parameter_types)
+        return detail
+
+    # -- what has ended
+
+    def ended(self, running: Running, outcome: str) -> None:
+        """Takes over what a request's completed statements have done to names, and records its end."""
+        for statement in running.analysis.statements[: running.completed]:
+            effects = statement.effects
+            self._settle_names(statement.facts["text"], effects)
+        detail: dict[str, object] = {}
+        if running.tags:
+            detail["tags"] = running.tags[:100]
+        if running.error is not None:
+            detail["sqlstate"], detail["message"] = running.error
+        self.gate.end(Ended(running.id, outcome, detail, running.rows, running.bytes))
+
+    def _settle_names(self, text: str, effects: Effects) -> None:
+        state = self._state
+        if effects.prepares is not None:
+            name, parsed = effects.prepares
+            state.statements[name.encode()] = Prepared(name.encode(), parsed.text)
+        if effects.deallocates == "*":
+            state.statements.clear()
+        elif effects.deallocates is not None:
+            state.statements.pop(effects.deallocates.encode(), None)
+        if effects.declares_cursor is not None:
+            cursor = effects.declares_cursor.encode()
+            state.portals[cursor] = Portal(cursor, Prepared(b"", text))
+        if effects.closes_cursor == "*":
+            state.portals = {name: portal for name, portal in state.portals.items() if portal.bind}
+        elif effects.closes_cursor is not None:
+            state.portals.pop(effects.closes_cursor.encode(), None)
+        if effects.ddl:
+            self.reference.forget()
+
+    # -- masks
+
+    def _withhold(self, plan: MaskPlan, analysis: Analysis, scope: Scope) -> Withhold:
+        """Which columns of a result may carry a masked value though they are no masked column themselves."""
+
+        def withhold(index: int, fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
+            if not plan.columns:
+                return {}
+            raise FatalError("XX000", f"no lineage for {index} {len(fields)} {scope} {analysis}")
+
+        return withhold
+
+
+def _copied(analysis: Analysis) -> dict[int, str]:
+    """For each COPY to the client, by index of the statement: a SELECT of the same columns."""
+    return {
+        index: statement.effects.copy.select_text
+        for index, statement in enumerate(analysis.statements)
+        if statement.effects.copy is not None and statement.effects.copy.direction == "out"
+    }
+
+
+_COPY_UNSURE: Final = Denial(
+    "42501", "COPY cannot be masked while this session has temporary objects or uncommitted DDL.",
+    hint="Use SELECT, or COPY from a new session.",
+)  # fmt: skip

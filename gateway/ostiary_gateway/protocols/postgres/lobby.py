@@ -1,0 +1,356 @@
+"""From an accepted socket to a session: TLS, startup, the agent's token, the login at the server, the relay.
+
+Sources: PostgreSQL documentation, "Message Flow" (Start-up, SSL and GSSAPI session encryption, Cancelling Requests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from ostiary_api.connection import DEFAULT_PORTS
+from ostiary_gateway.checkpoint import Checkpoint
+from ostiary_gateway.counters import Counters
+from ostiary_gateway.credentials.static import CredentialError, password_of
+from ostiary_gateway.identity.tokens import Identity
+from ostiary_gateway.leg import Leg, LegClosed
+from ostiary_gateway.protocols import Site
+from ostiary_gateway.tls import TLSError, upstream_context
+from ostiary_policy.facts import ClientFacts
+
+from . import upstream, wire
+from .auth import KeyCache
+from .frontend import SHOWN
+from .reference import Reference
+from .relay import Relay
+from .startup import Opening, Refusal, open_with
+from .state import SessionState
+from .upstream import Aside, ServerSession, Target, UpstreamError
+from .wire import ProtocolViolation
+
+log = structlog.get_logger(__name__)
+
+LOGIN_TIMEOUT: Final = 30.0
+"""Seconds from the accepted socket to a finished login."""
+MAX_PASSWORD: Final = 16_384
+"""Bytes of a PasswordMessage."""
+TLS_FIRST_BYTE: Final = 0x16
+"""The first byte of a TLS handshake; never the first of a startup packet, whose length would be too large."""
+
+
+class PostgresLobby:
+    """Lets the clients of one Connection in. `site` is replaced when the bundle changes."""
+
+    def __init__(self, site: Site, checkpoint: Checkpoint, counters: Counters, keys: KeyCache) -> None:
+        self.site = site
+        self.relays: dict[tuple[int, bytes], Relay] = {}
+        """Sessions by the key that a CancelRequest must show."""
+        self._checkpoint = checkpoint
+        self._counters = counters
+        self._keys = keys
+        self._references: dict[tuple[Target, str], Reference] = {}
+
+    async def admit(self, sock: socket.socket, admitted: Callable[[], None]) -> None:
+        """One client, from its socket to the end of its session. `admitted` is called once the login has ended."""
+        leg: Leg | None = None
+        relay: Relay | None = None
+        try:
+            try:
+                async with asyncio.timeout(LOGIN_TIMEOUT):
+                    leg, header = await self._first_packet(sock)
+                    entered = await self._enter(leg, header)
+            finally:
+                admitted()
+            if entered is not None:
+                relay, settings, greeting, key = entered
+                self.relays[key] = relay
+                try:
+                    await relay.run(settings, greeting)
+                finally:
+                    del self.relays[key]
+        except TimeoutError:
+            self._counters.login_failed(self.site.name, "deadline")
+        except (LegClosed, ConnectionError, ssl.SSLError, OSError):
+            self._counters.login_failed(self.site.name, "other" if leg is not None else "tls")
+        finally:
+            if leg is not None:
+                leg.abort()
+            else:
+                sock.close()
+
+    # -- encryption
+
+    async def _first_packet(self, sock: socket.socket) -> tuple[Leg, bytes]:
+        """Answers encryption requests; gives the leg, and the startup packet's first 8 bytes if they were read."""
+        loop = asyncio.get_running_loop()
+        context = self.site.tls
+        asked: set[int] = set()
+        if context is not None and await _peek(sock) == TLS_FIRST_BYTE:
+            leg = await self._encrypt(sock, context)
+            if leg.tls is None or leg.tls.selected_alpn_protocol() != "postgresql":
+                leg.write(_fatal("08P01", "Direct TLS needs the ALPN protocol postgresql.", "Update the client."))
+                leg.close()
+                raise LegClosed("direct TLS without ALPN")
+            return leg, b""
+        while True:
+            header = await _receive(sock, 8)
+            length, code = wire.UINT32.unpack_from(header)[0], wire.UINT32.unpack_from(header, 4)[0]
+            if length != 8 or code not in (wire.SSL_REQUEST, wire.GSSENC_REQUEST):
+                _, leg = await loop.connect_accepted_socket(Leg, sock)
+                return leg, header
+            if code in asked:
+                raise LegClosed("encryption asked for twice")
+            asked.add(code)
+            if code == wire.SSL_REQUEST and context is not None:
+                # Exactly 8 bytes were read: what a client (or somebody between) sent along is read as TLS, and fails.
+                await loop.sock_sendall(sock, b"S")
+                return await self._encrypt(sock, context), b""
+            await loop.sock_sendall(sock, b"N")
+
+    async def _encrypt(self, sock: socket.socket, context: ssl.SSLContext) -> Leg:
+        loop = asyncio.get_running_loop()
+        _, leg = await loop.connect_accepted_socket(Leg, sock, ssl=context, ssl_handshake_timeout=LOGIN_TIMEOUT)
+        return leg
+
+    # -- startup and login
+
+    async def _enter(self, leg: Leg, header: bytes) -> tuple[Relay, tuple[str, ...], bytes, tuple[int, bytes]] | None:
+        site = self.site
+        client = ClientFacts(address=leg.peer, application="")
+        try:
+            packet = await _startup(leg, header)
+            if isinstance(packet, wire.Cancel):
+                await self._cancel(packet)
+                return None
+            if isinstance(packet, wire.EncryptionRequest):
+                raise ProtocolViolation("encryption asked for twice")
+            if site.tls is not None and leg.tls is None:
+                self._counters.login_failed(site.name, "tls")
+                raise Refusal(
+                    "28000", "This gateway takes agents' tokens over TLS only.",
+                    "Connect with sslmode=require, or verify-full with the gateway's CA.",
+                )  # fmt: skip
+            opening = open_with(
+                packet, database=site.connection.spec.upstream.database, connection=site.connection.metadata.name
+            )
+            client["application"] = opening.application
+            if opening.negotiate is not None:
+                leg.write(wire.negotiate_protocol_version(opening.minor, opening.negotiate))
+            identity = await self._identify(leg, site, client)
+            return await self._open(leg, site, opening, identity, client)
+        except ProtocolViolation as problem:
+            self._counters.login_failed(site.name, "protocol")
+            leg.write(_fatal("08P01", str(problem)))
+        except Refusal as refusal:
+            leg.write(_fatal(refusal.code, refusal.message, refusal.hint))
+        await _last_words(leg)
+        return None
+
+    async def _identify(self, leg: Leg, site: Site, client: ClientFacts) -> Identity:
+        """The agent's token, asked for in clear: a bearer token cannot be checked by SCRAM."""
+        leg.write(wire.AUTHENTICATION_CLEARTEXT)
+        header = await leg.read_exactly(5)
+        length = wire.UINT32.unpack_from(header, 1)[0]
+        if header[:1] != b"p" or not 5 <= length <= MAX_PASSWORD:
+            raise ProtocolViolation("expected the password")
+        password = (await leg.read_exactly(length - 4)).rstrip(b"\0").decode(errors="replace")
+        identity = site.identities.find(site.namespace, password)
+        if identity is None:
+            self._counters.login_failed(site.name, "token")
+            record = self._checkpoint.refuse_login(site.name, client, "unknown token")
+            raise Refusal(
+                "28P01", f"The password is no token that is known for the Connection {site.connection.metadata.name}. "
+                f"[{record}]",
+                "Send the agent's token as the password; `ostiary token create` makes one.",
+            )  # fmt: skip
+        return identity
+
+    async def _open(
+        self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts
+    ) -> tuple[Relay, tuple[str, ...], bytes, tuple[int, bytes]]:
+        limits = site.connection.spec.limits
+        if len(self.relays) >= limits.max_sessions:
+            self._counters.login_failed(site.name, "limit")
+            self._checkpoint.refuse_login(site.name, client, "too many sessions")
+            raise Refusal(
+                "53300", f"This Connection has {len(self.relays)} sessions already, the most that are allowed.",
+                "Close sessions that are not needed, or raise spec.limits.maxSessions.",
+            )  # fmt: skip
+        try:
+            target = self._target(site)
+            settings = {"database": opening.database, **opening.settings, **_PINNED}
+            server = await upstream.connect(target, settings, self._keys)
+            try:
+                shown = await upstream.show(server, SHOWN)
+            except BaseException:
+                server.leg.abort()
+                raise
+        except (UpstreamError, CredentialError, TLSError) as problem:
+            self._counters.upstream_error(site.name, "connect")
+            record = self._checkpoint.refuse_login(site.name, client, f"target: {problem}")
+            log.error("target not available", connection=site.name, problem=str(problem), record=record)
+            raise Refusal(
+                "08001", f"The database behind {site.connection.metadata.name} cannot be reached now. [{record}]",
+                "Try again later; the gateway's log says under this id what is wrong.",
+            ) from None  # fmt: skip
+        return self._relay(leg, site, opening, identity, client, target, server), shown, *self._greet(opening, server)
+
+    def _relay(
+        self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts, target: Target,
+        server: ServerSession,
+    ) -> Relay:  # fmt: skip
+        state = SessionState()
+        detail: dict[str, object] = {
+            "database": opening.database,
+            "requestedUser": opening.asked_user,
+            "tls": leg.tls.version() if leg.tls is not None else None,
+            "upstreamUser": target.user,
+            "serverVersion": server.parameters.get("server_version", ""),
+        }
+        gate = self._checkpoint.open(site.connection, identity, client, state, detail)
+        return Relay(
+            leg, server, gate, state, self._reference(target, opening.database, server), target,
+            database=opening.database, max_request=site.connection.spec.limits.max_request_bytes,
+        )  # fmt: skip
+
+    def _greet(self, opening: Opening, server: ServerSession) -> tuple[bytes, tuple[int, bytes]]:
+        """The end of the login, as the client sees it, with a cancel key of the gateway's own."""
+        key = secrets.randbits(31), secrets.token_bytes(32 if opening.minor >= 2 else 4)
+        greeting = [wire.AUTHENTICATION_OK]
+        greeting += [wire.parameter_status(name, value) for name, value in server.parameters.items()]
+        greeting += [wire.backend_key_data(*key), wire.ready_for_query(b"I")]
+        return b"".join(greeting), key
+
+    def _target(self, site: Site) -> Target:
+        spec = site.connection.spec
+        where, tls = spec.upstream, spec.upstream.tls
+        credential = password_of(site.connection, site.secrets)
+        ca = site.secrets.get((site.namespace, tls.ca_ref.name)) if tls.ca_ref is not None else None
+        host = where.host or ""
+        context = upstream_context(tls, ca)
+        return Target(
+            host, where.port or DEFAULT_PORTS["Postgres"], credential.username, credential.password, context,
+            tls.server_name or host,
+        )  # fmt: skip
+
+    def _reference(self, target: Target, database: str, server: ServerSession) -> Reference:
+        key = (target, database)
+        found = self._references.get(key)
+        if found is None:
+            found = self._references[key] = Reference(Aside(target, database, self._keys), server.version)
+        return found
+
+    async def _cancel(self, request: wire.Cancel) -> None:
+        """Wrong keys are ignored, as PostgreSQL does: the answer must not tell who is there."""
+        relay = self.relays.get((request.process, request.key))
+        if relay is not None:
+            await relay.cancel()
+
+    # -- upkeep
+
+    @property
+    def sessions(self) -> int:
+        return len(self.relays)
+
+    def turned_away(self) -> None:
+        self._counters.login_failed(self.site.name, "limit")
+
+    def sweep(self) -> None:
+        """Closes sessions that were silent for too long."""
+        limit = self.site.connection.spec.limits.idle_timeout
+        now = time.monotonic()
+        for relay in list(self.relays.values()):
+            if now - relay.active > limit:
+                relay.stop("57P05", f"The session was idle for more than {limit:.0f} s.", "Connect again.")
+
+    def replace(self, site: Site) -> None:
+        """A new bundle: sessions whose token was revoked or whose target changed are closed."""
+        old, self.site = self.site, site
+        self._references.clear()
+        moved = _reaches(old) != _reaches(site)
+        for relay in list(self.relays.values()):
+            credential = relay.gate.identity.credential
+            found = site.identities.by_digest(site.namespace, credential)
+            if found is None or found.subject != relay.gate.identity.subject:
+                relay.stop("57P01", "The agent's token was revoked or changed.", "Connect again with a valid token.")
+            elif moved:
+                relay.stop("57P01", "The Connection's target or credential has changed.", "Connect again.")
+
+    def stop(self, code: str, message: str, *, only_idle: bool = False) -> None:
+        for relay in list(self.relays.values()):
+            if relay.idle or not only_idle:
+                relay.stop(code, message, "Connect again.")
+
+    async def close(self) -> None:
+        for reference in self._references.values():
+            await reference.aside.close()
+
+
+_PINNED: Final = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
+
+
+def _reaches(site: Site) -> object:
+    """All that the way to the target depends on."""
+    spec = site.connection.spec
+    names = [spec.credentials.static.secret_ref.name] if spec.credentials.static is not None else []
+    if spec.upstream.tls.ca_ref is not None:
+        names.append(spec.upstream.tls.ca_ref.name)
+    found = [site.secrets.get((site.namespace, name)) for name in names]
+    return spec.upstream, spec.credentials, [None if secret is None else secret.data for secret in found]
+
+
+def _fatal(code: str, message: str, hint: str = "") -> bytes:
+    return wire.error_response(code, message, severity="FATAL", hint=hint)
+
+
+async def _startup(leg: Leg, header: bytes) -> wire.Startup | wire.Cancel | wire.EncryptionRequest:
+    if not header:
+        header = await leg.read_exactly(8)
+    length: int = wire.UINT32.unpack_from(header)[0]
+    if not 8 <= length <= wire.MAX_STARTUP:
+        raise ProtocolViolation("this is no PostgreSQL startup packet")
+    return wire.parse_startup(header[4:] + await leg.read_exactly(length - 8))
+
+
+async def _last_words(leg: Leg) -> None:
+    """Lets the client read why, then closes."""
+    leg.close()
+    await asyncio.wait((leg.lost,), timeout=5)
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+async def _peek(sock: socket.socket) -> int:
+    """The first byte, left where it is."""
+    await _readable(sock)
+    first = sock.recv(1, socket.MSG_PEEK)
+    if not first:
+        raise LegClosed("the client left")
+    return first[0]
+
+
+async def _receive(sock: socket.socket, count: int) -> bytes:
+    """Exactly so many bytes, and not one more."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < count:
+        piece = await loop.sock_recv(sock, count - len(data))
+        if not piece:
+            raise LegClosed("the client left")
+        data += piece
+    return data

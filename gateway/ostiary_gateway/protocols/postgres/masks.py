@@ -1,0 +1,122 @@
+"""The masks of one response: compiled when the server describes its columns, then run over the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ostiary_gateway.masking.strategies import MaskError
+from ostiary_policy.masking import MaskPlan, Strategy
+
+from . import wire
+from .backend import FatalError
+from .copy import CopyOptions, CopyOutMask, RowTooLarge, parse_copy_response
+from .notices import MessageMask
+from .rows import Field, RowMask, compile_row_mask, parse_row_description
+
+if TYPE_CHECKING:
+    from .facts import Analysis
+
+Targets = Mapping[tuple[int, int], Strategy]
+Withhold = Callable[[int, tuple[Field, ...]], Mapping[int, Strategy]]
+"""(index of the statement, its result's columns) → the columns that may carry a masked value, by index."""
+
+
+class ResponseMask:
+    """What the mask plan makes of one request's response."""
+
+    __slots__ = ("_analysis", "_copy", "_copy_fields", "_plan", "_rows", "_targets", "_withhold", "active")
+
+    def __init__(
+        self,
+        plan: MaskPlan,
+        analysis: Analysis,
+        targets: Targets,
+        withhold: Withhold,
+        copy_fields: Mapping[int, tuple[Field, ...]],
+    ) -> None:
+        self._plan = plan
+        self._analysis = analysis
+        self._targets = targets
+        self._withhold = withhold
+        self._copy_fields = copy_fields
+        """The columns of each COPY TO STDOUT, by index of the statement."""
+        self._rows: RowMask | None = None
+        self._copy: CopyOutMask | None = None
+        self.active = True
+        """False while rows can pass untouched."""
+
+    def describe(self, body: bytes | None, index: int) -> None:
+        """RowDescription's body of the rows that come next, None if it is not known; `index` of their statement."""
+        self._rows, self.active = None, True
+        if not body:
+            return
+        fields = parse_row_description(body)
+        try:
+            self._rows = compile_row_mask(self._plan, fields, self._targets, self._withhold(index, fields))
+        except MaskError as problem:
+            raise FatalError("XX000", f"A mask cannot be applied: {problem}. Nothing of the result was sent.") from None
+        self.active = self._rows is not None
+
+    def rows(self, frames: bytes) -> bytes:
+        """Whole DataRow messages."""
+        if self._rows is None:
+            raise FatalError("XX000", "Rows came without a description, so they cannot be masked; nothing was sent.")
+        return self._rows.apply_all(frames)
+
+    def copying(self, body: bytes, index: int) -> None:
+        """CopyOutResponse's body."""
+        self.active = True
+        statements = self._analysis.statements
+        effect = statements[index].effects.copy if index < len(statements) else None
+        if effect is None or effect.direction != "out":
+            raise FatalError("XX000", "The server began a COPY that the statement does not show; it cannot be masked.")
+        _, formats = parse_copy_response(body)
+        fields = self._copy_fields.get(index, ())
+        strategies: dict[int, Strategy] = dict(self._withhold(index, fields)) if fields else {}
+        for position, column in enumerate(fields):
+            if (found := self._targets.get((column.table_oid, column.attnum))) is not None:
+                strategies[position] = found
+        options = CopyOptions(
+            effect.format, effect.delimiter.encode(), effect.null.encode(), effect.quote.encode(),
+            effect.escape.encode(), effect.header,
+        )  # fmt: skip
+        types = tuple(column.type_oid for column in fields)
+        self._copy = CopyOutMask(self._plan, options, len(formats), strategies, types)
+        self.active = bool(self._copy)
+
+    def copy(self, frames: bytes) -> bytes:
+        """Whole CopyData messages."""
+        mask = self._copy
+        if mask is None:
+            raise FatalError("XX000", "COPY data came unannounced and cannot be masked; nothing was sent.")
+        out: list[bytes] = []
+        position = 0
+        try:
+            while position < len(frames):
+                end = position + 1 + wire.UINT32.unpack_from(frames, position + 1)[0]
+                if shown := mask.feed(frames[position + 5 : end]):
+                    out.append(wire.frame(b"d", shown))
+                position = end
+        except RowTooLarge as problem:
+            raise FatalError("54000", f"{problem}", "Copy less of the row.") from None
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """What is left at CopyDone."""
+        mask, self._copy = self._copy, None
+        rest = mask.finish() if mask is not None else b""
+        return wire.frame(b"d", rest) if rest else b""
+
+
+class NoticeMask:
+    """Masks what the server sends beside rows, with the plan of the whole session."""
+
+    def __init__(self, plan: MaskPlan) -> None:
+        self._mask = MessageMask(plan)
+
+    def message(self, frame: bytes) -> bytes | None:
+        """An ErrorResponse, NoticeResponse or NotificationResponse; None if it stays as it is."""
+        body = frame[5:]
+        shown = self._mask.notification(body) if frame[:1] == b"A" else self._mask.fields(body)
+        return None if shown is body else wire.frame(frame[:1], shown)

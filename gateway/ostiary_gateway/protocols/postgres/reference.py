@@ -1,0 +1,169 @@
+"""What the gateway knows of one database: its catalog, asked for aside and kept for a while; texts already read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ostiary_policy.masking import MaskPlan, Strategy
+
+from .catalog import Catalog, Wanted
+from .facts import Analysis, Parsed, Scope, parse, resolve
+from .lineage import column_target_query, load_column_targets
+from .rows import Field, parse_row_description
+from .upstream import Aside, QuestionFailed
+
+CATALOG_AGE: Final = 30.0
+"""Seconds after which the catalog is asked again. DDL through this gateway is seen at once."""
+MAX_TEXTS: Final = 4096
+BIG_TEXT: Final = 32_768
+"""Characters; a longer text is parsed in a thread (a 1 MB statement takes 100 ms)."""
+MAX_ROUNDS: Final = 16
+"""Questions to the catalog for one statement: views on views, functions in functions."""
+
+_SIZE: Final = """
+WITH RECURSIVE tree AS (
+    SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2
+    UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON t.oid = i.inhparent
+)
+SELECT CASE WHEN min(c.reltuples) >= 0 THEN sum(c.reltuples)::bigint::text END
+FROM pg_catalog.pg_class c JOIN tree USING (oid) WHERE c.relkind <> 'p'
+"""
+
+Prepared = Callable[[str], Parsed | None]
+
+
+class Unresolvable(Exception):
+    """The catalog does not tell enough to know what a statement does."""
+
+
+class Reference:
+    """Shared by the sessions of one Connection in one database."""
+
+    def __init__(self, aside: Aside, server_version: int) -> None:
+        self.aside = aside
+        self.catalog = Catalog(server_version)
+        self._loaded = time.monotonic()
+        self._texts: OrderedDict[str, Parsed] = OrderedDict()
+        self._analyses: OrderedDict[tuple[str, Scope], tuple[int, Analysis]] = OrderedDict()
+        self._targets: dict[MaskPlan, tuple[int, dict[tuple[int, int], Strategy]]] = {}
+        self._loading = asyncio.Lock()
+
+    def forget(self) -> None:
+        """After DDL: names may mean something else now."""
+        self.catalog.forget()
+        self._loaded = time.monotonic()
+        self._targets.clear()
+
+    def _age(self) -> None:
+        if time.monotonic() - self._loaded > CATALOG_AGE:
+            self.forget()
+
+    def parsed(self, text: str) -> Parsed | None:
+        """The text, read, if that is cheap; None if it has to be read in a thread."""
+        found = self._texts.get(text)
+        if found is None:
+            if len(text) > BIG_TEXT:
+                return None
+            found = self._keep(text, parse(text))
+        return found
+
+    def _keep(self, text: str, parsed: Parsed) -> Parsed:
+        if len(text) <= BIG_TEXT:
+            self._texts[text] = parsed
+            if len(self._texts) > MAX_TEXTS:
+                self._texts.popitem(last=False)
+        return parsed
+
+    def analysis(self, text: str, scope: Scope, prepared: Prepared) -> Analysis | None:
+        """What the text does, if the catalog knows enough already."""
+        self._age()
+        key = (text, scope)
+        kept = self._analyses.get(key)
+        if kept is not None and kept[0] == self.catalog.generation:
+            return kept[1]
+        parsed = self.parsed(text)
+        if parsed is None:
+            return None
+        found = resolve(parsed, self.catalog, scope, prepared)
+        return self._keep_analysis(key, parsed, found) if isinstance(found, Analysis) else None
+
+    async def analyse(self, text: str, scope: Scope, prepared: Prepared) -> Analysis:
+        """What the text does. Raises Unresolvable, UpstreamError, QuestionFailed or TimeoutError."""
+        parsed = self.parsed(text)
+        if parsed is None:
+            parsed = await asyncio.to_thread(parse, text)
+        for _ in range(MAX_ROUNDS):
+            found = resolve(parsed, self.catalog, scope, prepared)
+            if isinstance(found, Analysis):
+                return self._keep_analysis((text, scope), parsed, found)
+            await self._load(found)
+        raise Unresolvable("the statement reaches through more views and functions than the gateway follows")
+
+    def _keep_analysis(self, key: tuple[str, Scope], parsed: Parsed, analysis: Analysis) -> Analysis:
+        if len(parsed.text) <= BIG_TEXT and not any(s.effects.executes or s.effects.fetches for s in analysis.statements):
+            self._analyses[key] = (self.catalog.generation, analysis)
+            if len(self._analyses) > MAX_TEXTS:
+                self._analyses.popitem(last=False)
+        return analysis
+
+    async def _load(self, wanted: Wanted) -> None:
+        async with self._loading:
+            for query in self.catalog.queries(wanted):
+                self.catalog.load(query, await self.aside.query(query.sql, query.params))
+
+    def targets(self, plan: MaskPlan) -> Mapping[tuple[int, int], Strategy] | None:
+        """Which columns (table OID, attribute number) the plan hides, if that was asked before."""
+        if not plan.columns:
+            return {}
+        kept = self._targets.get(plan)
+        return kept[1] if kept is not None and kept[0] == self.catalog.generation else None
+
+    async def find_targets(self, plan: MaskPlan) -> Mapping[tuple[int, int], Strategy]:
+        sql, params = column_target_query(plan.columns)
+        rows = await self.aside.query(sql, params)
+        found = load_column_targets(rows, plan)
+        self._targets[plan] = (self.catalog.generation, found)
+        return found
+
+    async def size(self, relations: tuple[tuple[str, str], ...]) -> int | None:
+        """Rows of these tables (schema, name) with their partitions, by the last ANALYZE; None if one never was."""
+        total = 0
+        for schema, name in relations:
+            ((rows,),) = await self.aside.query(_SIZE, (schema, name))
+            if rows is None:
+                return None
+            total += int(rows)
+        return total
+
+    async def describe(self, select: str, search_path: str, role: str) -> tuple[Field, ...]:
+        """The columns of a query that is not run."""
+        body = await self.aside.describe(select, search_path, role)
+        return parse_row_description(body) if body else ()
+
+
+def estimate(explained: str) -> int:
+    """Rows of a plan (EXPLAIN FORMAT JSON): those that its ModifyTable nodes change, else those that it returns."""
+    try:
+        plan = json.loads(explained)[0]["Plan"]
+        changed = _changed(plan)
+        return int(plan["Plan Rows"]) if changed is None else changed
+    except (KeyError, IndexError, TypeError, ValueError) as problem:
+        raise QuestionFailed("", f"the plan cannot be read: {problem}") from None
+
+
+def _changed(plan: dict[str, object]) -> int | None:
+    """Rows below every ModifyTable node, in data-modifying CTEs too. None if nothing is modified."""
+    children = plan.get("Plans", [])
+    assert isinstance(children, list)
+    totals = [total for child in children if (total := _changed(child)) is not None]
+    if plan.get("Node Type") == "ModifyTable":
+        sources = [c for c in children if c.get("Parent Relationship") not in ("InitPlan", "SubPlan")]
+        own = sum(int(str(child["Plan Rows"])) for child in sources)
+        totals.append(max(own, int(str(plan.get("Plan Rows", 0)))))
+    return sum(totals) if totals else None

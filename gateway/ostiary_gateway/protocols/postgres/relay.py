@@ -1,0 +1,287 @@
+"""One PostgreSQL session's I/O: two legs, the frontend and the backend between them, and what they must wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Coroutine
+from typing import Final, cast
+
+import structlog
+
+from ostiary_gateway.checkpoint import Gate
+from ostiary_gateway.leg import Leg
+
+from . import wire
+from .backend import Backend, FatalError
+from .desk import Desk
+from .frontend import Ask, Frontend, Outcome, Refused, Settings, Wait
+from .reference import Reference, Unresolvable
+from .state import Running, SessionState
+from .upstream import QuestionFailed, ServerSession, Target, UpstreamError, cancel
+from .wire import ProtocolViolation
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING: Final = 262_144
+"""Bytes of the client that may wait while a request is decided."""
+PARTING: Final = 5.0
+"""Seconds that a client gets to read the last words."""
+
+
+class Relay:
+    """A session from the end of the login to its close."""
+
+    def __init__(
+        self, client: Leg, server: ServerSession, gate: Gate, state: SessionState, reference: Reference, target: Target,
+        *, database: str, max_request: int,
+    ) -> None:  # fmt: skip
+        self.gate = gate
+        self.target = target
+        self.active = time.monotonic()
+        """When bytes last came from either side."""
+        self._client = client
+        self._server = server
+        self._state = state
+        self._backend = Backend(state, self, record=gate.full)
+        self._desk = Desk(gate, reference, state, database=database)
+        self._frontend = Frontend(state, max_request=max_request, admit=self._desk.admit)
+        self._steps = self._frontend.run()
+        self._waiting: Wait | None = None
+        """What the frontend waits for; None while it runs, and while a request is decided."""
+        loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[str] = loop.create_future()
+        self._loop = loop
+        self._tasks: asyncio.TaskGroup
+        self._children: set[asyncio.Task[None]] = set()
+        self._relieving = False
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing is under way: no reply is owed, no transaction is open."""
+        return not self._state.awaited and self._state.status == b"I"
+
+    async def run(self, settings: tuple[str, ...], greeting: bytes) -> None:
+        """The session: `settings` as SHOWN, `greeting` ends the login. Returns when it is over, however it ended."""
+        client, server = self._client, self._server.leg
+        reason = "the gateway stopped"
+        try:
+            self._desk.settings(settings)
+            async with asyncio.TaskGroup() as self._tasks:
+                client.write(greeting)
+                server.attach(self._from_server, lambda writable: self._hold(client, "server", writable))
+                client.attach(self._from_client, lambda writable: self._hold(server, "client", writable))
+                self._pump(None)
+                await asyncio.wait((client.lost, server.lost, self._over), return_when=asyncio.FIRST_COMPLETED)
+                reason = self._part()
+                self._over.cancel()
+                for child in self._children:
+                    child.cancel()
+                if not client.lost.done():
+                    client.close()
+                    await asyncio.wait((client.lost,), timeout=PARTING)
+        finally:
+            self._end(reason)
+
+    def stop(self, code: str, message: str, hint: str = "") -> None:
+        """Ends the session with a FATAL error to the client."""
+        if not self._over.done():
+            self._client.write(wire.error_response(code, message, severity="FATAL", hint=hint))
+            self._over.set_result(message)
+
+    async def cancel(self) -> None:
+        """A CancelRequest with this session's key came."""
+        try:
+            await cancel(self.target, self._server.process, self._server.key)
+        except UpstreamError as problem:
+            log.warning("cancel failed", session=self.gate.id, problem=str(problem))
+
+    def _part(self) -> str:
+        """Why the session is over; and what a client must still be told."""
+        if self._over.done():
+            return self._over.result()
+        if self._client.lost.done() or self._frontend.closed:
+            return "the client left"
+        if not self._backend.fatal:
+            self._client.write(
+                wire.error_response(
+                    "08006", "The database server closed the connection unexpectedly.", severity="FATAL",
+                    hint="Connect again; whether the last statement ran is not known.",
+                )
+            )  # fmt: skip
+        return "the server closed the connection"
+
+    def _end(self, reason: str) -> None:
+        self._steps.close()
+        for leg in (self._client, self._server.leg):
+            leg.abort()
+        for entry in self._state.awaited:
+            if entry.running is not None:
+                self.ended(entry.running, "lost")
+        self.gate.close(reason)
+
+    # -- bytes
+
+    def _from_client(self, data: bytes) -> None:
+        if self._over.done():
+            return
+        self.active = time.monotonic()
+        inbox = self._frontend.inbox
+        inbox.feed(data)
+        if self._waiting is Wait.READ:
+            self._pump(None)
+        elif len(inbox) > MAX_WAITING:
+            self._client.pause("inbox")
+
+    def _from_server(self, data: bytes) -> None:
+        self.active = time.monotonic()
+        if self._over.done():
+            return
+        backend = self._backend
+        backend.notices = self._desk.notices
+        try:
+            backend.feed(data)
+        except ProtocolViolation as problem:
+            self._send_to_client()
+            self._break("08P01", f"The server broke the protocol: {problem}.", "Nothing more of its answer was sent.")
+            return
+        except FatalError as problem:
+            self._send_to_client()
+            self._break(problem.code, problem.message, problem.hint)
+            return
+        self._send_to_client()
+        if self.gate.recorder.pressure and not self._relieving:
+            self._relieving = True
+            self._server.leg.pause("record")
+            self._spawn(self._relieve())
+        waiting = self._waiting
+        if waiting is Wait.DRAIN or waiting is Wait.ROOM:
+            self._pump(None)
+
+    async def _relieve(self) -> None:
+        await self.gate.recorder.relieved()
+        self._relieving = False
+        self._server.leg.resume("record")
+
+    def _hold(self, other: Leg, reason: str, writable: bool) -> None:
+        if writable:
+            other.resume(reason)
+        else:
+            other.pause(reason)
+
+    def _send_to_client(self) -> None:
+        parts = self._backend.to_client
+        if parts:
+            if len(parts) == 1:
+                self._client.write(cast(bytes, parts[0]))
+            else:
+                self._client.write_all(parts)
+            self._backend.to_client = []
+
+    def _send_to_server(self) -> None:
+        parts = self._frontend.to_server
+        if parts:
+            if len(parts) == 1:
+                self._server.leg.write(cast(bytes, parts[0]))
+            else:
+                self._server.leg.write(b"".join(parts))
+            self._frontend.to_server = []
+
+    def _break(self, code: str, message: str, hint: str) -> None:
+        log.warning("session broken", session=self.gate.id, reason=message)
+        self.stop(code, message, hint)
+
+    # -- the frontend's steps
+
+    def _pump(self, outcome: Outcome) -> None:
+        """Runs the frontend until it has to wait."""
+        if self._over.done():
+            return
+        self._waiting = None
+        try:
+            self._step(outcome)
+        except StopIteration:
+            self._send_to_server()
+            if not self._over.done():
+                self._over.set_result("the client left")
+            return
+        except ProtocolViolation as problem:
+            self._break("08P01", f"The message was not understood: {problem}.", "The session was closed.")
+            return
+        except FatalError as problem:
+            self._break(problem.code, problem.message, problem.hint)
+            return
+        self._send_to_server()
+
+    def _step(self, outcome: Outcome) -> None:
+        steps, state = self._steps, self._state
+        while True:
+            effect = steps.send(outcome)
+            outcome = None
+            if isinstance(effect, Wait):
+                if effect is Wait.DRAIN and (not state.awaited or state.copying):
+                    continue
+                if effect is Wait.ROOM and self._frontend.has_room:
+                    continue
+                self._waiting = effect
+                if effect is Wait.READ:
+                    self._client.resume("inbox")
+                elif effect is Wait.TURN:
+                    self._loop.call_soon(self._pump, None)
+                return
+            if isinstance(effect, Refused):
+                outcome = self._desk.refuse(effect.text, effect.denial)
+            elif isinstance(effect, Settings):
+                self._desk.settings(effect.values)
+            else:
+                assert isinstance(effect, Ask)
+                self._wait_for(self._desk.waiting)
+                return
+
+    def _wait_for(self, awaitable: Awaitable[object]) -> None:
+        if isinstance(awaitable, asyncio.Future):
+            awaitable.add_done_callback(self._came)
+        else:
+            work = cast("Coroutine[object, object, object]", awaitable)
+            self._spawn(self._await(work))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._children.add(task)
+        task.add_done_callback(self._children.discard)
+
+    async def _await(self, work: Coroutine[object, object, object]) -> None:
+        value, error = None, None
+        try:
+            value = await work
+        except (OSError, TimeoutError, UpstreamError, QuestionFailed, Unresolvable) as problem:
+            error = problem
+        self._resume(value, error)
+
+    def _came(self, future: asyncio.Future[object]) -> None:
+        if future.cancelled():
+            return
+        problem = future.exception()
+        if problem is not None and not isinstance(problem, Exception):
+            raise problem
+        self._resume(None if problem is not None else future.result(), problem)
+
+    def _resume(self, value: object, error: Exception | None) -> None:
+        if self._over.done():
+            return
+        admission = self._desk.resume(value, error)
+        if admission is None:
+            self._wait_for(self._desk.waiting)
+        else:
+            self._pump(admission)
+
+    # -- what the backend tells (Listener)
+
+    def response(self, request: str, data: bytes | memoryview) -> None:
+        self.gate.response(request, data)
+
+    def ended(self, running: Running, outcome: str) -> None:
+        self._desk.ended(running, outcome)
+
+    def parameter(self, name: str, value: str) -> None:
+        self._desk.parameter(name, value)

@@ -1,0 +1,234 @@
+"""The gateway process: a listener for each Connection, one audit, one admin address; bundles come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from ostiary_api.connection import Connection
+from ostiary_api.secret import Secret
+from ostiary_gateway.audit.event import Recorder
+from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.checkpoint import Checkpoint
+from ostiary_gateway.counters import Counters
+from ostiary_gateway.identity.tokens import TokenIdentities
+from ostiary_gateway.protocols import LOBBIES, Lobby, Site
+from ostiary_gateway.tls import TLSError, listener_context
+from ostiary_policy.bundle import Bundle
+
+log = structlog.get_logger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+MAX_LOGINS: Final = 1000
+"""Clients that may be logging in at one time at one listener; beyond that the one that takes longest must go."""
+BACKLOG: Final = 1024
+SWEEP: Final = 5.0
+"""Seconds between looks at idle sessions."""
+DRAIN: Final = 10.0
+"""Seconds that sessions get to finish when the gateway stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A Connection that cannot be served. The message says what to do."""
+
+    connection: str
+    message: str
+
+
+class Gateway:
+    """`async with Gateway(bundle, secrets, data=…) as gateway:` serves until the block ends.
+
+    `secrets` by (namespace, name): the targets' credentials, agents' tokens and certificates. `data` keeps the audit
+    and the gateway's own certificate. `recorder`: another store than SQLite in `data`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        secrets: Mapping[Key, Secret],
+        *,
+        data: Path,
+        listen: str = "127.0.0.1",
+        recorder: Recorder | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        self.counters = counters or Counters()
+        self.bundle = bundle
+        self.troubles: tuple[Trouble, ...] = ()
+        self.checkpoint: Checkpoint
+        self._secrets = dict(secrets)
+        self._data = data
+        self._listen = listen
+        self._given = recorder
+        self._listeners: dict[Key, _Listener] = {}
+        self._tasks: asyncio.TaskGroup
+        self._sweeper: asyncio.Task[None]
+
+    async def __aenter__(self) -> Self:
+        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        recorder = self._given or await SqliteRecorder.open(self._data / "audit.db")
+        self.checkpoint = Checkpoint(self.bundle, recorder, self.counters)
+        self._tasks = asyncio.TaskGroup()
+        await self._tasks.__aenter__()
+        self._sweeper = self._tasks.create_task(self._sweep())
+        await self.reload(self.bundle, self._secrets)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._sweeper.cancel()
+            await asyncio.gather(*(listener.close() for listener in self._listeners.values()))
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self.checkpoint.recorder.close()
+
+    @property
+    def endpoints(self) -> dict[Key, tuple[str, int]]:
+        """Where agents connect, by Connection."""
+        return {key: (self._listen, listener.port) for key, listener in self._listeners.items()}
+
+    @property
+    def sessions(self) -> int:
+        return sum(listener.lobby.sessions for listener in self._listeners.values())
+
+    async def reload(self, bundle: Bundle, secrets: Mapping[Key, Secret]) -> None:
+        """Serves another bundle. Sessions go on, decided by the new policies from their next request."""
+        self.bundle = self.checkpoint.bundle = bundle
+        self._secrets = dict(secrets)
+        identities = TokenIdentities(self._secrets.values())
+        troubles: list[Trouble] = []
+        for key in [key for key in self._listeners if key not in bundle.connections]:
+            await self._listeners.pop(key).close("The Connection was removed.")
+        for key, bound in bundle.connections.items():
+            try:
+                await self._serve(key, bound.connection, identities)
+            except (TLSError, OSError) as problem:
+                name = f"{key[0]}/{key[1]}"
+                troubles.append(Trouble(name, str(problem)))
+                log.error("connection cannot be served", connection=name, problem=str(problem))
+        self.troubles = tuple(troubles)
+
+    async def _serve(self, key: Key, connection: Connection, identities: TokenIdentities) -> None:
+        make = LOBBIES.get(connection.spec.protocol)
+        if make is None:
+            raise OSError(f"protocol {connection.spec.protocol} is not served by this gateway yet")
+        tls = connection.spec.listener.tls
+        secret = self._secrets.get((key[0], tls.secret_ref.name)) if tls.secret_ref is not None else None
+        context = listener_context(connection, secret, self._data, self._listen)
+        site = Site(connection, context, identities, self._secrets)
+        listener = self._listeners.get(key)
+        if listener is not None and listener.wanted == connection.spec.listener.port:
+            listener.lobby.replace(site)
+            return
+        if listener is not None:
+            await self._listeners.pop(key).close("The Connection has another port now.")
+        lobby = make(site, self.checkpoint, self.counters)
+        self._listeners[key] = _Listener(lobby, _bind(self._listen, connection.spec.listener.port), self._tasks)
+        self._listeners[key].wanted = connection.spec.listener.port
+        log.info("listening", connection=lobby.site.name, address=self._listen, port=self._listeners[key].port)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            for listener in self._listeners.values():
+                listener.lobby.sweep()
+
+
+class _Listener:
+    """Accepts the clients of one Connection. A client that says nothing costs a socket and a task, and not for long."""
+
+    wanted = 0
+
+    def __init__(self, lobby: Lobby, sock: socket.socket, tasks: asyncio.TaskGroup) -> None:
+        self.lobby = lobby
+        self.port: int = sock.getsockname()[1]
+        self._sock = sock
+        self._tasks = tasks
+        self._logins: OrderedDict[asyncio.Task[None], None] = OrderedDict()
+        self._clients: set[asyncio.Task[None]] = set()
+        self._task = tasks.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(self._sock)
+            except OSError as problem:
+                # Out of file descriptors, most likely: those who are here come first.
+                log.error("cannot accept", connection=self.lobby.site.name, problem=str(problem))
+                await asyncio.sleep(0.2)
+                continue
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if len(self._logins) >= MAX_LOGINS:
+                slowest, _ = self._logins.popitem(last=False)
+                slowest.cancel()
+                self.lobby.turned_away()
+            self._welcome(client)
+
+    def _welcome(self, client: socket.socket) -> None:
+        task: asyncio.Task[None] | None = None
+
+        def admitted() -> None:
+            if task is not None:
+                self._logins.pop(task, None)
+
+        task = self._tasks.create_task(self._guarded(client, admitted))
+        self._logins[task] = None
+        self._clients.add(task)
+        task.add_done_callback(self._gone)
+
+    async def _guarded(self, client: socket.socket, admitted: object) -> None:
+        """One client must never take the others with it, whatever it does."""
+        try:
+            await self.lobby.admit(client, admitted)
+        except Exception:
+            log.exception("session ended by an error of the gateway", connection=self.lobby.site.name)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._clients.discard(task)
+        self._logins.pop(task, None)
+
+    async def close(self, reason: str = "The gateway is shutting down.") -> None:
+        """Stops listening; sessions get DRAIN seconds to finish what they are in the middle of."""
+        self._task.cancel()
+        self._sock.close()
+        for login in list(self._logins):
+            login.cancel()
+        self.lobby.stop("57P01", reason, only_idle=True)
+        if self._clients:
+            _, busy = await asyncio.wait(self._clients, timeout=DRAIN)
+            if busy:
+                self.lobby.stop("57P01", reason)
+                _, stuck = await asyncio.wait(busy, timeout=DRAIN)
+                for task in stuck:
+                    task.cancel()
+        await self.lobby.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as problem:
+        sock.close()
+        raise OSError(f"cannot listen on {host}:{port}: {problem.strerror}; is another gateway running there?") from None
+    return sock
