@@ -14,6 +14,9 @@ from ostiary_gateway.audit.state import Op, SessionState
 FRAME = 256 * 1024
 """Most bytes of a response in one zstd frame, before compression."""
 
+SMALL = 32 * 1024
+"""Bytes below which a response shares a frame with others."""
+
 _COLUMNS = 9
 _INSERT = "insert into event (sid, seq, kind, body, hash, digest, pack, start, size) values "
 _GROUPS = tuple((n, _INSERT + ",".join(["(?,?,?,?,?,?,?,?,?)"] * n)) for n in (64, 16, 4, 1))
@@ -44,10 +47,16 @@ class Batch:
         if kind == "frame":
             request, offset = cast("tuple[str, int]", extra)
             for piece in _pieces(response or []):
-                pack, digest = self._pack(piece)
-                body = encoding.response_frame(request, offset, len(piece))
+                body = encoding.response_frame(request, offset, len(piece), packed=len(piece) < SMALL)
+                if len(piece) < SMALL:
+                    digest = hashlib.sha256(piece).digest()
+                    start = self._append(piece)
+                    pack = self.next_pack
+                else:
+                    pack, digest = self._pack(piece)
+                    start = 0
                 head = chain.link(head, body, digest)
-                self.rows += (state.sid, seq, kind, body, head, digest, pack, 0, len(piece))
+                self.rows += (state.sid, seq, kind, body, head, digest, pack, start, len(piece))
                 seq += 1
                 offset += len(piece)
         elif response:

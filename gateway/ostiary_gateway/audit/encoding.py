@@ -100,9 +100,9 @@ def request_ended(
     return encode(fields)
 
 
-def response_frame(request: str, offset: int, size: int) -> bytes:
-    """A part of a long response: `size` bytes of it from `offset`."""
-    return encode({"kind": "frame", "request": request, "offset": offset, "size": size})
+def response_frame(request: str, offset: int, size: int, *, packed: bool) -> bytes:
+    """A part of a response: `size` bytes of it from `offset`, with others in one pack if `packed`."""
+    return encode({"kind": "frame", "request": request, "offset": offset, "size": size, "packed": packed})
 
 
 def session_closed(event: SessionClosed) -> bytes:

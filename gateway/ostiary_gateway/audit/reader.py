@@ -79,6 +79,15 @@ select seq, kind, body, digest, pack, start, size from event
 order by 1
 """
 
+_FRAMES = """
+select e.body, e.pack, e.start, e.size, e.seq from place p join event e on e.id = p.event
+    where p.sid = :sid and e.kind = 'frame'
+union all
+select body, pack, start, size, seq from event
+    where id > (select event from indexed) and sid = :sid and kind = 'frame'
+order by 5
+"""
+
 
 class Packs:
     """Decompresses packs, the last few kept."""
@@ -211,23 +220,29 @@ class Reader:
 
     def requests(self, session: Session) -> Iterator[Request]:
         """The requests of a session as wholes, in the order in which they ended; those that never did come last."""
+        frames = self._frames(session)
         begun: dict[str, Event] = {}
-        parts: dict[str, list[Slice]] = {}
         for seq, kind, body, _digest, pack, start, size in self._rows(session, 0):
-            if kind not in ("begin", "frame", "end"):
-                continue
-            fields = orjson.loads(body)
-            name = fields["request"]
-            if pack is not None and start is not None and size is not None:
-                parts.setdefault(name, []).append((pack, start, size))
             if kind == "begin":
+                fields = orjson.loads(body)
                 fields["decision"] = self.decision(fields["decision"])
-                begun[name] = Event(seq, kind, fields, 0)
+                begun[fields["request"]] = Event(seq, kind, fields, 0)
             elif kind == "end":
-                ended = Event(seq, kind, fields, size or 0)
-                yield Request(name, begun.pop(name, None), ended, tuple(parts.pop(name, ())))
-        for name in (*begun, *(set(parts) - set(begun))):
-            yield Request(name, begun.get(name), None, tuple(parts.get(name, ())))
+                fields = orjson.loads(body)
+                name = fields["request"]
+                parts = frames.pop(name, [])
+                if pack is not None and start is not None and size is not None:
+                    parts.append((pack, start, size))
+                yield Request(name, begun.pop(name, None), Event(seq, kind, fields, size or 0), tuple(parts))
+        for name in (*begun, *(name for name in frames if name not in begun)):
+            yield Request(name, begun.get(name), None, tuple(frames.get(name, ())))
+
+    def _frames(self, session: Session) -> dict[str, list[Slice]]:
+        """Where long responses are, by request, and those that came after their request's end (a denial's error)."""
+        frames: dict[str, list[Slice]] = {}
+        for body, *place in self.connection.execute(_FRAMES, {"sid": session.sid}):
+            frames.setdefault(orjson.loads(body)["request"], []).append((place[0], place[1], place[2]))
+        return frames
 
     def response(self, request: Request) -> Iterator[bytes]:
         """What was recorded of the response, in pieces of at most 256 KiB."""

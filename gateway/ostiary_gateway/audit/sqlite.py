@@ -209,8 +209,10 @@ class SqliteRecorder:
             return
         part = state.open_requests.get(request)
         if part is None:
-            part = ResponseState(began=request in state.open_requests)
-            state.open_requests[request] = part
+            if request not in state.open_requests:
+                self._loose(state, request, data)
+                return
+            part = state.open_requests[request] = ResponseState()
         size = part.size
         part.size = size + len(data)
         if part.size > self._limit:
@@ -359,6 +361,14 @@ class SqliteRecorder:
         self._pending_size += size
         self._writer.accepted += size
 
+    def _loose(self, state: SessionState, request: str, data: bytes | bytearray | memoryview) -> None:
+        """Bytes of a request that has ended (the error of a denial) or of none (a notification)."""
+        if self._writer.failing:
+            self.stats.dropped += 1
+            state.missing += 1
+        else:
+            self._put("frame", state, b"", [bytes(data)], None, (request, 0), len(data))
+
     def _miss(self, part: ResponseState) -> None:
         if not part.missing:
             part.missing = True
@@ -387,11 +397,7 @@ class SqliteRecorder:
 
     def _close_session(self, state: SessionState, body: bytes, kind: Kind, at: float) -> None:
         for request, part in state.open_requests.items():
-            if part is None or part.began:
-                event = RequestEnded(request, state.id, at, "lost", {}, 0, 0)
-                self._end(state, event, part)
-            elif part.parts:
-                self._hand_over(state, request, part)
+            self._end(state, RequestEnded(request, state.id, at, "lost", {}, 0, 0), part)
         state.open_requests.clear()
         self._put(kind, state, body, None, None, at, 0)
 

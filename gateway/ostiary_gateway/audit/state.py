@@ -41,13 +41,12 @@ class SessionState:
 
 @dataclass(slots=True, eq=False)
 class ResponseState:
-    """A response on its way. `parts` are not handed over yet; `began` False if it belongs to no known request."""
+    """A response on its way. `parts` are not handed over yet; `handed` bytes are."""
 
     parts: list[bytes] = field(default_factory=list)
     waiting: int = 0
     handed: int = 0
     size: int = 0
-    began: bool = True
     missing: bool = False
 
 

@@ -87,10 +87,12 @@ def request_view(reader: Reader, request: Request, number: int, width: int, opti
     started = begun.get("at")
     if isinstance(started, float):
         title.append(f" {clock(started)} ", "dim")
-    parts: list[RenderableType] = [Rule(title, align="left", style="dim")]
+    parts: list[RenderableType] = []
     if begun:
         sql = visible(str(begun.get("text", "")), lines=True).strip()
-        parts.append(Syntax(sql, "postgresql", theme=options.theme, background_color="default", word_wrap=True))
+        highlighted = Syntax("", "postgresql", theme=options.theme, background_color="default").highlight(sql)
+        highlighted.rstrip()
+        parts.append(highlighted)
         parts += _parameters(_mapping(begun.get("detail")), options)
         parts.append(_decision(decision, action))
     else:
@@ -99,25 +101,26 @@ def request_view(reader: Reader, request: Request, number: int, width: int, opti
     if ended:
         parts.append(_outcome(ended, started))
     elif begun:
-        parts.append(Text("  … no end in the record: it runs, or the gateway stopped", "yellow"))
-    return Group(*parts, Text())
+        parts.append(Text("… no end in the record: it runs, or the gateway stopped", "yellow"))
+    return Group(Rule(title, align="left", style="dim"), *(Padding.indent(part, 2) for part in parts), Text())
 
 
 def _parameters(detail: Mapping[str, object], options: Options) -> list[RenderableType]:
     values = detail.get("params")
     if not isinstance(values, list) or not values:
         return []
-    line = Text("  ")
+    line = Text()
     for index, value in enumerate(values, 1):
         line.append(f"${index}", "dim")
         line.append(" = ", "dim")
         line.append_text(_cell(None if value is None else str(value), options))
         line.append("  ")
+    line.rstrip()
     return [line]
 
 
 def _decision(decision: Mapping[str, object], action: str) -> RenderableType:
-    line = Text("  ")
+    line = Text()
     line.append(
         {"Allow": "✓ ", "Deny": "✗ "}.get(action, "? ") + (action or "not known"), DECISION_STYLES.get(action, "")
     )
@@ -131,17 +134,19 @@ def _decision(decision: Mapping[str, object], action: str) -> RenderableType:
             line.append(visible(f"  {decision[key]}"), "" if key == "message" else "italic dim")
     for error in _list(decision.get("errors")):
         fields = _mapping(error)
-        line.append(visible(f"\n    {fields.get('policy')}: {fields.get('field')}: {fields.get('message')}"), "red")
+        line.append("\n")
+        line.append(visible(f"{fields.get('policy')}: {fields.get('field')}: {fields.get('message')}"), "red")
     masks = [_mapping(mask) for mask in _list(decision.get("masks"))]
     if masks:
         names = (f"{m.get('column') or m.get('detector') or m.get('jsonPath')} ({m.get('strategy')})" for m in masks)
-        line.append(visible("\n  masks " + ", ".join(names)), "magenta")
+        line.append("\nmasks ", "dim")
+        line.append(visible(", ".join(names)), "magenta")
     return line
 
 
 def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:
     outcome = str(ended.get("outcome", ""))
-    line = Text("  ")
+    line = Text()
     line.append(outcome, OUTCOME_STYLES.get(outcome, ""))
     tag = _mapping(ended.get("detail")).get("tag")
     if tag:
@@ -211,11 +216,11 @@ def response_view(reader: Reader, request: Request, width: int, options: Options
                 copied_bytes += len(data)
                 copied += data[: max(0, COPY_LINES - len(copied))]
             case recording.Notification(channel, payload):
-                views.append(Text(visible(f"  notification on {channel}: {payload}"), "cyan"))
+                views.append(Text(visible(f"notification on {channel}: {payload}"), "cyan"))
             case recording.Broken(what):
                 response = _mapping(request.ended.fields.get("response")) if request.ended else {}
                 if not response.get("truncated"):
-                    views.append(Text(f"  {what}", "yellow"))
+                    views.append(Text(what, "yellow"))
     if result.count:
         views += _table(result, width, options)
     if copied_bytes:
@@ -227,7 +232,7 @@ def _pieces(reader: Reader, request: Request, views: list[RenderableType]) -> It
     try:
         yield from reader.response(request)
     except (LookupError, ValueError) as error:
-        views.append(Text(f"  the recorded response is damaged: {error}. `ostiary verify` says more.", "bold red"))
+        views.append(Text(f"the recorded response is damaged: {error}. `ostiary verify` says more.", "bold red"))
 
 
 def _table(result: _Result, width: int, options: Options) -> list[RenderableType]:
@@ -245,12 +250,12 @@ def _table(result: _Result, width: int, options: Options) -> list[RenderableType
         view = _records(names, cells)
     else:
         view = _grid(names, cells, result.columns)
-    views: list[RenderableType] = [Padding(view, (0, 0, 0, 2))]
+    views: list[RenderableType] = [view]
     hidden = result.count - len(result.rows)
     if hidden:
-        views.append(Text(f"  … {hidden:,} more row{'s' if hidden > 1 else ''}", "dim italic"))
+        views.append(Text(f"… {hidden:,} more row{'s' if hidden > 1 else ''}", "dim italic"))
     elif not result.count:
-        views.append(Text("  (no rows)", "dim italic"))
+        views.append(Text("(no rows)", "dim italic"))
     return views
 
 
@@ -287,30 +292,30 @@ def _cell(value: str | None, options: Options) -> Text:
 
 def _report(error: bool, fields: Mapping[str, str]) -> RenderableType:
     style = "red" if error else "yellow"
-    line = Text("  ")
+    line = Text()
     line.append(
         visible(f"{fields.get('S', 'ERROR' if error else 'NOTICE')} {fields.get('C', '')}".rstrip()), f"bold {style}"
     )
     line.append(visible(f"  {fields.get('M', '')}"), style)
     for key, name in (("D", "DETAIL"), ("H", "HINT"), ("W", "CONTEXT")):
         if fields.get(key):
-            line.append(f"\n    {name}  ", "dim")
+            line.append(f"\n  {name}  ", "dim")
             line.append(visible(fields[key]))
     return line
 
 
 def _copied(data: bytes, size: int, binary: bool, options: Options) -> RenderableType:
-    text = Text(f"  COPY, {bytes_text(size)}{' of binary data' if binary else ''}", "dim")
+    text = Text(f"COPY, {bytes_text(size)}{' of binary data' if binary else ''}", "dim")
     if binary:
         return text
     lines = data.decode("utf-8", "backslashreplace").split("\n")
     shown = lines if options.rows is None else lines[: options.rows]
     for line in shown:
         if line:
-            text.append("\n    ")
-            text.append_text(_cell(line, Options(cell=None if options.cell is None else options.cell * 2)))
+            text.append("\n  ")
+            text.append_text(_cell(line.expandtabs(), Options(cell=None if options.cell is None else options.cell * 2)))
     if len(lines) > len(shown) or size > len(data):
-        text.append("\n    … more", "dim italic")
+        text.append("\n  … more", "dim italic")
     return text
 
 
@@ -337,7 +342,7 @@ def clock(at: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    if seconds < 0.001:
+    if seconds < 0.0009995:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:
         return f"{seconds * 1e3:.1f} ms"

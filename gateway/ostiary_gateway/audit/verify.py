@@ -226,22 +226,23 @@ class _Verification:
             add(known.id, seq, "it was added after the session's end")
         if chain.link(known.head, body, digest or chain.NO_DIGEST) != link and seq == known.seq:
             add(known.id, seq, f"the {kind} event was changed: its content is not what was linked")
-        self._content(known, seq, kind, body)
+        whole = self._content(known, seq, kind, body)
         if digest is not None or pack is not None:
-            self._response(known.id, seq, kind, digest, pack, start, size)
+            self._response(known.id, seq, whole, digest, pack, start, size)
         wanted = known.wanted.pop(seq, None)
         if wanted is not None and wanted[0] != link:
             add(known.id, seq, f"the chain up to here was rewritten: it is not what seal {wanted[1]} signed")
         # Go on from what is stored, so that one change is one finding.
         known.seq, known.head = seq + 1, link
 
-    def _content(self, known: _Chain, seq: int, kind: str, body: bytes) -> None:
+    def _content(self, known: _Chain, seq: int, kind: str, body: bytes) -> bool:
+        """Compare what the event says with the rest of the record. True if it has a pack of its own."""
         try:
             fields = orjson.loads(body)
             recorded = fields["kind"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             self._report.add(known.id, seq, "it was changed: its content cannot be read")
-            return
+            return False
         if recorded != kind:
             self._report.add(known.id, seq, f"its kind was changed to {kind}; recorded was {recorded}")
         known.last = recorded, fields.get("at")
@@ -260,12 +261,13 @@ class _Verification:
             known.counts[1] += 1
         elif recorded == "gap":
             known.countable = False
+        return recorded == "frame" and fields.get("packed") is False
 
     def _response(
         self,
         session: str,
         seq: int,
-        kind: str,
+        whole: bool,
         digest: bytes | None,
         pack: object,
         start: object,
@@ -283,7 +285,6 @@ class _Verification:
         except ValueError as error:
             self._report.add(session, seq, f"its response was changed: {error}")
             return
-        whole = kind == "frame"
         if whole and (start != 0 or size != len(raw)):
             self._report.add(session, seq, "the place of its response was changed")
         elif hashlib.sha256(stored if whole else raw[start : start + size]).digest() != digest:
