@@ -24,7 +24,7 @@ def command(paths: tuple[Path, ...], json_: bool, strict: bool) -> None:
 
     Exits 1 if there are problems. Nothing is contacted, so it is safe anywhere.
     """
-    outcome = load(paths, fact_sources=fact_sources())
+    outcome = load(paths, complete=False, fact_sources=fact_sources())
     notices = outcome.notices if isinstance(outcome, Loaded) else ()
     bad = bool(outcome.problems) or (strict and bool(notices))
     if json_:

@@ -33,7 +33,7 @@ def command(paths: tuple[Path, ...], json_: bool) -> None:
     Exits 1 if a test fails or cannot be run, or if the manifests have other problems.
     """
     # Without fact sources nothing is tested while loading: a failing test is this command's result, not a problem.
-    outcome = load(paths)
+    outcome = load(paths, complete=False)
     console = Console(highlight=False)
     if isinstance(outcome, Rejected) or outcome.problems:
         print_problems(Console(stderr=True, highlight=False), outcome.problems)

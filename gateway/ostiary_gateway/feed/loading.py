@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ostiary_api.manifests import Manifests, parse_files
-from ostiary_api.problems import Location, Problem
+from ostiary_api.problems import Problem
 from ostiary_gateway.feed import files
-from ostiary_gateway.feed.references import check_references, notices
+from ostiary_gateway.feed.references import check_completeness, check_references, notices
 from ostiary_policy import policy as policies
 from ostiary_policy.bundle import Bundle, compile_bundle
 from ostiary_policy.testing import FactSource
@@ -34,28 +34,35 @@ class Rejected:
 
 
 def load(
-    paths: Sequence[Path], *, previous: Bundle | None = None, fact_sources: Mapping[str, FactSource] | None = None
+    paths: Sequence[Path],
+    *,
+    complete: bool = True,
+    previous: Bundle | None = None,
+    fact_sources: Mapping[str, FactSource] | None = None,
 ) -> Loaded | Rejected:
-    """Read, parse, check and compile. `previous` keeps the accepted revisions; `fact_sources` runs embedded tests."""
+    """Read, parse, check and compile.
+
+    complete: all that serving needs must be there; without it, what is missing is only noted. `previous` keeps the
+    accepted revisions; `fact_sources` runs embedded tests.
+    """
     read = files.read(paths)
-    return compile_texts(read.texts, read.problems, previous=previous, fact_sources=fact_sources)
+    return compile_texts(read.texts, read.problems, complete=complete, previous=previous, fact_sources=fact_sources)
 
 
 def compile_texts(
     texts: Mapping[str, str],
     unread: Sequence[Problem] = (),
     *,
+    complete: bool = True,
     previous: Bundle | None = None,
     fact_sources: Mapping[str, FactSource] | None = None,
 ) -> Loaded | Rejected:
     """The same for texts that were read already (name → text). `unread` is what could not be."""
     manifests = parse_files(texts)
     fatal = [*unread, *manifests.problems, *check_references(manifests)]
-    if not manifests.connections and not fatal:
-        where = next(iter(texts), "nothing")
-        fatal.append(
-            Problem(Location(where), "there is no Connection in these manifests, so there is nothing to serve")
-        )
+    missing = check_completeness(manifests)
+    if complete and not fatal:
+        fatal, missing = missing, []
     bundle = compile_bundle(
         manifests.connections.values(),
         manifests.policies.values(),
@@ -67,7 +74,8 @@ def compile_texts(
     found = tuple(locate(manifests, problem) for problem in bundle.problems)
     if fatal:
         return Rejected(tuple(fatal) + found)
-    return Loaded(bundle, manifests, found, tuple(manifests.notices + notices(manifests, bundle)))
+    noted = (*manifests.notices, *missing, *notices(manifests, bundle))
+    return Loaded(bundle, manifests, found, noted)
 
 
 def locate(manifests: Manifests, problem: policies.Problem) -> Problem:

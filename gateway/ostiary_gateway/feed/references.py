@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ostiary_api.connection import Connection
 from ostiary_api.manifests import Manifests
-from ostiary_api.problems import Problem
+from ostiary_api.problems import Location, Problem
 from ostiary_policy.bundle import Bundle
 
 
 def check_references(manifests: Manifests) -> list[Problem]:
-    """Everything that a gateway would miss when it serves these."""
+    """What cannot be right, whatever else there is: a Secret without the keys that are needed, two on one port."""
     found: list[Problem] = []
     ports: dict[int, Connection] = {}
     for connection in manifests.connections.values():
-        found.extend(_secrets(manifests, connection))
+        for field, name, keys in _wanted(connection):
+            secret = manifests.secret(connection.metadata.namespace, name)
+            missing = [key for key in keys if not secret.data.get(key)] if secret is not None else []
+            if missing:
+                text = f"Secret {name} has no {' and no '.join(missing)}"
+                found.append(manifests.problem(connection, field, text))
         port = connection.spec.listener.port
         other = ports.setdefault(port, connection)
         if other is not connection:
             text = f"port {port} is also that of Connection {other.key}; each needs its own"
             found.append(manifests.problem(connection, "spec.listener.port", text))
+    return found
+
+
+def check_completeness(manifests: Manifests) -> list[Problem]:
+    """What a gateway would miss when it serves these. Manifests that are only checked may be without: Secrets are
+    seldom kept beside them."""
+    found = [
+        manifests.problem(connection, field, f"there is no Secret {name} in namespace {connection.metadata.namespace}")
+        for connection in manifests.connections.values()
+        for field, name, _ in _wanted(connection)
+        if manifests.secret(connection.metadata.namespace, name) is None
+    ]
+    if not manifests.connections:
+        file = next((source.file for source in manifests.sources.values()), "nothing")
+        found.append(Problem(Location(file), "there is no Connection in these manifests, so there is nothing to serve"))
     return found
 
 
@@ -48,7 +66,8 @@ def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
     return found
 
 
-def _secrets(manifests: Manifests, connection: Connection) -> Iterator[Problem]:
+def _wanted(connection: Connection) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The Secrets that a Connection names: the field, the Secret's name, and the keys that it must have."""
     spec = connection.spec
     credentials, upstream, listener = spec.credentials, spec.upstream, spec.listener
     wanted: list[tuple[str, str, tuple[str, ...]]] = []
@@ -67,12 +86,4 @@ def _secrets(manifests: Manifests, connection: Connection) -> Iterator[Problem]:
         wanted.append(("spec.upstream.tls.caRef", upstream.tls.ca_ref.name, (upstream.tls.ca_ref.key,)))
     if upstream.host_ca_ref is not None:
         wanted.append(("spec.upstream.hostCARef", upstream.host_ca_ref.name, (upstream.host_ca_ref.key,)))
-    for field, name, keys in wanted:
-        secret = manifests.secret(connection.metadata.namespace, name)
-        if secret is None:
-            text = f"there is no Secret {name} in namespace {connection.metadata.namespace}"
-            yield manifests.problem(connection, field, text)
-            continue
-        missing = [key for key in keys if not secret.data.get(key)]
-        if missing:
-            yield manifests.problem(connection, field, f"Secret {name} has no {' and no '.join(missing)}")
+    return wanted

@@ -108,3 +108,9 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     outcome = load([tmp_path])
     assert isinstance(outcome, Rejected)
     assert "leads nowhere" in str(outcome.problems[0])
+
+
+def test_what_is_only_checked_may_be_without_its_secrets() -> None:
+    outcome = compile_texts({"a.yaml": connection()}, complete=False)
+    assert isinstance(outcome, Loaded)
+    assert "there is no Secret login in namespace prod" in [notice.message for notice in outcome.notices]
