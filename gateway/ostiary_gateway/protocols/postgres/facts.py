@@ -1,0 +1,109 @@
+"""Facts of PostgreSQL statements: `parse` reads a text, `resolve` says what it does in one session's scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .catalog import Catalog, Wanted
+from .facts_model import (
+    Analysis,
+    CopyEffect,
+    Draft,
+    Effects,
+    Parsed,
+    ParsedStatement,
+    Scope,
+    Statement,
+)
+from .facts_parse import RawStatement, Unparsable, fingerprint_of, parse_statements
+from .facts_resolve import Resolver
+from .facts_statements import name_statement, outer_conditions
+from .facts_walk import Walk
+
+__all__ = [
+    "Analysis",
+    "CopyEffect",
+    "Effects",
+    "Parsed",
+    "ParsedStatement",
+    "Scope",
+    "Statement",
+    "parse",
+    "resolve",
+]
+
+MAX_STATEMENTS = 4096
+"""A text of more statements is refused as unparsable: the policy could not judge it in bounded time."""
+
+Known = Callable[[str], Parsed | None]
+
+
+def parse(text: str) -> Parsed:
+    """Read a text. Never raises: what cannot be parsed is one opaque statement without a verb. Empty: none."""
+    try:
+        raw = parse_statements(text)
+        if len(raw) > MAX_STATEMENTS:
+            raise Unparsable(f"the text has more than {MAX_STATEMENTS} statements")
+        return Parsed(text, tuple(_read(statement) for statement in raw))
+    except Unparsable as error:
+        reason = str(error)
+    except RecursionError:
+        reason = "the text nests too deeply"
+    draft = Draft()
+    draft.concede(f"it cannot be parsed: {reason}")
+    draft.effect(may_change_session=True, ddl=True, rebinds=True)
+    return Parsed(text, (ParsedStatement(text, "", draft),), reason)
+
+
+def _read(statement: RawStatement) -> ParsedStatement:
+    draft = Draft()
+    draft.verb, draft.kind = name_statement(statement.type, statement.tree)
+    Walk(draft, statement.text).node({statement.type: statement.tree})
+    draft.where, draft.limit = outer_conditions(statement.type, statement.tree)
+    if statement.type in _PLANNED:
+        draft.effect(estimable=True, explain_text=statement.text)
+    if draft.prepared_text:
+        draft.effect(prepares=(draft.prepared_name, parse(draft.prepared_text)))
+    return ParsedStatement(statement.text, fingerprint_of(statement.text), draft)
+
+
+_PLANNED = frozenset(("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "ExecuteStmt"))
+
+
+def _unknown(name: str) -> Parsed | None:
+    return None
+
+
+def resolve(
+    parsed: Parsed, catalog: Catalog, scope: Scope, prepared: Known = _unknown, cursors: Known = _unknown
+) -> Analysis | Wanted:
+    """What the statements do. `prepared` and `cursors` know the session's prepared statements and cursors.
+
+    Gives a Wanted while the catalog does not know enough: load it and call again.
+    """
+    wanted = Resolver.missing(catalog)
+    if wanted is not None:
+        return wanted
+    statements = []
+    resolver = Resolver(catalog, prepared, cursors)
+    for statement in parsed.statements:
+        found = resolver.statement(statement, scope)
+        statements.append(found)
+        effects = found.effects
+        # What ran before in this text decides what names mean behind it.
+        if effects.ddl or effects.rebinds:
+            scope = replace(scope, uncommitted_ddl=True, rebound=scope.rebound or effects.rebinds)
+        if effects.search_path is not None:
+            scope = replace(scope, search_path=effects.search_path)
+        elif effects.may_change_session and _moves_names(found):
+            scope = replace(scope, rebound=True)
+    wanted = resolver.wanted()
+    return Analysis(tuple(statements)) if wanted is None else wanted
+
+
+def _moves_names(statement: Statement) -> bool:
+    settings = statement.facts["settings"]
+    return statement.facts["opaque"] or any(
+        name in settings for name in ("*", "search_path", "role", "session_authorization")
+    )
