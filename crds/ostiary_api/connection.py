@@ -82,7 +82,7 @@ class Upstream(Model):
     )
     tls: UpstreamTLS = Field(default=UpstreamTLS(), description="TLS towards the target. SSH has its own: hostKeys.")
     server: (
-        Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https://[^/?#@\s]+/?$")] | None
+        Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https://[^/?#@ \t\r\n]+/?$")] | None
     ) = Field(
         default=None,
         description="Kubernetes: URL of the API server. Without it, the cluster that the gateway runs in.",
@@ -370,6 +370,14 @@ class Connection(Resource):
             "priority": 1,
         },
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    )
+
+    validations = (
+        Validation(
+            "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
+            "the name of a Connection has at most 63 characters and no dot: it names its gateway and its Service",
+            lambda self: len(self.metadata.name) <= 63 and "." not in self.metadata.name,
+        ),
     )
 
     kind: Literal["Connection"] = Field(default="Connection", description="Connection.")

@@ -26,6 +26,9 @@ RESOURCES: dict[str, type[Resource]] = {
 NAME_LABEL = "kubernetes.io/metadata.name"
 """The label that the API server puts on every Namespace."""
 
+MAX_OBJECTS = 10_000
+"""Objects of one file, lists counted."""
+
 Object = Connection | GatewayPolicy | ApprovalRequest | Secret
 
 
@@ -109,25 +112,29 @@ def parse_files(files: Mapping[str, str], *, default_namespace: str = "default")
     """The objects of several files (name → text). An object that is there twice is a problem, across files too."""
     found = Manifests()
     for file, text in files.items():
-        lines = text.splitlines()
+        lines, left = text.splitlines(), [MAX_OBJECTS]
         try:
             for document in read_documents(text):
-                for node in _flatten(document, found, file):
+                for node in _flatten(document, found, file, left):
                     _read(_Source(file, node, lines), found, default_namespace)
         except YamlProblem as problem:
             found.problems.append(Problem(Location(file, problem.line, problem.column), problem.message))
     return found
 
 
-def _flatten(node: Node, found: Manifests, file: str) -> Iterator[Node]:
+def _flatten(node: Node, found: Manifests, file: str, left: list[int]) -> Iterator[Node]:
     """A list kind (`List`, `SecretList` …) gives its items, anything else itself."""
+    left[0] -= 1
+    if left[0] < 0:
+        # Aliases can make a short file hold any number of objects.
+        raise YamlProblem(f"more than {MAX_OBJECTS} objects in a file; split it", node.line, node.column)
     items = node.get("items")
     kind = _text(node, "kind")
     if not kind.endswith("List") or items is None:
         yield node
     elif isinstance(items.value, list):
         for item in items.value:
-            yield from _flatten(item, found, file)
+            yield from _flatten(item, found, file, left)
     else:
         found.problems.append(Problem(Location(file, items.line, items.column), "items must be a list", kind))
 

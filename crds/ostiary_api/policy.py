@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StringConstraints
@@ -201,7 +202,8 @@ class MaskStrategy(Model):
     )
 
 
-_COLUMN = r"^([^.*\s][^.\s]*|\*)(\.([^.*\s][^.\s]*|\*)){1,2}$"
+_PART = r'(?:\*|[^.*" \t\r\n]+|"(?:[^"]|"")+")'
+_COLUMN = rf"^{_PART}(?:\.{_PART}){{1,2}}$"
 
 
 class Masking(Model):
@@ -209,7 +211,8 @@ class Masking(Model):
 
     column: Annotated[str, StringConstraints(min_length=3, max_length=200, pattern=_COLUMN)] | None = Field(
         default=None,
-        description="Postgres: `schema.table.column`, or `table.column` for schema public; any part may be `*`.",
+        description="Postgres: `schema.table.column`, or `table.column` for schema public. "
+        "Names as in the catalog, in double quotes if they hold a dot, a space or a star; `*` alone is any.",
     )
     json_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\$")] | None = Field(
         default=None, description="Kubernetes: a path in the object, like `$.data.*`."
@@ -231,7 +234,7 @@ class Masking(Model):
         """Schema, table and column of `column`."""
         if self.column is None:
             raise ValueError("this mask is not on a column")
-        parts = self.column.split(".")
+        parts = [part[1:-1].replace('""', '"') if part[0] == '"' else part for part in re.findall(_PART, self.column)]
         schema, table, column = parts if len(parts) == 3 else ["public", *parts]
         return schema, table, column
 

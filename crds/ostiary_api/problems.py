@@ -128,7 +128,7 @@ def _sentence(item: Any, model: type[BaseModel], secret: bool) -> str:
             quote = "; put it in quotes" if isinstance(value, bool | int | float) else ""
             return f"must be text, not {_json_type(value)}{quote}"
         case "int_type":
-            return f"must be a whole number, not {_json_type(value)}"
+            return "must be a whole number" + ("" if isinstance(value, float) else f", not {_json_type(value)}")
         case "bool_type":
             return f"must be true or false, not {_json_type(value)}"
         case "tuple_type" | "list_type":

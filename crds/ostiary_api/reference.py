@@ -23,6 +23,7 @@ def _kind(kind: type[Resource]) -> Iterator[str]:
     names = ", ".join(f"`{name}`" for name in (kind.plural, *kind.short_names))
     yield from ("", f"## {kind.__name__}", "", schema["description"], "")
     yield f"`apiVersion: {API_VERSION}`, `kind: {kind.__name__}`; for kubectl: {names}."
+    yield from _rules(schema)
     for name in ("spec", "status"):
         yield from _object(name, schema["properties"][name])
 
@@ -38,13 +39,17 @@ def _object(path: str, schema: Schema) -> Iterator[str]:
         for name, item in properties.items():
             description = item.get("description", "").replace("|", "\\|")
             yield f"| `{name}` | {_type(item)} | {_default(name, item, required)} | {description} |"
-    rules = [rule["message"] for rule in schema.get("x-kubernetes-validations", [])]
-    if rules:
-        yield from ("", "Rules:", "", *(f"- {rule}" for rule in rules))
+    yield from _rules(schema)
     for name, item in properties.items():
         inner, suffix = (item["items"], "[]") if item.get("type") == "array" else (item, "")
         if "properties" in inner or (inner.get("type") == "object" and _is_empty(inner)):
             yield from _object(f"{path}.{name}{suffix}", inner)
+
+
+def _rules(schema: Schema) -> Iterator[str]:
+    rules = [rule["message"] for rule in schema.get("x-kubernetes-validations", [])]
+    if rules:
+        yield from ("", "Rules:", "", *(f"- {rule}" for rule in rules))
 
 
 def _is_empty(schema: Schema) -> bool:

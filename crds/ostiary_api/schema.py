@@ -28,6 +28,8 @@ _KEPT = (
     "maxProperties",
     "required",
 )
+_REPLACED = ("title", "description", "default", "const", "anyOf", "items", "properties")
+_MAPS = ("additionalProperties", "patternProperties", "propertyNames")
 _DESCRIPTIONS = {
     "apiVersion": "Version of the schema of this object: ostiary.dev/v1alpha1.",
     "kind": "Kind of this object.",
@@ -73,6 +75,7 @@ def structural_schema(kind: type[Resource]) -> Schema:
     document = kind.model_json_schema(mode="validation")
     definitions: Schema = document.get("$defs", {})
     properties: Schema = document["properties"]
+    rules: Schema = {key: document[key] for key in ("x-kubernetes-validations",) if key in document}
     return {
         "description": _one_line(inspect.getdoc(kind) or ""),
         "type": "object",
@@ -84,12 +87,16 @@ def structural_schema(kind: type[Resource]) -> Schema:
             "spec": _convert(properties["spec"], definitions, defaults=True),
             "status": _convert(properties["status"], definitions, defaults=False),
         },
+        **rules,
     }
 
 
 def _convert(source: Schema, definitions: Schema, *, defaults: bool) -> Schema:
     """One level of pydantic's JSON schema as a structural schema: references inlined, null told apart."""
     resolved, nullable = _resolve(source, definitions)
+    lost = resolved.keys() - {*_KEPT, *_REPLACED, *_MAPS} - {key for key in resolved if key.startswith("x-")}
+    if lost:
+        raise ValueError(f"no structural form of {sorted(lost)} in {resolved}")
     result: Schema = {}
     if description := resolved.get("description"):
         result["description"] = _one_line(str(description))
@@ -106,10 +113,18 @@ def _convert(source: Schema, definitions: Schema, *, defaults: bool) -> Schema:
         result["properties"] = {
             name: _property(item, definitions, defaults=defaults) for name, item in resolved["properties"].items()
         }
-    elif isinstance(resolved.get("additionalProperties"), dict) and resolved["additionalProperties"].get("type"):
-        result["additionalProperties"] = _convert(resolved["additionalProperties"], definitions, defaults=defaults)
+    elif values := _map_values(resolved):
+        result["additionalProperties"] = _convert(values, definitions, defaults=defaults)
     result |= {key: value for key, value in resolved.items() if key.startswith("x-kubernetes-")}
     return result
+
+
+def _map_values(schema: Schema) -> Schema:
+    """Schema of the values of a map; empty if it is none, or of anything. Rules on its keys are not structural."""
+    for values in (schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()):
+        if isinstance(values, dict) and values.get("type"):
+            return values
+    return {}
 
 
 def _property(source: Schema, definitions: Schema, *, defaults: bool) -> Schema:

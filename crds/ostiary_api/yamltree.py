@@ -211,15 +211,16 @@ def _resolve(text: str, line: int, column: int) -> bool | int | float | str | No
         return None
     if text in _BOOLS:
         return _BOOLS[text]
-    if len(text) <= 64 and _INT.fullmatch(text):
-        number = _integer(text)
+    bare = text.replace("_", "") if text[0] in "+-0123456789" else text
+    if len(bare) <= 64 and _INT.fullmatch(bare):
+        number = _integer(bare)
         if not -(2**63) <= number < 2**64:
             raise YamlProblem("a number of more than 64 bits; put it in quotes if it is text", line, column)
         return number
     if _NOT_FINITE.fullmatch(text):
         raise YamlProblem("infinity and NaN are not JSON; put it in quotes if it is text", line, column)
-    if _FLOAT.fullmatch(text):
-        real = float(text)
+    if _FLOAT.fullmatch(bare):
+        real = float(bare)
         if abs(real) == float("inf"):
             raise YamlProblem("the number is too large; put it in quotes if it is text", line, column)
         return real

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.cluster import Cluster
-from support.resources import Manifest, Refused, change, good, refused
+from support.resources import SCALARS, Manifest, Refused, change, good, refused
 
 from ostiary_api.manifests import RESOURCES
 from ostiary_api.schema import KINDS
@@ -54,6 +54,15 @@ def test_what_is_wrong_is_refused_with_its_reason(cluster: Cluster, case: Refuse
     done = cluster.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", manifest=case.manifest)
     assert done.returncode != 0
     assert case.server in done.stderr
+
+
+def test_kubectl_reads_scalars_as_the_models_do(cluster: Cluster) -> None:
+    manifest = good()["expiring"]
+    manifest["spec"]["tests"] = [{"name": "a", "ssh": {}, "expect": "Deny", "as": {"claims": {"values": ["HERE"]}}}]
+    text = json.dumps(manifest).replace('"HERE"', ", ".join(written for written, _ in SCALARS))
+    stored = json.loads(cluster.ok("create", "--dry-run=server", "-o", "json", "-f", "-", text=text))
+    values = stored["spec"]["tests"][0]["as"]["claims"]["values"]
+    assert values == [read_as for _, read_as in SCALARS]
 
 
 def test_defaults_are_filled_in(cluster: Cluster) -> None:

@@ -27,20 +27,20 @@ class Cluster:
     environment: dict[str, str]
     namespace: str = "default"
 
-    def kubectl(self, *arguments: str, manifest: object = None) -> subprocess.CompletedProcess[str]:
-        """Run kubectl; a manifest goes to its standard input as JSON."""
+    def kubectl(self, *arguments: str, manifest: object = None, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run kubectl; a manifest goes to its standard input as JSON, a text as it is."""
         return subprocess.run(
             ["kubectl", "--namespace", self.namespace, *arguments],
-            input=None if manifest is None else json.dumps(manifest),
+            input=text if manifest is None else json.dumps(manifest),
             env=self.environment,
             capture_output=True,
             text=True,
             timeout=120,
         )
 
-    def ok(self, *arguments: str, manifest: object = None) -> str:
+    def ok(self, *arguments: str, manifest: object = None, text: str = "") -> str:
         """Standard output of a kubectl that must succeed."""
-        done = self.kubectl(*arguments, manifest=manifest)
+        done = self.kubectl(*arguments, manifest=manifest, text=text)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

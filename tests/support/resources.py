@@ -13,6 +13,41 @@ HERE = Path(__file__).parent.parent / "unit" / "ostiary_api"
 
 Manifest = dict[str, Any]
 
+SCALARS: list[tuple[str, object]] = [
+    ("yes", True),
+    ("off", False),
+    ("y", True),
+    ("N", False),
+    ("True", True),
+    ("~", None),
+    ("0x1F", 31),
+    ("010", 8),
+    ("0o10", 8),
+    ("0b11", 3),
+    ("-5", -5),
+    ("+5", 5),
+    ("08", 8),
+    ("1_000", 1000),
+    ("-0x10", -16),
+    ("1e3", 1000),
+    (".5", 0.5),
+    ("5.", 5),
+    ("1e-3", 0.001),
+    ("1_000.5", 1000.5),
+    ("1:30", "1:30"),
+    ("2027-01-01", "2027-01-01"),
+    ("2001-12-14t21:59:43.10-05:00", "2001-12-14t21:59:43.10-05:00"),
+    ("'yes'", "yes"),
+    ('"5"', "5"),
+    ("!!str 5", "5"),
+    ("yess", "yess"),
+    ("1.2.3", "1.2.3"),
+    ("0x", "0x"),
+    ("1e3x", "1e3x"),
+    ("_1", "_1"),
+]
+"""Scalars as they are written in YAML, and the JSON values that kubectl makes of them."""
+
 
 def good_text() -> str:
     return (HERE / "good.yaml").read_text(encoding="utf-8")

@@ -91,6 +91,7 @@ def test_every_part_is_bounded_and_structural(path: str, schema: Schema) -> None
         case "object":
             free = "additionalProperties" in schema or "x-kubernetes-preserve-unknown-fields" in schema
             assert "maxProperties" in schema or not free
+            assert free or "properties" in schema or path.endswith(".impersonate")
         case "integer":
             assert "minimum" in schema
     if not path.endswith("[]"):

@@ -99,6 +99,8 @@ def test_an_approval_request_starts_without_decisions() -> None:
         ("customers.email", ("public", "customers", "email")),
         ("*.*.email", ("*", "*", "email")),
         ("customers.*", ("public", "customers", "*")),
+        ('app."Card Data"."no.1 ""x"""', ("app", "Card Data", 'no.1 "x"')),
+        ('"Kunden".Straße', ("public", "Kunden", "Straße")),
     ],
 )
 def test_a_column_has_a_schema_a_table_and_a_name(column: str, parts: tuple[str, str, str]) -> None:
@@ -111,6 +113,13 @@ def test_defaults_written_out_do_not_change_the_revision() -> None:
     spelled = good()["minimal"]
     spelled["spec"] |= {"audit": "Strict", "limits": {"idleTimeout": "900s", "maxRequestBytes": 1048576}}
     assert Connection.model_validate(spelled).revision == connection("minimal").revision
+
+
+def test_the_identity_is_the_uid_where_there_is_one() -> None:
+    manifest = good()["minimal"]
+    assert connection("minimal").identity == "default/minimal"
+    manifest["metadata"]["uid"] = "0b8e2d1c"
+    assert Connection.model_validate(manifest).identity == "0b8e2d1c"
 
 
 def test_any_change_of_the_spec_changes_the_revision() -> None:
