@@ -405,8 +405,8 @@ class _Binary:
                 break
             pieces.append(self._mask(data[done:end]))
             done = end
+        self._need = max(self._need - done, 0)
         if done < len(data):
-            self._need -= done
             self._held.add(data[done:])
         return b"".join(pieces)
 

@@ -86,16 +86,16 @@ def detector_mask(detectors: Detectors, oid: int, form: int) -> Mask | None:
         custom = detectors.custom()
         if not custom:
             return None
-        return _null_on_hit(custom, _TO_TEXT.get(oid) if form == BINARY else None)
+        return _null_on_hit(custom, TO_TEXT.get(oid) if form == BINARY else None)
     if oid in NUMBERS:
         if oid in SMALL or not detectors.finds_digits:
             detectors = detectors.custom()
         if not detectors:
             return None
-        return _null_on_hit(detectors, _TO_TEXT[oid] if form == BINARY else None)
+        return _null_on_hit(detectors, TO_TEXT[oid] if form == BINARY else None)
     if form == BINARY:
-        if oid in _TO_TEXT:
-            return _null_on_hit(detectors, _TO_TEXT[oid])
+        if oid in TO_TEXT:
+            return _null_on_hit(detectors, TO_TEXT[oid])
         return lambda value: _binary(detectors, oid, value)
     if oid in (JSON, JSONB):
         return lambda value: _json(detectors, value)
@@ -173,7 +173,7 @@ def _array(detectors: Detectors, value: bytes, element: Mask) -> bytes | None:
     try:
         masked = literals.map_array(value, element)
     except literals.LiteralError:
-        return None if detectors.hits(value) else value
+        return None
     return None if detectors.custom_hits(masked) else masked
 
 
@@ -226,11 +226,11 @@ def _binary(detectors: Detectors, oid: int, value: bytes, depth: int = 0) -> byt
                     return literals.map_binary_array(value, inner)
             elif oid == RECORD:
                 return literals.map_binary_record(value, inner)
-            elif oid in _TO_TEXT or oid in PLAIN:
+            elif oid in TO_TEXT or oid in PLAIN:
                 mask = detector_mask(detectors, oid, BINARY)
                 return value if mask is None else mask(value)
         except literals.LiteralError:
-            return None if _raw_hits(detectors, value) else value
+            return None
     return None if _raw_hits(detectors, value) else value
 
 
@@ -282,7 +282,7 @@ def _inet(value: bytes) -> bytes:
     return str(ip_address(value[4:])).encode()
 
 
-_TO_TEXT: dict[int, Callable[[bytes], bytes]] = {
+TO_TEXT: dict[int, Callable[[bytes], bytes]] = {
     **dict.fromkeys((20, 21, 23, 790), _integer),
     **dict.fromkeys((26, 28, 29, 5069), _unsigned),
     700: _float(Struct("!f")),
