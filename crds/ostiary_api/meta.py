@@ -75,6 +75,13 @@ class Model(BaseModel):
             return {key: item for key, item in value.items() if item is not None}
         return value
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, as pydantic makes it, without what was worked out from the original (a revision)."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name, field in type(self).model_fields.items():

@@ -128,6 +128,14 @@ def test_any_change_of_the_spec_changes_the_revision() -> None:
     assert Connection.model_validate(changed).revision != connection("minimal").revision
 
 
+def test_a_changed_copy_has_its_own_revision() -> None:
+    original = connection("minimal")
+    revision = original.revision
+    copied = original.model_copy(update={"spec": original.spec.model_copy(update={"audit": "Relaxed"})})
+    assert copied.revision != revision
+    assert original.revision == revision
+
+
 def test_impersonate_without_fields_is_part_of_the_revision() -> None:
     other = good()["in-cluster"]
     other["spec"]["credentials"] = {"serviceAccountToken": {"name": "a"}}
