@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
+from . import catalog_builtins as builtins
 from .catalog_model import Ambient, Function, Relation, read_tree
 from .catalog_queries import AMBIENT, BUILTINS, FUNCTIONS, RELATIONS
 from .facts_model import Draft
@@ -180,7 +179,7 @@ class Catalog:
     def offline(cls) -> Catalog:
         """A catalog without a target: PostgreSQL 18's own functions, and no relation or function besides."""
         catalog = _Offline(180000)
-        catalog.load(catalog.queries(Wanted(builtins=True))[0], list(_offline_builtins()))
+        catalog.load(catalog.queries(Wanted(builtins=True))[0], _offline_builtins())
         catalog.ambient = Ambient()
         return catalog
 
@@ -199,10 +198,16 @@ class _Nothing(dict[str, Any]):
         return ()
 
 
-@cache
-def _offline_builtins() -> tuple[Row, ...]:
-    text = resources.files(__package__).joinpath("builtins_18.txt").read_text("utf-8")
-    return tuple(tuple(line.split("\t")) for line in text.splitlines())
+def _offline_builtins() -> list[Row]:
+    rows: list[Row] = []
+    for volatility, text in (("i", builtins.IMMUTABLE), ("s", builtins.STABLE), ("v", builtins.VOLATILE)):
+        for entry in text.split():
+            name, _, arguments = entry.rpartition("/")
+            variadic = "t" if arguments.endswith("*") else "f"
+            count, _, defaults = arguments.rstrip("*").partition("-")
+            rows.append(("function", "0", name, count, defaults or "0", variadic, volatility, "f"))
+    rows.extend(("type", "0", name, "0", "0", "f", "", "") for name in builtins.TYPES.split())
+    return rows
 
 
 def _relation(row: Row) -> Relation:
@@ -221,7 +226,7 @@ def _relation(row: Row) -> Relation:
         frozenset(json.loads(generated or "[]")),
         next((tree for event, tree in stored if event == "SELECT"), read_tree("")),
         tuple((event, tree) for event, tree in stored if event != "SELECT"),
-        tuple((function, kind) for function, kind in json.loads(triggers or "[]")),
+        tuple((function, kind, read_tree(when or "")) for function, kind, when in json.loads(triggers or "[]")),
         read_tree(policies or ""),
         read_tree(expressions or ""),
         _integers(ancestors),

@@ -68,7 +68,7 @@ def read_tree(text: str) -> TreeUse:
 class Relation:
     """A relation. `kind` is pg_class.relkind; `columns` maps attribute numbers to names, dropped ones left out.
 
-    `rules`: (event, tree); `triggers`: (function OID, pg_trigger.tgtype); `references`: (referencing relation,
+    `rules`: (event, tree); `triggers`: (function OID, pg_trigger.tgtype, WHEN); `references`: (referencing relation,
     confdeltype, confupdtype); `expressions`: defaults, generated columns, checks, indexes; `policies`: row security.
     """
 
@@ -81,7 +81,7 @@ class Relation:
     generated: frozenset[str] = frozenset()
     view: TreeUse = NO_TREE
     rules: tuple[tuple[str, TreeUse], ...] = ()
-    triggers: tuple[tuple[int, int], ...] = ()
+    triggers: tuple[tuple[int, int, TreeUse], ...] = ()
     policies: TreeUse = NO_TREE
     expressions: TreeUse = NO_TREE
     ancestors: tuple[int, ...] = ()

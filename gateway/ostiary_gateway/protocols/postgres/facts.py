@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from . import facts_changes, facts_definitions, facts_settings, facts_special, facts_statements
 from .catalog import Catalog, Wanted
+from .facts_commands import name_statement
 from .facts_model import (
     Analysis,
     CopyEffect,
@@ -18,8 +20,11 @@ from .facts_model import (
 )
 from .facts_parse import RawStatement, Unparsable, fingerprint_of, parse_statements
 from .facts_resolve import Resolver
-from .facts_statements import name_statement, outer_conditions
+from .facts_statements import outer_conditions
 from .facts_walk import Walk
+
+HANDLER_MODULES = (facts_changes, facts_definitions, facts_settings, facts_special, facts_statements)
+"""They register what they read when they are imported."""
 
 __all__ = [
     "Analysis",

@@ -8,6 +8,7 @@ nest deeper than an 8 MiB stack bears is refused before it gets there.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from postgast import PgQueryError, fingerprint, scan
@@ -26,9 +27,17 @@ levels were measured to fit into 8 MiB."""
 MAX_CHAIN = 20_000
 """Tokens that one expression may chain (`1+1+1…`), over all brackets that are open."""
 
-_COMMA, _SEMICOLON = 44, 59
+MAX_COPIES = 2_000_000
+"""Tokens that the tree may hold once the source of `(a, b) = source` stands under every column."""
+
+_MULTIPLE = re.compile(r"\)\s*(?:=|--|/\*)")
+_SET_WORD = re.compile(r"set", re.IGNORECASE)
+
+_COMMA, _SEMICOLON, _EQUALS = 44, 59, 61
 _OPEN = frozenset((40, 91))
 _CLOSE = frozenset((41, 93))
+_COMMENTS = frozenset((275, 276))
+_SET = 660
 
 
 class Unparsable(Exception):
@@ -55,7 +64,38 @@ def _encode(text: str) -> bytes:
         raise Unparsable(f"the text is longer than {MAX_BYTES} bytes")
     if len(data) > UNSCANNED_BYTES and _chain(text) > MAX_CHAIN:
         raise Unparsable(f"the text nests too deeply: an expression chains more than {MAX_CHAIN} tokens")
+    if _MULTIPLE.search(text) and _SET_WORD.search(text) and _copies(text) > MAX_COPIES:
+        raise Unparsable("the text assigns one source to too many columns at once")
     return data
+
+
+def _copies(text: str) -> int:
+    """Tokens that the tree will hold: `(a, b) = source` copies its source to every column, and sources nest."""
+    total = factor = pending = 0
+    factor = pending = 1
+    stack: list[tuple[int, int, int, bool]] = []
+    columns, assigned, previous, before = 1, 0, 0, False
+    for token in scan(text).tokens:
+        kind = token.token
+        if kind in _COMMENTS:
+            continue
+        if kind in _OPEN:
+            stack.append((factor, pending, columns, previous in (_COMMA, _SET)))
+            factor, pending, columns = factor * pending, 1, 1
+        elif kind in _CLOSE and stack:
+            assigned = columns
+            factor, pending, columns, before = stack.pop()
+        elif kind == _EQUALS and previous == 41 and before:
+            pending = max(assigned, 1)
+        elif kind == _COMMA:
+            columns += 1
+            pending = 1
+        elif kind == _SEMICOLON:
+            stack.clear()
+            factor = pending = 1
+        total += factor * pending
+        previous = kind
+    return total
 
 
 def _chain(text: str) -> int:
@@ -68,7 +108,7 @@ def _chain(text: str) -> int:
         raise Unparsable(error.message) from None
     for token in tokens:
         kind = token.token
-        if kind == _COMMA or kind == _SEMICOLON:
+        if kind in (_COMMA, _SEMICOLON):
             here = 0
             continue
         here += 1
@@ -141,34 +181,56 @@ def parse_body(definition: str) -> list[Tree]:
     return [entry for entry in functions if isinstance(entry, dict)]
 
 
-def after_keyword(text: str, keyword: str, skip: int = 0) -> str:
-    """The text behind the first token `keyword` outside brackets (the `skip`+1-th). Empty if there is none."""
+def _tokens(text: str) -> list[tuple[str, int, int]]:
+    """(word, first byte, byte behind) of every token of a text that parses, comments left out."""
     data = text.encode("utf-8")
+    return [
+        (data[token.start : token.end].decode("utf-8", "replace").upper(), token.start, token.end)
+        for token in scan(text).tokens
+        if token.token not in _COMMENTS
+    ]
+
+
+def _from(text: str, start: int, end: int | None = None) -> str:
+    return text.encode("utf-8")[start:end].decode("utf-8", "replace").strip()
+
+
+def after_keyword(text: str, keyword: str) -> str:
+    """The text behind the first token `keyword` outside brackets. Empty if there is none."""
     depth = 0
-    for token in scan(text).tokens:
-        if token.token in _OPEN:
-            depth += 1
-        elif token.token in _CLOSE:
-            depth -= 1
-        elif depth == 0 and data[token.start : token.end].decode("utf-8", "replace").upper() == keyword:
-            if skip == 0:
-                return data[token.end :].decode("utf-8", "replace").strip()
-            skip -= 1
+    for word, _, end in _tokens(text):
+        depth += (word in "([") - (word in ")]")
+        if depth == 0 and word == keyword:
+            return _from(text, end)
     return ""
 
 
-def bracket(text: str) -> tuple[str, str]:
-    """What stands inside the first pair of brackets, and what behind it. Empty if there is none."""
-    data = text.encode("utf-8")
-    depth = start = 0
-    for token in scan(text).tokens:
-        if token.token in _OPEN:
+def explained(text: str) -> str:
+    """The statement behind EXPLAIN and its options. Empty if it cannot be told from them."""
+    tokens = _tokens(text)[1:]
+    depth = 0
+    if tokens and tokens[0][0] == "(" and tokens[1][0] in _EXPLAIN_OPTIONS:
+        for number, (word, _, _) in enumerate(tokens):
+            depth += (word == "(") - (word == ")")
             if depth == 0:
-                start = token.end
+                return _from(text, tokens[number + 1][1]) if number + 1 < len(tokens) else ""
+    return next((_from(text, start) for word, start, _ in tokens if word not in ("ANALYZE", "ANALYSE", "VERBOSE")), "")
+
+
+_EXPLAIN_OPTIONS = frozenset(
+    ("ANALYZE", "ANALYSE", "VERBOSE", "COSTS", "SETTINGS", "GENERIC_PLAN", "BUFFERS", "SERIALIZE", "WAL", "TIMING")
+) | frozenset(("SUMMARY", "MEMORY", "FORMAT"))
+
+
+def bracket(text: str) -> str:
+    """What stands inside the first pair of brackets. Empty if there is none."""
+    depth = first = 0
+    for word, start, end in _tokens(text):
+        if word == "(":
+            first = first if depth else end
             depth += 1
-        elif token.token in _CLOSE:
+        elif word == ")":
             depth -= 1
             if depth == 0:
-                inside, behind = data[start : token.start], data[token.end :]
-                return inside.decode("utf-8", "replace").strip(), behind.decode("utf-8", "replace").strip()
-    return "", ""
+                return _from(text, first, start)
+    return ""

@@ -11,6 +11,7 @@ from . import functions, plpgsql
 from .catalog import Catalog, Wanted
 from .catalog_model import FIRST_USER_OID, Function, Relation, TreeUse
 from .facts_model import Call, Draft, Effects, Parsed, ParsedStatement, RelationUse, Scope, Statement
+from .facts_names import mentioned, quote, search, split_path
 from .facts_walk import Walk
 
 MAX_DEPTH = 16
@@ -20,6 +21,8 @@ MAX_RELATIVES = 4096
 """Partitions of one table that are listed; more are opaque."""
 
 _TRIGGER_BITS = {"INSERT": 4, "DELETE": 8, "UPDATE": 16, "TRUNCATE": 32, "TRUNCATE CASCADE": 32}
+_EVALUATES = frozenset(("INSERT", "UPDATE", "MAINTAIN"))
+"""What works out defaults, generated columns, checks and indexes."""
 _INSTEAD = 64
 _TRIGGER_TYPES = frozenset(("trigger", "event_trigger"))
 
@@ -102,7 +105,7 @@ class _Findings:
         if depth > MAX_DEPTH:
             self.concede(f"it reaches through more than {MAX_DEPTH} views and functions")
             return
-        self.path = _search(scope)
+        self.path = search(scope)
         self.read_only &= draft.read_only
         self.writes |= draft.writes
         self.ddl |= draft.ddl or draft.effects.ddl
@@ -139,7 +142,7 @@ class _Findings:
         for name in draft.fetches:
             self.inner(self.resolver.cursors(name), f"the cursor {name} is not known", scope, depth)
         self.runs = outer
-        self.path = _search(scope)
+        self.path = search(scope)
 
     def inner(self, parsed: Parsed | None, reason: str, scope: Scope, depth: int) -> None:
         if parsed is None:
@@ -158,7 +161,7 @@ class _Findings:
             return
         relation = self.find(use.schema, use.name, scope)
         if relation is None:
-            columns = use.columns if use.columns is not None else _mentioned(use, None)
+            columns = use.columns if use.columns is not None else mentioned(use, None)
             if use.event == "*" and not columns:
                 return
             temporary = scope.has_temp and use.schema in ("", "pg_temp")
@@ -166,7 +169,7 @@ class _Findings:
             if scope.uncommitted_ddl and use.name in self.catalog.relations:
                 self.concede(f"{use.name} cannot be resolved: created or renamed in this transaction")
             return
-        columns = use.columns if use.columns is not None else _mentioned(use, relation)
+        columns = use.columns if use.columns is not None else mentioned(use, relation)
         if use.event == "*" and not columns:
             return
         if use is self.top.copy_relation:
@@ -206,7 +209,14 @@ class _Findings:
         return relation
 
     def relation(
-        self, relation: Relation, access: str, columns: Iterable[str], event: str, scope: Scope, depth: int, only: bool = False
+        self,
+        relation: Relation,
+        access: str,
+        columns: Iterable[str],
+        event: str,
+        scope: Scope,
+        depth: int,
+        only: bool = False,
     ) -> None:
         """A relation, and what reading, writing or maintaining it reaches."""
         self.note(relation.schema, relation.name, access, columns)
@@ -222,14 +232,14 @@ class _Findings:
             self.concede(f"it reaches through more than {MAX_DEPTH} views and functions")
             return
         reads, writes = access == "read", access == "write"
-        if relation.kind == "v" and reads or relation.kind == "m" and event == "REFRESH":
+        if (relation.kind == "v" and reads) or (relation.kind == "m" and event == "REFRESH"):
             self.tree(relation.view, scope, depth + 1)
         if reads or writes:
             self.tree(relation.policies, scope, depth + 1)
             self.relatives(relation, access, event, scope, depth, only)
         if writes:
             self.written(relation, event, scope, depth)
-        if writes or event == "MAINTAIN":
+        if event in _EVALUATES:
             self.tree(relation.expressions, scope, depth + 1)
 
     def relatives(self, relation: Relation, access: str, event: str, scope: Scope, depth: int, only: bool) -> None:
@@ -252,9 +262,10 @@ class _Findings:
         """Triggers, rules, what an updatable view leads to, and what foreign keys carry on."""
         bit = _TRIGGER_BITS.get(event, 0)
         instead = False
-        for oid, kind in relation.triggers:
+        for oid, kind, condition in relation.triggers:
             if kind & bit:
                 instead |= bool(kind & _INSTEAD)
+                self.tree(condition, scope, depth + 1)
                 self.function_by_oid(oid, scope, depth + 1, listed=True)
         for rule_event, tree in relation.rules:
             if rule_event == event:
@@ -375,7 +386,7 @@ class _Findings:
     def stored_builtin(self, function: Function) -> None:
         """A built-in function inside a stored expression, whose arguments are not read."""
         name = function.name
-        if name in functions.RUNS_SQL and function.volatility == "v" or name in functions.READS_RELATION:
+        if (name in functions.RUNS_SQL and function.volatility == "v") or name in functions.READS_RELATION:
             self.concede(f"{name}() runs inside a view, rule or default, on what cannot be read there")
         elif name in functions.READS_UNNAMED:
             self.concede(f"{name}(): {functions.READS_UNNAMED[name]}")
@@ -408,7 +419,7 @@ class _Findings:
             if name in ("standard_conforming_strings", "role", "session_authorization"):
                 self.concede(f"{label} runs with its own {name}")
             elif name == "search_path":
-                scope = replace(scope, search_path=_split_path(value, scope))
+                scope = replace(scope, search_path=split_path(value, scope))
         if function.language in ("c", "internal"):
             if function.volatility == "v" or not function.extension:
                 self.concede(f"{label} is written in {function.language}: what it does cannot be read")
@@ -441,16 +452,19 @@ class _Findings:
                     walk.body(function.source, "its body")
                 else:
                     plpgsql.read_source(
-                        walk, function.source, function.returns, function.returns_set, list(function.names), function.kind == "p"
+                        walk,
+                        function.source,
+                        function.returns,
+                        function.returns_set,
+                        list(function.names),
+                        function.kind == "p",
                     )
             except RecursionError:
                 known.concede("its body nests too deeply")
             self.catalog.bodies[function.oid] = known
         return known
 
-    def operators(
-        self, draft: Draft, known: dict[str, tuple[tuple[str, int], ...]], scope: Scope, depth: int
-    ) -> None:
+    def operators(self, draft: Draft, known: dict[str, tuple[tuple[str, int], ...]], scope: Scope, depth: int) -> None:
         for schema, name in draft.operators:
             for owner, oid in known.get(name, ()):
                 if owner == schema if schema else owner in self.path:
@@ -506,19 +520,21 @@ class _Findings:
         if copy is not None and draft.copy_relation is not None:
             copy = replace(copy, select_text=self.copied_select(draft))
         opaque = bool(self.reasons)
-        truncates = []
+        truncates: list[tuple[str, str]] = []
         for use in draft.truncates:
             relation = self.catalog.relations.get(use.name, ())
-            truncates.extend((each.schema, each.name) for each in relation if (each.schema, each.name, use.access) in self.relations)
+            truncates.extend(
+                (each.schema, each.name) for each in relation if (each.schema, each.name, use.access) in self.relations
+            )
         return replace(
             effects,
             copy=copy,
-            estimable=effects.estimable or copy is not None and bool(copy.select_text),
+            estimable=effects.estimable or (copy is not None and bool(copy.select_text)),
             explain_text=effects.explain_text or (copy.select_text if copy is not None else ""),
             may_change_session=self.session or opaque,
             pinned=self.pinned,
             ddl=self.ddl or opaque,
-            rebinds=self.rebinds or opaque and bool(draft.relations or draft.calls) or not draft.verb,
+            rebinds=self.rebinds or (opaque and bool(draft.relations or draft.calls)) or not draft.verb,
             truncates=tuple(truncates),
             masked_reads=frozenset(self.reads),
         )
@@ -531,59 +547,7 @@ class _Findings:
         columns = draft.copy_columns
         if relation is not None and not columns:
             columns = tuple(name for name in relation.columns.values() if name not in relation.generated)
-        listed = ", ".join(map(_quote, columns)) if columns else "" if relation is not None else "*"
+        listed = ", ".join(map(quote, columns)) if columns else "" if relation is not None else "*"
         schema = relation.schema if relation is not None else use.schema
-        name = f"{_quote(schema)}.{_quote(use.name)}" if schema else _quote(use.name)
+        name = f"{quote(schema)}.{quote(use.name)}" if schema else quote(use.name)
         return f"SELECT {listed} FROM ONLY {name}"
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _search(scope: Scope) -> tuple[str, ...]:
-    """The path that names are searched in: temporary relations and pg_catalog first, unless they are listed."""
-    path = scope.search_path
-    if "pg_catalog" not in path:
-        path = ("pg_catalog", *path)
-    return path if "pg_temp" in path else ("pg_temp", *path)
-
-
-def _split_path(value: str, scope: Scope) -> tuple[str, ...]:
-    """The schemas of a search_path as pg_proc.proconfig has it."""
-    parts = []
-    rest = value
-    while rest.strip():
-        rest = rest.strip()
-        if rest.startswith('"'):
-            end = 1
-            while (end := rest.find('"', end)) >= 0 and rest[end : end + 2] == '""':
-                end += 2
-            if end < 0:
-                break
-            parts.append(rest[1:end].replace('""', '"'))
-            rest = rest[end + 1 :].lstrip().removeprefix(",")
-        else:
-            item, _, rest = rest.partition(",")
-            parts.append(item.strip().lower())
-    return tuple(scope.role if part == "$user" else part for part in parts if part)
-
-
-def _mentioned(use: RelationUse, relation: Relation | None) -> tuple[str, ...]:
-    """The columns of a relation that its query mentions. `*` for its whole row, and for what is not known."""
-    level = use.level
-    if level is None:
-        return ("*",)
-    columns = {column for alias, column in level.qualified if alias == use.alias}
-    if level.star:
-        columns.add("*")
-    if relation is None:
-        if level.names - {use.alias}:
-            columns.add("*")
-        return tuple(columns)
-    own = set(relation.columns.values())
-    columns = {column for column in columns if column == "*" or column in own}
-    columns |= level.names & own
-    if use.alias in level.names and use.alias not in own and not any(alias == use.alias for alias, _ in level.qualified):
-        columns.add("*")
-    return tuple(columns)

@@ -11,18 +11,20 @@ from typing import Any, Final
 
 from postgast import pg_query_pb2
 
-from . import functions
 from .facts_model import Call, Draft, Level, RelationUse
 from .facts_parse import Unparsable, parse_statements
 
 Tree = dict[str, Any]
 """A node of the parser's JSON: its shape is the grammar's."""
 Handler = Callable[["Walk", Tree], None]
+Special = Callable[["Walk", str, list[Tree]], None]
 
 MAX_BODY_DEPTH = 8
 """SQL inside SQL inside SQL …: deeper is opaque."""
 
 HANDLERS: Final[dict[str, Handler]] = {}
+SPECIAL: Final[dict[str, Special]] = {}
+"""Functions of pg_catalog that do more than compute: called with the name and the arguments' nodes."""
 
 PLAIN = frozenset(
     """
@@ -35,13 +37,13 @@ PLAIN = frozenset(
     RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol ResTarget ReturningClause ReturnStmt RowExpr
     StatsElem WindowDef XmlExpr XmlSerialize FunctionParameter ObjectWithArgs PartitionCmd VacuumRelation
     PublicationObjSpec PublicationTable CreateOpClassItem TriggerTransition
-    """.split()
+    """.split()  # noqa: SIM905
 )
 LEAVES = frozenset(
     """
     A_Const A_Star AccessPriv Alias BitString Boolean CurrentOfExpr Float IntList Integer JsonFormat OidList
     ReplicaIdentityStmt ReturningOption RoleSpec SetToDefault SQLValueFunction String ATAlterConstraint
-    """.split()
+    """.split()  # noqa: SIM905
 )
 BARE: dict[tuple[str, str], str] = {
     (message.name, field.json_name): field.message_type.name
@@ -117,11 +119,17 @@ class Walk:
 
     def touch(self, relation: Tree, access: str, **more: Any) -> RelationUse:
         """Note a relation that is named by a RangeVar."""
-        use = RelationUse(
-            relation.get("schemaname", ""), relation["relname"], access, alias_of(relation), only="inh" not in relation, **more
-        )
+        schema = relation.get("schemaname", "")
+        if relation.get("relpersistence") == "t" and not schema:
+            schema = "pg_temp"
+        use = RelationUse(schema, relation["relname"], access, alias_of(relation), only="inh" not in relation, **more)
         self.draft.relations.append(use)
         return use
+
+    def row_free(self) -> None:
+        """The statement itself touches no rows."""
+        if not self.inner:
+            self.draft.effect(row_free=True)
 
     def call(self, schema: str, name: str, count: int) -> None:
         """Note a function call."""
@@ -135,10 +143,7 @@ class Walk:
             self.draft.effect(may_change_session=True)
 
     def body(self, sql: str, what: str) -> None:
-        """Read SQL that stands inside the statement and runs with it."""
-        self.run_inside(sql, what)
-
-    def run_inside(self, sql: str, what: str) -> None:
+        """Read SQL that stands inside the statement and runs with it. `what` it is, for people."""
         if self.bodies >= MAX_BODY_DEPTH:
             self.draft.concede(f"{what} nests SQL more than {MAX_BODY_DEPTH} deep")
             return
@@ -339,92 +344,6 @@ def table_sample(walk: Walk, body: Tree) -> None:
     walk.inside("RangeTableSample", body, "method")
 
 
-# Functions that do more than compute
-
-Special = Callable[[Walk, str, list[Tree]], None]
-SPECIAL: dict[str, Special] = {}
-
-
-def _set_config(walk: Walk, name: str, args: list[Tree]) -> None:
-    setting = constant(args[0]) if args else None
-    value = constant(args[1]) if len(args) > 1 else None
-    if setting is None:
-        walk.setting("*")
-        pin(walk, "it names a setting for set_config that is no constant")
-        return
-    walk.setting(setting.lower())
-    check_pinned(walk, setting.lower(), None if value is None else [value])
-
-
-def _runs_sql(walk: Walk, name: str, args: list[Tree]) -> None:
-    if name == "ts_rewrite" and len(args) != 2:
-        return
-    position = functions.RUNS_SQL[name]
-    sql = constant(args[position]) if len(args) > position else None
-    if sql is None:
-        walk.draft.concede(f"{name}() runs SQL that is no constant")
-    else:
-        walk.body(sql, f"the SQL that {name}() runs")
-
-
-def _named_relation(walk: Walk, name: str, args: list[Tree]) -> None:
-    access = functions.SEQUENCES.get(name, "read")
-    relation = constant(args[0]) if args else None
-    if relation is not None:
-        named = relation_named(relation)
-        if named is not None:
-            walk.draft.relations.append(RelationUse(named[0], named[1], access, named[1], columns=("*",)))
-            return
-    if name in functions.READS_RELATION:
-        walk.draft.concede(f"{name}() reads a relation that is no constant")
-    elif access == "write":
-        walk.draft.writes = True
-
-
-def _unnamed(walk: Walk, name: str, args: list[Tree]) -> None:
-    walk.draft.concede(f"{name}(): {functions.READS_UNNAMED[name]}")
-
-
-def relation_named(text: str) -> tuple[str, str] | None:
-    """(schema or "", name) of a relation as a regclass literal names it. None if it is no name."""
-    try:
-        statements = parse_statements(f"SELECT FROM {text}")
-    except Unparsable:
-        return None
-    source = statements[0].tree.get("fromClause", [{}]) if len(statements) == 1 else [{}]
-    relation = source[0].get("RangeVar") if isinstance(source, list) and isinstance(source[0], dict) else None
-    if not isinstance(relation, dict):
-        return None
-    return str(relation.get("schemaname", "")), str(relation["relname"])
-
-
-SPECIAL["set_config"] = _set_config
-SPECIAL.update(dict.fromkeys(functions.RUNS_SQL, _runs_sql))
-SPECIAL.update(dict.fromkeys((*functions.SEQUENCES, *functions.READS_RELATION), _named_relation))
-SPECIAL.update(dict.fromkeys(functions.READS_UNNAMED, _unnamed))
-
-
-def pin(walk: Walk, reason: str) -> None:
-    """Refuse this statement under any policy."""
-    if not walk.draft.effects.pinned:
-        walk.draft.effect(pinned=reason)
-
-
-_TRUE = frozenset(("on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"))
-_UTF8 = frozenset(("utf8", "unicode"))
-
-
-def check_pinned(walk: Walk, setting: str, values: list[str | None] | None) -> None:
-    """Refuse what would change how SQL is read: standard_conforming_strings off, client_encoding other than UTF8."""
-    if setting == "standard_conforming_strings":
-        if values is None or len(values) != 1 or values[0] is None or values[0].strip().lower() not in _TRUE:
-            pin(walk, "standard_conforming_strings must stay on: the gateway reads SQL with it")
-    elif setting == "client_encoding":
-        name = values[0] if values is not None and len(values) == 1 else None
-        if name is None or "".join(filter(str.isalnum, name.lower())) not in _UTF8:
-            pin(walk, "client_encoding must stay UTF8: the gateway reads SQL with it")
-
-
 # Queries
 
 
@@ -499,106 +418,20 @@ def locking(walk: Walk, body: Tree) -> None:
         walk.draft.read_only = False
 
 
-# Data changes
-
-
-def target(walk: Walk, relation: Tree, event: str, columns: tuple[str, ...]) -> None:
-    """The relation that is written, and the reading of its old rows. A CTE's name never is a target."""
-    walk.changes()
-    walk.touch(relation, "write", columns=columns, event=event)
-    if not any(use.event == "*" and use.level is walk.level for use in walk.draft.relations):
-        walk.touch(relation, "read", level=walk.level, event="*")
-
-
-def assigned(walk: Walk, targets: list[Tree]) -> tuple[str, ...]:
-    """Read assignments; the names of the columns that they set."""
-    names = []
-    for item in targets:
-        assignment = item["ResTarget"]
-        names.append(assignment.get("name", "*"))
-        for step in assignment.get("indirection", ()):
-            walk.node(step)
-        value = assignment.get("val")
-        if value is None:
-            continue
-        multiple = value.get("MultiAssignRef")
-        # The one source of (a, b) = … stands under every column of it.
-        if multiple is None:
-            walk.node(value)
-        elif multiple.get("colno", 1) == 1:
-            walk.node(multiple["source"])
-    return tuple(names)
-
-
-class _Scope:
-    """The WITH clause and the level of one data change."""
-
-    def __init__(self, walk: Walk, body: Tree) -> None:
-        self.walk, self.body = walk, body
-
-    def __enter__(self) -> None:
-        self.ctes, self.outer = self.walk.ctes, self.walk.level
-        if "withClause" in self.body:
-            with_clause(self.walk, self.body["withClause"])
-        self.walk.level = Level(self.outer)
-
-    def __exit__(self, *_: object) -> None:
-        self.walk.ctes, self.walk.level = self.ctes, self.outer
-
-
-@handles("InsertStmt")
-def insert(walk: Walk, body: Tree) -> None:
-    with _Scope(walk, body):
-        columns = assigned(walk, body["cols"]) if "cols" in body else ("*",)
-        target(walk, body["relation"], "INSERT", columns)
-        walk.inside("InsertStmt", body, "relation", "cols", "withClause", "onConflictClause")
-        conflict = body.get("onConflictClause")
-        if conflict is not None:
-            if "targetList" in conflict:
-                target(walk, body["relation"], "UPDATE", assigned(walk, conflict["targetList"]))
-            for element in conflict.get("infer", {}).get("indexElems", ()):
-                if "name" in element.get("IndexElem", {}) and walk.level is not None:
-                    walk.level.names.add(element["IndexElem"]["name"])
-            walk.inside("OnConflictClause", conflict, "targetList")
-            if walk.level is not None and any(alias == "excluded" for alias, _ in walk.level.qualified):
-                names = {column for alias, column in walk.level.qualified if alias == "excluded"}
-                walk.level.names.update(names - {"*"})
-
-
-@handles("UpdateStmt")
-def update(walk: Walk, body: Tree) -> None:
-    with _Scope(walk, body):
-        walk.draft.wheres.append(selective(body.get("whereClause")))
-        target(walk, body["relation"], "UPDATE", assigned(walk, body.get("targetList", [])))
-        walk.inside("UpdateStmt", body, "relation", "targetList", "withClause")
-
-
-@handles("DeleteStmt")
-def delete(walk: Walk, body: Tree) -> None:
-    with _Scope(walk, body):
-        walk.draft.wheres.append(selective(body.get("whereClause")))
-        target(walk, body["relation"], "DELETE", ("*",))
-        walk.inside("DeleteStmt", body, "relation", "withClause")
-
-
-@handles("MergeStmt")
-def merge(walk: Walk, body: Tree) -> None:
-    """An unbounded MERGE joins on a constant, or changes what no source row matches under no condition."""
-    with _Scope(walk, body):
-        bounded = selective(body.get("joinCondition"))
-        walk.changes()
-        for item in body.get("mergeWhenClauses", ()):
-            clause = item["MergeWhenClause"]
-            event = clause["commandType"].removeprefix("CMD_")
-            if event == "NOTHING":
-                continue
-            columns = assigned(walk, clause["targetList"]) if "targetList" in clause else ("*",)
-            if event == "INSERT" and not clause.get("targetList"):
-                columns = ("*",)
-            target(walk, body["relation"], event, columns)
-            if clause.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE" and not selective(clause.get("condition")):
-                bounded = False
-        walk.draft.wheres.append(bounded)
-        walk.inside("MergeStmt", body, "relation", "withClause", "mergeWhenClauses")
-        for item in body.get("mergeWhenClauses", ()):
-            walk.inside("MergeWhenClause", item["MergeWhenClause"], "targetList")
+def constant_option(option: Tree) -> str | None:
+    """The value of a DefElem as text; None if it has none."""
+    arg = option.get("arg")
+    if not arg:
+        return None
+    for kind, body in arg.items():
+        if kind == "String":
+            return str(body.get("sval", ""))
+        if kind == "Integer":
+            return str(body.get("ival", 0))
+        if kind == "Float":
+            return str(body.get("fval", ""))
+        if kind == "Boolean":
+            return "true" if body.get("boolval") else "false"
+        if kind == "TypeName":
+            return words(body.get("names", []))[-1]
+    return "?"

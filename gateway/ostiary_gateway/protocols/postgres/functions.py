@@ -32,7 +32,7 @@ HARMLESS = frozenset(
     pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_table_size pg_tablespace_size pg_total_relation_size
     pg_wal_summary_contents pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status txid_status
     random random_normal timeofday
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Volatile, and yet they change nothing: they answer with the clock, chance, sizes, statistics, files."""
 
@@ -46,7 +46,7 @@ EFFECTS = frozenset(
     pg_stat_reset_replication_slot pg_stat_reset_shared pg_stat_reset_single_function_counters
     pg_stat_reset_single_table_counters pg_stat_reset_slru pg_stat_reset_subscription_stats pg_promote
     pg_wal_replay_pause pg_wal_replay_resume set_config setseed
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """They write no data, but others feel them, or they outlive the statement: never readOnly."""
 
@@ -97,7 +97,7 @@ DANGEROUS = frozenset(
     cursor_to_xml table_to_xml schema_to_xml database_to_xml set_config pg_sleep pg_sleep_for pg_sleep_until
     pg_logical_emit_message pg_stat_reset pg_restore_relation_stats pg_restore_attribute_stats
     pg_clear_relation_stats pg_clear_attribute_stats
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Of pg_catalog, and nothing that an agent should call unasked: files, large objects, other sessions, WAL, slots."""
 

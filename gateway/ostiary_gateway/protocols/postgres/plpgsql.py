@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 _KNOWN = frozenset(
     f"PLpgSQL_{name}"
     for name in """
-    function var row rec recfield type expr exception_block exception condition if_elsif case_when raise_option diag_item
-    stmt_block stmt_assign stmt_if stmt_case stmt_loop stmt_while stmt_fori stmt_fors stmt_forc stmt_foreach_a stmt_exit
+    function var row rec recfield type expr exception_block exception condition if_elsif case_when raise_option
+    diag_item stmt_block stmt_assign stmt_if stmt_case stmt_loop stmt_while stmt_fori stmt_fors stmt_forc stmt_foreach_a
+    stmt_exit
     stmt_return stmt_return_next stmt_return_query stmt_raise stmt_assert stmt_execsql stmt_dynexecute stmt_dynfors
     stmt_getdiag stmt_open stmt_fetch stmt_close stmt_perform stmt_call stmt_commit stmt_rollback promise nsitem
-    """.split()
+    """.split()  # noqa: SIM905
 )
 _DYNAMIC = {"PLpgSQL_stmt_dynexecute": "query", "PLpgSQL_stmt_dynfors": "query"}
 _ASSIGNMENTS = (3, 4, 5)
@@ -156,11 +157,14 @@ def _dynamic(walk: Walk, expression: Tree) -> None:
         statements = []
     if len(statements) == 1 and statements[0].type == "SelectStmt":
         targets = statements[0].tree.get("targetList")
-        if set(statements[0].tree) <= {"targetList", "limitOption", "op"} and isinstance(targets, list) and len(targets) == 1:
+        if (
+            set(statements[0].tree) <= {"targetList", "limitOption", "op"}
+            and isinstance(targets, list)
+            and len(targets) == 1
+        ):
             first: Any = targets[0]
             sql = constant(first["ResTarget"].get("val"))
     if sql is None:
         walk.draft.concede("EXECUTE runs SQL that is put together when it runs")
     else:
         walk.body(sql, "the SQL that EXECUTE runs")
-
