@@ -78,9 +78,21 @@ _POOL = _pool()
 
 def typed(facts: Sequence[str], variables: Mapping[str, cel.Type]) -> cel.Env:
     """An environment to check in: these facts (`request`, `sql` …), and these variables of the policy."""
-    declared = {name: cel.Type(f"{PACKAGE}.{FACTS[name].type_name}") for name in facts}
-    declared.update({f"variables.{name}": kind for name, kind in variables.items()})
-    return cel.NewEnv(descriptor_pool=_POOL, config=_CONFIG, variables=declared)
+    # An environment costs its first expression a millisecond, and policies are much alike.
+    key = (*facts, *(f"{name}: {kind.name()}" for name, kind in variables.items()))
+    known = _environments.get(key)
+    if known is None:
+        declared = {name: cel.Type(f"{PACKAGE}.{FACTS[name].type_name}") for name in facts}
+        declared.update({f"variables.{name}": kind for name, kind in variables.items()})
+        known = cel.NewEnv(descriptor_pool=_POOL, config=_CONFIG, variables=declared)
+        if len(_environments) >= _KEPT_ENVIRONMENTS:
+            _environments.clear()
+        _environments[key] = known
+    return known
+
+
+_KEPT_ENVIRONMENTS = 64
+_environments: dict[tuple[str, ...], cel.Env] = {}
 
 
 class Frame:

@@ -89,9 +89,12 @@ class Expression:
 
     def evaluate(self, activation: cel.Activation) -> object:
         """The plain value. Raises EvaluationError: an error has a truthy string for a value, so only its type tells."""
-        result = self._program.eval(activation)
+        try:
+            result = self._program.eval(activation)
+            value: object = result.plain_value()
+        except _ENGINE_RAISES as error:
+            raise EvaluationError(readable_error(str(error))) from None
         # The constant singletons come only from a BOOL: an ERROR's value is a string.
-        value = result.plain_value()
         if value is True or value is False:
             return value
         kind = result.type()
@@ -114,6 +117,8 @@ class Expression:
         return bytes(value) if isinstance(value, bytearray) else value
 
 
+_ENGINE_RAISES = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError)
+"""Most errors are values of type ERROR; a spent budget and values that Python does not know are raised."""
 _ERROR_TYPE = cel.Type.ERROR
 _UNKNOWN_TYPE = cel.Type.UNKNOWN
 
@@ -265,9 +270,12 @@ def _rewrite(tree: CheckedTree, nodes: list[Node], variables: Mapping[str, Varia
                 wraps[node.id] = "timestamp"
         elif node.kind == "call" and node.name == "matches" and isinstance(node.parts[-1].value, str):
             patterns[node.id] = (MATCHES_FUNCTION, (pattern_index(node.parts[-1].value),))
-    tree.replace(values)
-    tree.wrap(wraps)
-    tree.retarget(patterns)
+    if values:
+        tree.replace(values)
+    if wraps:
+        tree.wrap(wraps)
+    if patterns:
+        tree.retarget(patterns)
 
 
 def _findings(text: str, error: str, facts: tuple[str, ...], variables: Mapping[str, VariableType]) -> list[Finding]:

@@ -74,6 +74,8 @@ class PolicySet:
         masking = [(p, r) for p in self.policies for r in p.rules if r.action == "Mask" and r.enforced]
         self.may_mask: bool = bool(masking)
         """Whether a decision may come with masks."""
+        self.all_masks: MaskPlan = combine(r.masks for _, r in masking) if masking else NOTHING
+        """Every mask that any decision may come with: for what belongs to no request (notices, notifications)."""
         self.mask_rules_static: bool = all(r.expression is None and not p.conditions for p, r in masking)
         """Whether the masks are the same in every decision (until a policy expires)."""
         expiries = [p.not_after for p in self.policies if p.not_after is not None]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import lark
 from celpy import celtypes
