@@ -33,9 +33,9 @@ class Counters:
         "decision_buckets",
         "decision_sum",
         "denials",
-        "dropped_records",
         "login_failures",
         "masked_values",
+        "record_dropped",
         "record_queue",
         "reload_failures",
         "reloads",
@@ -59,9 +59,10 @@ class Counters:
         self.login_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.masked_values: defaultdict[str, int] = defaultdict(int)
-        self.dropped_records = 0
         self.record_queue: Callable[[], int] = int
-        """Gives the events that wait to be written. The recorder's owner sets it."""
+        """Gives the bytes that wait to be written. The recorder's owner sets it, and the next."""
+        self.record_dropped: Callable[[], int] = int
+        """Gives the events that could not be recorded."""
         self.reloads = 0
         self.reload_failures = 0
         self.bundle_revision = ""
@@ -104,10 +105,6 @@ class Counters:
     def masked(self, connection: str, count: int) -> None:
         """So many values were masked."""
         self.masked_values[connection] += count
-
-    def record_dropped(self, count: int = 1) -> None:
-        """So many events of a Relaxed connection could not be recorded."""
-        self.dropped_records += count
 
     def bundle_loaded(self, revision: str, at: float) -> None:
         """This bundle is served from now on. `at`: seconds since the epoch."""

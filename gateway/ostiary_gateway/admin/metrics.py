@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -48,12 +48,14 @@ class GatewayCollector(Collector):
         yield _by_connection(
             CounterMetricFamily("ostiary_sessions", "Sessions opened.", labels=["connection"]), counts.sessions
         )
-        yield _labelled("ostiary_requests", "Requests.", ("connection", "protocol", "decision"), counts.requests)
+        yield _labelled(
+            "ostiary_requests", "Requests.", ("connection", "protocol", "decision"), counts.requests.items()
+        )
         yield _labelled(
             "ostiary_denials",
             "Denied requests; policy and rule are empty for a default deny.",
             ("policy", "rule"),
-            counts.denials,
+            counts.denials.items(),
         )
         yield _histogram(
             "ostiary_decision_seconds",
@@ -62,17 +64,19 @@ class GatewayCollector(Collector):
             counts.decision_sum,
         )
         yield _labelled(
-            "ostiary_upstream_errors", "Errors of the target.", ("connection", "reason"), counts.upstream_errors
+            "ostiary_upstream_errors", "Errors of the target.", ("connection", "reason"), counts.upstream_errors.items()
         )
         yield _labelled(
-            "ostiary_login_failures", "Clients not let in.", ("connection", "reason"), counts.login_failures
+            "ostiary_login_failures", "Clients not let in.", ("connection", "reason"), counts.login_failures.items()
         )
-        yield _labelled("ostiary_transferred_bytes", "Bytes.", ("connection", "direction"), counts.bytes)
+        yield _labelled("ostiary_transferred_bytes", "Bytes.", ("connection", "direction"), counts.bytes.items())
         yield _by_connection(
             CounterMetricFamily("ostiary_masked_values", "Values masked.", labels=["connection"]), counts.masked_values
         )
-        yield _gauge("ostiary_record_queue", "Events that wait to be written to the record.", counts.record_queue())
-        yield _counter("ostiary_record_dropped", "Events that could not be recorded.", counts.dropped_records)
+        yield _gauge(
+            "ostiary_record_queue_bytes", "Bytes that wait to be written to the record.", counts.record_queue()
+        )
+        yield _counter("ostiary_record_dropped", "Events that could not be recorded.", counts.record_dropped())
 
 
 def registry(counters: Counters, version: str) -> CollectorRegistry:
@@ -104,9 +108,9 @@ def _by_connection(family: CounterMetricFamily | GaugeMetricFamily, values: Mapp
     return family
 
 
-def _labelled(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Metric:
+def _labelled(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
+    for key, value in values:
         family.add_metric(key, value)
     return family
 

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ostiary_api.cases import PolicyTest
+from ostiary_policy.facts import ConnectionFacts
 from ostiary_policy.testing import FactSource
+
+DATABASE = "postgres"
+"""What a test is in that does not say."""
+USER = "app"
+"""The role at the target: what the gateway logs in as, which no test knows."""
 
 
 def fact_sources() -> Mapping[str, FactSource]:
-    """Protocol → fact source. A protocol that is not here cannot be tested."""
-    return {}
+    """Protocol → fact source. A protocol that is not here cannot be tested yet."""
+    return {"Postgres": _postgres}
+
+
+def _postgres(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
+    from ostiary_gateway.protocols.postgres.offline import sql_facts
+
+    facts = sql_facts(test.sql or "", database=test.database or DATABASE, user=USER, params=test.params)
+    return dict(facts)

@@ -71,7 +71,7 @@ async def test_metrics_are_what_was_counted(admin: Admin) -> None:
     count.login_refused("prod/app", "token")
     count.transferred("prod/app", "to_client", 1000)
     count.masked("prod/app", 7)
-    count.record_dropped(2)
+    count.record_dropped = lambda: 2
     count.record_queue = lambda: 41
     count.bundle_loaded("r1", 1700000000.0)
     count.reload_failed()
@@ -87,7 +87,7 @@ async def test_metrics_are_what_was_counted(admin: Admin) -> None:
     assert found["ostiary_transferred_bytes_total", labels(connection="prod/app", direction="to_client")] == 1000
     assert found["ostiary_masked_values_total", app] == 7
     assert found["ostiary_record_dropped_total", labels()] == 2
-    assert found["ostiary_record_queue", labels()] == 41
+    assert found["ostiary_record_queue_bytes", labels()] == 41
     assert found["ostiary_bundle_info", labels(revision="r1")] == 1
     assert found["ostiary_bundle_loaded_timestamp_seconds", labels()] == 1700000000.0
     assert found["ostiary_bundle_loads_total", labels()] == 1

@@ -1,0 +1,81 @@
+"""`ostiary serve`: a gateway from manifests in files, until SIGTERM or Ctrl-C; SIGHUP loads them again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ostiary_cli.errors import FOUND, CommandError
+from ostiary_cli.options import data_option, paths_argument
+from ostiary_cli.problems import print_problems
+from ostiary_gateway.logging import LEVELS, configure
+
+DEFAULT_ADMIN = "127.0.0.1:9911"
+
+
+def host_and_port(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int] | None:
+    """`HOST:PORT` or `[IPv6]:PORT`; `off` is None."""
+    if value == "off":
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter(f"{value!r} is no HOST:PORT, like {DEFAULT_ADMIN}, and not off.", context, parameter)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@click.command()
+@paths_argument
+@data_option
+@click.option("--listen", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where agents connect.")
+@click.option(
+    "--admin",
+    default=DEFAULT_ADMIN,
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=host_and_port,
+    help="Metrics and health; off: none.",
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is logged.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "text"]),
+    default="auto",
+    help="auto: text on a terminal, else JSON.",
+)
+def command(
+    paths: tuple[Path, ...], data: Path, listen: str, admin: tuple[str, int] | None, log_level: str, log_format: str
+) -> None:
+    """Serve the Connections in PATH…, under the policies in them.
+
+    Files are watched. A change is served at once, by sessions that are open too. What is wrong with a change is logged,
+    and the last good one stays in force. SIGHUP loads at once; SIGTERM and Ctrl-C let sessions finish what they do.
+    """
+    from ostiary_gateway.audit.event import RecordError
+    from ostiary_gateway.feed.service import ManifestsRefused, StartError, run
+
+    configure(log_level, json=None if log_format == "auto" else log_format == "json")
+    try:
+        with asyncio.Runner(loop_factory=event_loop) as runner:
+            runner.run(run(paths, data=data, listen=listen, admin=admin))
+    except ManifestsRefused as refused:
+        print_problems(Console(stderr=True, highlight=False), refused.problems)
+        click.echo("Nothing is served. Next: mend the manifests, and check them with ostiary lint.", err=True)
+        raise SystemExit(FOUND) from None
+    except StartError as error:
+        raise CommandError(str(error), error.next_step) from error
+    except (RecordError, ValueError, OSError) as error:
+        raise CommandError(
+            f"The gateway cannot run: {error}", "See the log above; another directory: --data DIR"
+        ) from error
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,217 @@
+"""A gateway fed from files: load, serve, load again on change, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ostiary_api.problems import Problem
+from ostiary_api.secret import Secret
+from ostiary_gateway.admin.health import Check
+from ostiary_gateway.admin.server import AdminError, AdminServer
+from ostiary_gateway.audit.event import RecordError
+from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.counters import Counters
+from ostiary_gateway.feed.directory import DirectoryFeed
+from ostiary_gateway.feed.fact_sources import fact_sources
+from ostiary_gateway.feed.loading import Loaded, Rejected, tuple_key
+from ostiary_gateway.logging import get_logger
+from ostiary_gateway.server import Gateway
+
+log = get_logger(__name__)
+
+Address = tuple[str, int]
+
+
+class ManifestsRefused(Exception):
+    """The first manifests may not be served."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = tuple(problems)
+
+
+class StartError(Exception):
+    """The gateway cannot start; `next_step` says what to do."""
+
+    def __init__(self, message: str, next_step: str) -> None:
+        super().__init__(message)
+        self.next_step = next_step
+
+
+async def run(paths: Sequence[Path], *, data: Path, listen: str, admin: Address | None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    feed = DirectoryFeed(paths, fact_sources=fact_sources())
+    handlers: list[tuple[int, Callable[[], None]]] = [
+        (signal.SIGTERM, stop.set),
+        (signal.SIGINT, stop.set),
+        (signal.SIGHUP, feed.poke),
+    ]
+    for number, handler in handlers:
+        loop.add_signal_handler(number, handler)
+    try:
+        async with served(feed, data=data, listen=listen, admin=admin):
+            await stop.wait()
+            log.info("stopping: sessions may finish what they do")
+        log.info("stopped")
+    finally:
+        for number, _ in handlers:
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def served(
+    feed: DirectoryFeed, *, data: Path, listen: str = "127.0.0.1", admin: Address | None = None
+) -> AsyncIterator[Gateway]:
+    """A gateway that follows a feed for as long as the block lasts."""
+    _allow_many_files()
+    outcome = await feed.load()
+    if isinstance(outcome, Rejected):
+        raise ManifestsRefused(outcome.problems)
+    counters = Counters()
+    recorder = await _open_record(data)
+    counters.record_queue = lambda: recorder.queued
+    counters.record_dropped = lambda: recorder.stats.dropped
+    try:
+        gateway = Gateway(
+            outcome.bundle, _secrets(outcome), data=data, listen=listen, recorder=recorder, counters=counters
+        )
+    except BaseException:
+        await recorder.close()
+        raise
+    follower = _Follower(feed, gateway, recorder, outcome)
+    async with gateway:
+        follower.in_force(outcome)
+        if not gateway.endpoints:
+            raise StartError(
+                "No Connection can be served: " + "; ".join(f"{t.connection}: {t.message}" for t in gateway.troubles),
+                "Mend what is named here, then start again.",
+            )
+        server = AdminServer(admin, counters, follower.checks, _version()) if admin is not None else None
+        if server is not None:
+            try:
+                host, port = await server.start()
+            except AdminError as error:
+                raise StartError(str(error).partition(" Next: ")[0], str(error).partition(" Next: ")[2]) from error
+            log.info("admin address", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        following = asyncio.create_task(follower.follow())
+        try:
+            yield gateway
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            if server is not None:
+                await server.stop()
+
+
+class _Follower:
+    """Puts what the feed brings into force, and knows how things are."""
+
+    def __init__(self, feed: DirectoryFeed, gateway: Gateway, recorder: SqliteRecorder, first: Loaded) -> None:
+        self._feed = feed
+        self._gateway = gateway
+        self._recorder = recorder
+        self._refused: tuple[Problem, ...] = ()
+        self._unaccepted: tuple[Problem, ...] = first.problems
+
+    async def follow(self) -> None:
+        """Every change, until cancelled."""
+        while True:
+            try:
+                async for outcome in self._feed.changes():
+                    await self._take(outcome)
+            except Exception:
+                # Whatever it was, the bundle in force goes on deciding, and the next change gets its chance.
+                self._gateway.counters.reload_failed()
+                log.exception("loading failed; the last good bundle stays in force")
+                await asyncio.sleep(1)
+
+    async def _take(self, outcome: Loaded | Rejected) -> None:
+        if isinstance(outcome, Rejected):
+            self._refused = outcome.problems
+            self._gateway.counters.reload_failed()
+            log.error("manifests refused; the last good bundle stays in force", problems=len(outcome.problems))
+            _log_problems(outcome.problems)
+            return
+        await self._gateway.reload(outcome.bundle, _secrets(outcome))
+        self.in_force(outcome)
+
+    def in_force(self, loaded: Loaded) -> None:
+        """This bundle is served now."""
+        self._refused, self._unaccepted = (), loaded.problems
+        bundle = loaded.bundle
+        counters = self._gateway.counters
+        counters.bundle_loaded(bundle.revision, time.time())
+        if loaded.problems:
+            counters.reload_failed()
+            log.error(
+                "policies not accepted: each keeps its last accepted revision, or denies what it matches",
+                problems=len(loaded.problems),
+            )
+            _log_problems(loaded.problems)
+        for notice in loaded.notices:
+            log.warning(
+                notice.message, file=str(notice.location), object=f"{notice.kind} {notice.namespace}/{notice.name}"
+            )
+        log.info(
+            "bundle in force",
+            revision=bundle.revision[:12],
+            connections=len(bundle.connections),
+            policies=len(bundle.policies),
+        )
+
+    def checks(self) -> list[Check]:
+        """What /readyz says. A refused change does not make a gateway unready: it serves the last good one."""
+        changes = f"{len(self._refused)} problems; the last good bundle is served" if self._refused else ""
+        policies = f"{len(self._unaccepted)} problems in policies" if self._unaccepted else ""
+        troubles = "; ".join(f"{trouble.connection}: {trouble.message}" for trouble in self._gateway.troubles)
+        failing = self._recorder.failing
+        return [
+            Check("bundle", True, changes or policies),
+            Check("connections", not troubles, troubles),
+            Check("record", not failing, failing),
+        ]
+
+
+def _log_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        name = "/".join(part for part in (problem.namespace, problem.name) if part)
+        fields = {"file": str(problem.location), "object": f"{problem.kind} {name}".strip(), "field": problem.field}
+        log.error(problem.message, **{key: value for key, value in fields.items() if value})
+
+
+def _secrets(loaded: Loaded) -> dict[tuple[str, str], Secret]:
+    return {tuple_key(key): secret for key, secret in loaded.manifests.secrets.items()}
+
+
+async def _open_record(data: Path) -> SqliteRecorder:
+    try:
+        await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True, mode=0o700)
+        return await SqliteRecorder.open(data / "audit.db")
+    except (OSError, RecordError) as error:
+        raise StartError(str(error), "Choose another directory: --data DIR") from error
+
+
+def _allow_many_files() -> None:
+    """Every session needs two sockets; the usual soft limit of 1,024 is for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:  # macOS reports a limit that it does not take
+            log.debug("file limit stays", soft=soft, reason=str(error))
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("ostiary")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
