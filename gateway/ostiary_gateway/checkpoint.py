@@ -194,7 +194,8 @@ class Gate:
         counters = self._checkpoint.counters
         counters.request(self.name, self._protocol, decision.action.value)
         if not verdict.allowed:
-            counters.denied(decision.rule)
+            rule = decision.rule
+            counters.denied(*((f"{rule.namespace}/{rule.policy}", rule.rule) if rule is not None else ("", "")))
         event = RequestBegun(request, self.id, time.time(), text, detail, decision)
         waiter = self._checkpoint.recorder.begin(event, durable=self.strict and verdict.allowed)
         if not verdict.allowed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +82,11 @@ class Gateway:
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
         self._sweeper = self._tasks.create_task(self._sweep())
-        await self.reload(self.bundle, self._secrets)
+        try:
+            await self.reload(self.bundle, self._secrets)
+        except BaseException as problem:
+            await self.__aexit__(type(problem), problem, problem.__traceback__)
+            raise
         return self
 
     async def __aexit__(
@@ -192,7 +196,7 @@ class _Listener:
         self._clients.add(task)
         task.add_done_callback(self._gone)
 
-    async def _guarded(self, client: socket.socket, admitted: object) -> None:
+    async def _guarded(self, client: socket.socket, admitted: Callable[[], None]) -> None:
         """One client must never take the others with it, whatever it does."""
         try:
             await self.lobby.admit(client, admitted)

@@ -67,7 +67,7 @@ class Backend:
         self._finished: list[tuple[Running, str]] = []
         self._handlers: dict[int, _Handler] = {
             ord("T"): self._row_description, ord("C"): self._command_complete, ord("I"): self._command_complete,
-            ord("s"): self._suspended, ord("1"): self._changed, ord("2"): self._changed, ord("3"): self._changed,
+            ord("s"): self._suspended, ord("1"): self._parsed, ord("2"): self._bound, ord("3"): self._closed,
             ord("t"): self._parameter_description, ord("n"): self._no_data, ord("E"): self._error,
             ord("Z"): self._ready, ord("N"): self._notice, ord("A"): self._notification, ord("S"): self._parameter,
             ord("G"): self._copy_in, ord("H"): self._copy_out, ord("c"): self._copy_done,
@@ -282,8 +282,17 @@ class Backend:
             head.statement.types = wire.parse_parameter_description(data[start:end])
         return _DROP if head.hidden else None
 
-    def _changed(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        head = self._accepted(Kind.PARSE, Kind.BIND, Kind.CLOSE)
+    def _parsed(self, _data: bytes, _start: int, _end: int) -> bytes | None:
+        return self._changed(Kind.PARSE)
+
+    def _bound(self, _data: bytes, _start: int, _end: int) -> bytes | None:
+        return self._changed(Kind.BIND)
+
+    def _closed(self, _data: bytes, _start: int, _end: int) -> bytes | None:
+        return self._changed(Kind.CLOSE)
+
+    def _changed(self, kind: Kind) -> bytes | None:
+        head = self._accepted(kind)
         self.state.awaited.popleft()
         if head.hidden:
             return _DROP

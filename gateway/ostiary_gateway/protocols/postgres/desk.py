@@ -14,9 +14,11 @@ from ostiary_policy.policy_set import PolicySet
 
 from . import params, wire
 from .backend import FatalError
-from .facts import Analysis, Effects, Parsed, Scope
+from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .frontend import SHOWN, Admission, Ask, Stage
-from .masks import NoticeMask, ResponseMask, Withhold
+from .lineage import UNKNOWN, Lineage
+from .masks import NoticeMask, ResponseMask, Targets, Withhold
+from .origins import Origins
 from .reference import Reference, Unresolvable, estimate
 from .rows import Field
 from .startup import is_utf8, split_search_path
@@ -90,6 +92,10 @@ class Desk:
         statement = self._state.statements.get(name.encode())
         return None if statement is None else self.reference.parsed(statement.text)
 
+    def _cursor(self, name: str) -> Parsed | None:
+        portal = self._state.portals.get(name.encode())
+        return None if portal is None else self.reference.parsed(portal.statement.text)
+
     def _take_policies(self) -> PolicySet:
         policies = self.gate.policies
         if policies is not self._policies:
@@ -125,9 +131,10 @@ class Desk:
         if ask.stage is not Stage.RUN and self._decided_elsewhere(ask, policies):
             return _LATER
         scope = self._current_scope()
-        analysis = self.reference.analysis(ask.text, scope, self._prepared)
+        analysis = self.reference.analysis(ask.text, scope, self._prepared, self._cursor)
         if analysis is None:
-            analysis = cast(Analysis, (yield self.reference.analyse(ask.text, scope, self._prepared)))
+            work = self.reference.analyse(ask.text, scope, self._prepared, self._cursor)
+            analysis = cast(Analysis, (yield work))
         if pinned := next((s.effects.pinned for s in analysis.statements if s.effects.pinned), ""):
             return self._refused(ask, Denial("42501", pinned, hint=_PINNED))
         facts = self._facts(ask, analysis, policies)
@@ -147,17 +154,21 @@ class Desk:
             return Admission(Verdict("", decision), analysis, None)
         mask: ResponseMask | None = None
         if plan := decision.masks:
-            targets = self.reference.targets(plan)
-            if targets is None:
-                targets = cast("Mapping[tuple[int, int], Strategy]", (yield self.reference.find_targets(plan)))
+            origins: Origins | None = None
             copies: dict[int, tuple[Field, ...]] = {}
-            if plan.columns and (selects := _copied(analysis)):
-                if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
-                    return self._refused(ask, _COPY_UNSURE)
-                for index, select in selects.items():
-                    fields = yield self.reference.describe(select, self._search_path, self._role)
-                    copies[index] = cast("tuple[Field, ...]", fields)
-            mask = ResponseMask(plan, analysis, targets, self._withhold(plan, analysis, scope), copies)
+            if plan.columns:
+                origins = self.reference.origins(plan)
+                if origins is None:
+                    origins = cast(Origins, (yield self.reference.find_origins(plan)))
+                if origins.targets and any(self._lineage(origins, s, scope).copies for s in analysis.statements):
+                    return self._refused(ask, _COPIES)
+                if selects := _copied(analysis):
+                    if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
+                        return self._refused(ask, _COPY_UNSURE)
+                    for index, select in selects.items():
+                        fields = yield self.reference.describe(select, self._search_path, self._role)
+                        copies[index] = cast("tuple[Field, ...]", fields)
+            mask = ResponseMask(plan, analysis, *self._origin(origins, analysis, scope), copies)
         verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision)
         if waiter is not None:
             yield waiter
@@ -209,7 +220,8 @@ class Desk:
         return total
 
     async def _explain(self, ask: Ask, text: str) -> int:
-        bind, types = None, ()
+        bind: wire.Bind | None = None
+        types: tuple[int, ...] = ()
         if ask.portal is not None and ask.portal.bind:
             bind, types = wire.parse_bind(ask.portal.bind), ask.portal.statement.declared_types
         explained = await self.reference.aside.explain(
@@ -247,7 +259,7 @@ class Desk:
         else:
             denial = Denial(
                 "58000",
-                f"What this statement does could not be found out, so it was not run: {problem or 'no answer in time'}",
+                f"What this statement does could not be found out, so it was not run: {str(problem) or 'no answer in time'}",
                 hint="Try again; if it stays so, tell the gateway's operator.",
             )
         return self._refused(ask, denial)
@@ -301,15 +313,30 @@ class Desk:
 
     # -- masks
 
-    def _withhold(self, plan: MaskPlan, analysis: Analysis, scope: Scope) -> Withhold:
-        """Which columns of a result may carry a masked value though they are no masked column themselves."""
+    def _origin(self, origins: Origins | None, analysis: Analysis, scope: Scope) -> tuple[Targets, Withhold]:
+        """The masked columns, and which columns of a result may carry their values though they are none of them."""
+        if origins is None or not origins.targets:
+            return {}, lambda _index, _fields: {}
 
         def withhold(index: int, fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
-            if not plan.columns:
-                return {}
-            raise FatalError("XX000", f"no lineage for {index} {len(fields)} {scope} {analysis}")
+            statements = analysis.statements
+            if index >= len(statements):
+                return UNKNOWN.withheld(fields)
+            return self._lineage(origins, statements[index], scope).withheld(fields)
 
-        return withhold
+        return origins.targets, withhold
+
+    def _lineage(self, origins: Origins, statement: Statement, scope: Scope) -> Lineage:
+        """EXECUTE and FETCH give what was prepared or declared before."""
+        effects, text = statement.effects, statement.facts["text"]
+        if effects.executes is not None or effects.fetches is not None:
+            known = self._prepared(effects.executes) if effects.executes is not None else self._cursor(effects.fetches or "")
+            if known is None:
+                return UNKNOWN
+            text = known.text
+        if not statement.facts["verb"]:
+            return UNKNOWN
+        return origins.lineage(text, scope)
 
 
 def _copied(analysis: Analysis) -> dict[int, str]:
@@ -321,6 +348,10 @@ def _copied(analysis: Analysis) -> dict[int, str]:
     }
 
 
+_COPIES: Final = Denial(
+    "42501", "The statement would write values of a masked column to where no mask follows them.",
+    hint="Leave the masked columns out of what is written.",
+)  # fmt: skip
 _COPY_UNSURE: Final = Denial(
     "42501", "COPY cannot be masked while this session has temporary objects or uncommitted DDL.",
     hint="Use SELECT, or COPY from a new session.",

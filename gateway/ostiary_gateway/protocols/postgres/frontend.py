@@ -117,10 +117,12 @@ class Frontend:
             ord("F"): self._function_call, ord("X"): self._terminate,
         }  # fmt: skip
 
-    @property
-    def has_room(self) -> bool:
-        """True if the client may go on after ROOM."""
-        return len(self.state.awaited) < MAX_AWAITED // 2
+    def may_go_on(self, wait: Wait) -> bool:
+        """True if what was waited for has come by the server's replies."""
+        state = self.state
+        if wait is Wait.DRAIN:
+            return not state.awaited or state.copying
+        return wait is Wait.ROOM and len(state.awaited) < MAX_AWAITED // 2
 
     def run(self) -> Steps:
         """Goes on until the client ends; raises ProtocolViolation where the session cannot."""

@@ -76,9 +76,9 @@ class PostgresLobby:
                 finally:
                     del self.relays[key]
         except TimeoutError:
-            self._counters.login_failed(self.site.name, "deadline")
+            self._counters.login_refused(self.site.name, "deadline")
         except (LegClosed, ConnectionError, ssl.SSLError, OSError):
-            self._counters.login_failed(self.site.name, "other" if leg is not None else "tls")
+            self._counters.login_refused(self.site.name, "other" if leg is not None else "tls")
         finally:
             if leg is not None:
                 leg.abort()
@@ -132,7 +132,7 @@ class PostgresLobby:
             if isinstance(packet, wire.EncryptionRequest):
                 raise ProtocolViolation("encryption asked for twice")
             if site.tls is not None and leg.tls is None:
-                self._counters.login_failed(site.name, "tls")
+                self._counters.login_refused(site.name, "tls")
                 raise Refusal(
                     "28000", "This gateway takes agents' tokens over TLS only.",
                     "Connect with sslmode=require, or verify-full with the gateway's CA.",
@@ -146,7 +146,7 @@ class PostgresLobby:
             identity = await self._identify(leg, site, client)
             return await self._open(leg, site, opening, identity, client)
         except ProtocolViolation as problem:
-            self._counters.login_failed(site.name, "protocol")
+            self._counters.login_refused(site.name, "protocol")
             leg.write(_fatal("08P01", str(problem)))
         except Refusal as refusal:
             leg.write(_fatal(refusal.code, refusal.message, refusal.hint))
@@ -163,7 +163,7 @@ class PostgresLobby:
         password = (await leg.read_exactly(length - 4)).rstrip(b"\0").decode(errors="replace")
         identity = site.identities.find(site.namespace, password)
         if identity is None:
-            self._counters.login_failed(site.name, "token")
+            self._counters.login_refused(site.name, "token")
             record = self._checkpoint.refuse_login(site.name, client, "unknown token")
             raise Refusal(
                 "28P01", f"The password is no token that is known for the Connection {site.connection.metadata.name}. "
@@ -177,7 +177,7 @@ class PostgresLobby:
     ) -> tuple[Relay, tuple[str, ...], bytes, tuple[int, bytes]]:
         limits = site.connection.spec.limits
         if len(self.relays) >= limits.max_sessions:
-            self._counters.login_failed(site.name, "limit")
+            self._counters.login_refused(site.name, "limit")
             self._checkpoint.refuse_login(site.name, client, "too many sessions")
             raise Refusal(
                 "53300", f"This Connection has {len(self.relays)} sessions already, the most that are allowed.",
@@ -260,7 +260,7 @@ class PostgresLobby:
         return len(self.relays)
 
     def turned_away(self) -> None:
-        self._counters.login_failed(self.site.name, "limit")
+        self._counters.login_refused(self.site.name, "limit")
 
     def sweep(self) -> None:
         """Closes sessions that were silent for too long."""
@@ -328,7 +328,12 @@ async def _last_words(leg: Leg) -> None:
 async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, wake)
     try:
         await ready
     finally:

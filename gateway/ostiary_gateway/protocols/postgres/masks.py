@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ostiary_gateway.masking.strategies import MaskError
 from ostiary_policy.masking import MaskPlan, Strategy
@@ -78,7 +78,7 @@ class ResponseMask:
             if (found := self._targets.get((column.table_oid, column.attnum))) is not None:
                 strategies[position] = found
         options = CopyOptions(
-            effect.format, effect.delimiter.encode(), effect.null.encode(), effect.quote.encode(),
+            _format(effect.format), effect.delimiter.encode(), effect.null.encode(), effect.quote.encode(),
             effect.escape.encode(), effect.header,
         )  # fmt: skip
         types = tuple(column.type_oid for column in fields)
@@ -107,6 +107,14 @@ class ResponseMask:
         mask, self._copy = self._copy, None
         rest = mask.finish() if mask is not None else b""
         return wire.frame(b"d", rest) if rest else b""
+
+
+def _format(name: str) -> Literal["text", "csv", "binary"]:
+    match name:
+        case "text" | "csv" | "binary":
+            return name
+        case _:
+            raise FatalError("XX000", f"COPY in the format {name} cannot be masked.", "Use text, csv or binary.")
 
 
 class NoticeMask:

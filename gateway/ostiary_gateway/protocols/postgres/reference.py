@@ -6,14 +6,15 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from ostiary_policy.masking import MaskPlan, Strategy
+from ostiary_policy.masking import MaskPlan
 
 from .catalog import Catalog, Wanted
 from .facts import Analysis, Parsed, Scope, parse, resolve
 from .lineage import column_target_query, load_column_targets
+from .origins import MASKED_VIEWS, Origins
 from .rows import Field, parse_row_description
 from .upstream import Aside, QuestionFailed
 
@@ -35,7 +36,8 @@ SELECT CASE WHEN min(c.reltuples) >= 0 THEN sum(c.reltuples)::bigint::text END
 FROM pg_catalog.pg_class c JOIN tree USING (oid) WHERE c.relkind <> 'p'
 """
 
-Prepared = Callable[[str], Parsed | None]
+Known = Callable[[str], Parsed | None]
+"""A session's prepared statements, or its cursors, by name."""
 
 
 class Unresolvable(Exception):
@@ -51,14 +53,14 @@ class Reference:
         self._loaded = time.monotonic()
         self._texts: OrderedDict[str, Parsed] = OrderedDict()
         self._analyses: OrderedDict[tuple[str, Scope], tuple[int, Analysis]] = OrderedDict()
-        self._targets: dict[MaskPlan, tuple[int, dict[tuple[int, int], Strategy]]] = {}
+        self._origins: dict[MaskPlan, Origins] = {}
         self._loading = asyncio.Lock()
 
     def forget(self) -> None:
         """After DDL: names may mean something else now."""
         self.catalog.forget()
         self._loaded = time.monotonic()
-        self._targets.clear()
+        self._origins.clear()
 
     def _age(self) -> None:
         if time.monotonic() - self._loaded > CATALOG_AGE:
@@ -80,7 +82,7 @@ class Reference:
                 self._texts.popitem(last=False)
         return parsed
 
-    def analysis(self, text: str, scope: Scope, prepared: Prepared) -> Analysis | None:
+    def analysis(self, text: str, scope: Scope, prepared: Known, cursors: Known) -> Analysis | None:
         """What the text does, if the catalog knows enough already."""
         self._age()
         key = (text, scope)
@@ -90,16 +92,16 @@ class Reference:
         parsed = self.parsed(text)
         if parsed is None:
             return None
-        found = resolve(parsed, self.catalog, scope, prepared)
+        found = resolve(parsed, self.catalog, scope, prepared, cursors)
         return self._keep_analysis(key, parsed, found) if isinstance(found, Analysis) else None
 
-    async def analyse(self, text: str, scope: Scope, prepared: Prepared) -> Analysis:
+    async def analyse(self, text: str, scope: Scope, prepared: Known, cursors: Known) -> Analysis:
         """What the text does. Raises Unresolvable, UpstreamError, QuestionFailed or TimeoutError."""
         parsed = self.parsed(text)
         if parsed is None:
             parsed = await asyncio.to_thread(parse, text)
         for _ in range(MAX_ROUNDS):
-            found = resolve(parsed, self.catalog, scope, prepared)
+            found = resolve(parsed, self.catalog, scope, prepared, cursors)
             if isinstance(found, Analysis):
                 return self._keep_analysis((text, scope), parsed, found)
             await self._load(found)
@@ -117,19 +119,23 @@ class Reference:
             for query in self.catalog.queries(wanted):
                 self.catalog.load(query, await self.aside.query(query.sql, query.params))
 
-    def targets(self, plan: MaskPlan) -> Mapping[tuple[int, int], Strategy] | None:
-        """Which columns (table OID, attribute number) the plan hides, if that was asked before."""
-        if not plan.columns:
-            return {}
-        kept = self._targets.get(plan)
-        return kept[1] if kept is not None and kept[0] == self.catalog.generation else None
+    def origins(self, plan: MaskPlan) -> Origins | None:
+        """Where the columns are that the plan hides, if that was asked before."""
+        self._age()
+        return self._origins.get(plan)
 
-    async def find_targets(self, plan: MaskPlan) -> Mapping[tuple[int, int], Strategy]:
-        sql, params = column_target_query(plan.columns)
-        rows = await self.aside.query(sql, params)
-        found = load_column_targets(rows, plan)
-        self._targets[plan] = (self.catalog.generation, found)
-        return found
+    async def find_origins(self, plan: MaskPlan) -> Origins:
+        """Asks the catalog for the masked columns, and for the views that show them."""
+        sql, arrays = column_target_query(plan.columns)
+        generation = self.catalog.generation
+        rows = await self.aside.query(sql, [array(items) for items in arrays])
+        targets = load_column_targets([tuple(int(value or 0) for value in row) for row in rows], plan)
+        oids = sorted({oid for oid, _ in targets})
+        views = await self.aside.query(MASKED_VIEWS, [array(str(oid) for oid in oids)]) if oids else []
+        origins = Origins(targets, views, self.catalog)
+        if generation == self.catalog.generation:
+            self._origins[plan] = origins
+        return origins
 
     async def size(self, relations: tuple[tuple[str, str], ...]) -> int | None:
         """Rows of these tables (schema, name) with their partitions, by the last ANALYZE; None if one never was."""
@@ -145,6 +151,11 @@ class Reference:
         """The columns of a query that is not run."""
         body = await self.aside.describe(select, search_path, role)
         return parse_row_description(body) if body else ()
+
+
+def array(items: Iterable[str]) -> str:
+    """A text[] in PostgreSQL's notation."""
+    return "{" + ",".join('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items) + "}"
 
 
 def estimate(explained: str) -> int:

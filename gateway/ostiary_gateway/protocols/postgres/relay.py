@@ -154,8 +154,7 @@ class Relay:
             self._relieving = True
             self._server.leg.pause("record")
             self._spawn(self._relieve())
-        waiting = self._waiting
-        if waiting is Wait.DRAIN or waiting is Wait.ROOM:
+        if self._waiting is not None and self._waiting is not Wait.READ and self._frontend.may_go_on(self._waiting):
             self._pump(None)
 
     async def _relieve(self) -> None:
@@ -214,14 +213,12 @@ class Relay:
         self._send_to_server()
 
     def _step(self, outcome: Outcome) -> None:
-        steps, state = self._steps, self._state
+        steps = self._steps
         while True:
             effect = steps.send(outcome)
             outcome = None
             if isinstance(effect, Wait):
-                if effect is Wait.DRAIN and (not state.awaited or state.copying):
-                    continue
-                if effect is Wait.ROOM and self._frontend.has_room:
+                if self._frontend.may_go_on(effect):
                     continue
                 self._waiting = effect
                 if effect is Wait.READ:

@@ -106,7 +106,7 @@ async def connect(target: Target, settings: dict[str, str], keys: KeyCache) -> S
             f"the certificate of {where} is not accepted: {problem.verify_message}; check spec.upstream.tls"
         ) from None
     except (OSError, LegClosed, EOFError) as problem:
-        raise UpstreamError(f"cannot connect to {where}: {problem or type(problem).__name__}") from None
+        raise UpstreamError(f"cannot connect to {where}: {str(problem) or type(problem).__name__}") from None
     except LoginFailed as problem:
         raise UpstreamError(f"login at {where} as {target.user}: {problem}") from None
     except ProtocolViolation as problem:
@@ -169,7 +169,7 @@ async def show(session: ServerSession, settings: Sequence[str]) -> tuple[str, ..
                     elif kind == b"E":
                         raise UpstreamError(wire.parse_notice(body).get("M", "SHOW failed"))
     except (TimeoutError, LegClosed, ProtocolViolation, UnicodeDecodeError) as problem:
-        raise UpstreamError(f"the server did not tell its settings: {problem or 'no answer'}") from None
+        raise UpstreamError(f"the server did not tell its settings: {str(problem) or 'no answer'}") from None
     return tuple(values)
 
 
@@ -250,7 +250,7 @@ class Aside:
             settings = {
                 "database": self._database, "client_encoding": "UTF8", "standard_conforming_strings": "on",
                 "application_name": "ostiary", "statement_timeout": str(int(QUESTION_TIMEOUT * 1000)),
-                "default_transaction_read_only": "on",
+                "default_transaction_read_only": "on", "search_path": "pg_catalog",
             }  # fmt: skip
             self._session = await connect(self._target, settings, self._keys)
         return self._session

@@ -1,0 +1,96 @@
+"""Where the masked columns of one plan are, in one state of the catalog: the tables' own, and the views on them."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from ostiary_policy.masking import Strategy
+
+from .catalog import Catalog
+from .catalog_model import Relation
+from .facts import Scope
+from .lineage import Lineage, RelationView, lineage_of
+
+MAX_LINEAGES: Final = 1024
+
+MASKED_VIEWS: Final = """
+WITH RECURSIVE reading AS (
+    SELECT unnest($1::pg_catalog.oid[]) AS oid
+    UNION
+    SELECT r.ev_class FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+    JOIN reading t ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = t.oid
+    WHERE d.deptype = 'n' AND r.ev_class <> t.oid
+)
+SELECT c.oid::text, n.nspname, c.relname,
+    (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname) ORDER BY a.attnum)::text
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) ELSE '' END
+FROM reading JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+"""
+"""The masked relations ($1, oid[]) and every view on them, however deep: OID, schema, name, columns, definition.
+Run with search_path pg_catalog, so that definitions name their relations in full."""
+
+_READS_RELATIONS: Final = ("to_xml", "to_xmlschema", "to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "lo_get", "loread")
+
+Targets = Mapping[tuple[int, int], Strategy]
+
+
+class Origins:
+    """The targets of a plan, and how they come out elsewhere."""
+
+    def __init__(self, targets: Targets, rows: list[tuple[str | None, ...]], catalog: Catalog) -> None:
+        self.targets = targets
+        self._catalog = catalog
+        self._views: dict[tuple[str, str], RelationView] = {}
+        self._lineages: OrderedDict[tuple[str, Scope], Lineage] = OrderedDict()
+        for oid, schema, name, columns, definition in rows:
+            pairs = tuple((int(number), str(column)) for number, column in json.loads(columns or "[]"))
+            view = RelationView(int(oid or 0), schema or "", name or "", pairs, definition or "")
+            self._views[view.schema, view.name] = view
+
+    def lineage(self, text: str, scope: Scope) -> Lineage:
+        """Of one statement's text. Kept by text and scope: the catalog is the same for the life of this object."""
+        key = (text, scope)
+        found = self._lineages.get(key)
+        if found is None:
+            found = self._lineages[key] = lineage_of(text, self.targets, _Seen(self._catalog, self._views, scope))
+            if len(self._lineages) > MAX_LINEAGES:
+                self._lineages.popitem(last=False)
+        return found
+
+
+class _Seen:
+    """The catalog as one scope sees it."""
+
+    def __init__(self, catalog: Catalog, views: Mapping[tuple[str, str], RelationView], scope: Scope) -> None:
+        self._catalog = catalog
+        self._views = views
+        self._scope = scope
+
+    def relation(self, schema: str, name: str) -> RelationView | None:
+        schemas = [schema] if schema else ["pg_catalog", *self._scope.search_path]
+        for candidate in schemas:
+            if (view := self._views.get((candidate, name))) is not None:
+                return view
+            found = self._catalog.relations.get(name)
+            for relation in found if found is not None else self._by_oid(name):
+                if relation.schema == candidate:
+                    columns = tuple(sorted(relation.columns.items()))
+                    return RelationView(relation.oid, relation.schema, relation.name, columns)
+        return None
+
+    def _by_oid(self, name: str) -> Iterator[Relation]:
+        """What views read was looked up by OID."""
+        return (found for found in self._catalog.relations_by_oid.values() if found is not None and found.name == name)
+
+    def carries(self, schema: str, name: str, arguments: int) -> bool:
+        """Only PostgreSQL's own functions are known not to read anything but their arguments."""
+        if schema not in ("", "pg_catalog") or name not in self._catalog.builtins:
+            return True
+        if any(function.schema != "pg_catalog" for function in self._catalog.functions.get(name, ())):
+            return True
+        return name.endswith(_READS_RELATIONS)
