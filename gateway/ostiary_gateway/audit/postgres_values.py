@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import struct
 import uuid
 from collections.abc import Callable
@@ -33,8 +34,14 @@ def _number(form: str) -> Callable[[bytes], str]:
     return lambda value: str(struct.unpack(form, value)[0])
 
 
+def _special(number: float) -> str:
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
 def _float4(value: bytes) -> str:
     (number,) = struct.unpack("!f", value)
+    if not math.isfinite(number):
+        return _special(number)
     for digits in range(6, 10):
         short = f"{number:.{digits}g}"
         if struct.pack("!f", float(short)) == value:
@@ -44,7 +51,7 @@ def _float4(value: bytes) -> str:
 
 def _float8(value: bytes) -> str:
     (number,) = struct.unpack("!d", value)
-    return repr(number).removesuffix(".0")
+    return repr(number).removesuffix(".0") if math.isfinite(number) else _special(number)
 
 
 def _numeric(value: bytes) -> str:
@@ -97,18 +104,23 @@ def _time(value: bytes) -> str:
 def _timetz(value: bytes) -> str:
     microseconds, west = struct.unpack("!qi", value)
     sign, seconds = ("-", west) if west > 0 else ("+", -west)
-    return f"{_clock(microseconds)}{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
+    minutes = f":{seconds // 60 % 60:02d}" if seconds % 3600 else ""
+    return f"{_clock(microseconds)}{sign}{seconds // 3600:02d}{minutes}"
 
 
 def _interval(value: bytes) -> str:
     microseconds, days, months = struct.unpack("!qii", value)
-    parts = [
-        f"{count} {unit}{'' if abs(count) == 1 else 's'}"
-        for count, unit in ((int(months / 12), "year"), (months - 12 * int(months / 12), "mon"), (days, "day"))
-        if count
-    ]
+    years = int(months / 12)
+    parts: list[str] = []
+    negative = False
+    for count, unit in ((years, "year"), (months - 12 * years, "mon"), (days, "day")):
+        if count:
+            plus = "+" if negative and count > 0 else ""
+            parts.append(f"{plus}{count} {unit}{'' if count == 1 else 's'}")
+            negative = count < 0
     if microseconds or not parts:
-        parts.append(("-" if microseconds < 0 else "") + _clock(abs(microseconds)))
+        sign = "-" if microseconds < 0 else "+" if negative else ""
+        parts.append(sign + _clock(abs(microseconds)))
     return " ".join(parts)
 
 
@@ -138,6 +150,8 @@ def _array(value: bytes) -> str:
         return "{}"
     sizes = [struct.unpack_from("!i", value, 12 + 8 * i)[0] for i in range(dimensions)]
     position = 12 + 8 * dimensions
+    if min(sizes) < 1 or math.prod(sizes) > (len(value) - position) // 4:
+        raise ValueError("more elements than bytes")
 
     def level(depth: int) -> str:
         nonlocal position

@@ -83,7 +83,7 @@ class SqliteRecorder:
         *,
         max_recorded_bytes: int = MAX_RECORDED_BYTES,
         queue_bytes: int = 8 * 1024 * 1024,
-        seal_every: float = 10.0,
+        seal_every: float = 30.0,
     ) -> SqliteRecorder:
         """Open or make the record in the file `path`, and mark sessions that an earlier gateway left open as lost.
 

@@ -28,6 +28,9 @@ NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 790, 1700})
 CELL = 60
 """Characters of a value that a table shows."""
 
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that are never sent to a terminal: control, format, line separators and what has no meaning."""
+
 COPY_LINES = 64 * 1024
 """Bytes of COPY data that are kept to be shown."""
 
@@ -328,8 +331,7 @@ def visible(text: str, *, lines: bool = False) -> str:
         return text
     keep = "\n\t" if lines else ""
     return "".join(
-        c if c in keep or not unicodedata.category(c).startswith("C") else c.encode("unicode_escape").decode()
-        for c in text
+        c if c in keep or unicodedata.category(c) not in HIDDEN else c.encode("unicode_escape").decode() for c in text
     )
 
 

@@ -72,6 +72,7 @@ class Writer:
         self._fast = zstandard.ZstdCompressor(level=-3)
         self._decisions: set[str] = set()
         self._unindexed = INDEX_AFTER
+        self._uncheckpointed = False
         self._changed: set[SessionState] = set()
         self._unsealed: dict[SessionState, None] = {}
         (self._next_pack,) = connection.execute("select coalesce(max(id), 0) + 1 from pack").fetchone()
@@ -112,7 +113,7 @@ class Writer:
 
     def _round(self) -> None:
         now = time.monotonic()
-        idle = not self._take(max(0.0, self._next_tick_at - now) if not self._stopping else 0.0)
+        idle = not self._take(self._patience(now))
         if self.failing:
             self._refuse_waiters()
             if time.monotonic() < self._next_tick_at and not self._stopping:
@@ -123,18 +124,27 @@ class Writer:
             self._commit(ops, size)
             if self.failing:
                 return
+        if self.failing:
+            self._try_again()
+            return
         if self._unindexed >= INDEX_AFTER:
             self._index()
         if time.monotonic() >= self._next_tick_at:
             self._tick(idle)
 
-    def _take(self, timeout: float) -> bool:
+    def _patience(self, now: float) -> float | None:
+        """Seconds to wait for the next event: none while there is work, for ever if there is no housekeeping either."""
+        if self._stopping or (self._held and not self.failing):
+            return 0.0
+        if self._unindexed or self._unsealed or self._uncheckpointed or self.failing:
+            return max(0.0, self._next_tick_at - now)
+        return None
+
+    def _take(self, timeout: float | None) -> bool:
         """Wait for something, then take all there is up to a batch. False if nothing came."""
-        if self._held and not self.failing:
-            timeout = 0.0
         taken = 0
         try:
-            item = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+            item = self._queue.get_nowait() if timeout == 0 else self._queue.get(timeout=timeout)
             while True:
                 if item is None:
                     self._stopping = True
@@ -175,11 +185,11 @@ class Writer:
         while left > 0:
             left -= self._held.pop(0)[1]
         self.written += size
+        self._uncheckpointed = True
         self._stats.batches += 1
         self._stats.durable_batches += bool(waiting)
         if self.failing:
-            log.info("audit record can be written again")
-            self.failing = ""
+            self._recovered()
         relieved: list[asyncio.Future[None]] = []
         if self.relief and self.accepted - self.written <= self._low:
             while self.relief:
@@ -280,8 +290,9 @@ class Writer:
                 self._index()
             if self._unsealed and time.monotonic() >= self._next_seal_at:
                 self._seal_open()
-            if idle:
+            if idle and self._uncheckpointed:
                 self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
+                self._uncheckpointed = False
         except sqlite3.Error as error:
             self._fail(error)
 
@@ -331,6 +342,19 @@ class Writer:
         self._next_tick_at = time.monotonic() + TICK
         self.failing = f"the audit record cannot be written: {error}"
         self._refuse_waiters()
+
+    def _try_again(self) -> None:
+        """Nothing waits to be written, so housekeeping shows whether the disk takes something again."""
+        try:
+            self._index()
+        except sqlite3.Error as error:
+            self._fail(error)
+        else:
+            self._recovered()
+
+    def _recovered(self) -> None:
+        log.info("audit record can be written again")
+        self.failing = ""
 
     def _refuse_waiters(self) -> None:
         waiting = [op[4] for ops, _ in self._held for op in ops if op[4] is not None and not op[4].done()]
