@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 StrategyType = Literal["Redact", "Partial", "Pseudonym", "Null"]
@@ -25,7 +25,7 @@ class Strategy:
     keep_last: int = 0
     char: str = "*"
     replacement: str = "[redacted]"
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ def _origin(node: Node, found: _Found, variables: Mapping[str, Reads], scope: Ma
         paths = frozenset(field_below(path, node.name) for path in operand)
         if node.test_only:
             found.facts |= paths
-            found.presence |= paths & OPTIONAL
+            # Inside a dynamic fact it is another matter: has(k8s.object.spec) errs without k8s.object.
+            found.presence |= (paths - operand) & OPTIONAL
             return NOWHERE
         return paths
     if node.kind == "comprehension":

@@ -6,6 +6,7 @@ It never decides. Where it differs from the engine that does, the explanation sa
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import lark
 from celpy import celtypes
 from celpy.adapter import json_to_cel
 from celpy.celparser import CELParser
-from celpy.evaluation import Activation, CELEvalError, Evaluator
+from celpy.evaluation import Activation, CELEvalError, Evaluator, base_functions
 
 from ostiary_policy.schema import FACTS, Fact
 
@@ -29,13 +30,9 @@ MAX_ELEMENTS = 8
 """Elements of a list for which the body of a macro is shown."""
 
 _MACROS = ("all", "exists", "exists_one", "filter", "map")
-_UNKNOWN_TO_IT = (
-    "undeclared reference",
-    "unbound function",
-    "unknown function",
-    "no such overload",
-    "found no matching",
-)
+_KNOWN_FUNCTIONS = frozenset((*base_functions, *_MACROS, "has", "dyn"))
+_TOKEN = re.compile(r"Token\('RULE', '([^']*)'\)")
+_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+?)(?:Type)?'>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +152,32 @@ class Context:
         try:
             value = Evaluator(ast=tree, activation=Activation()).evaluate({**self._values, **bound})
         except CELEvalError as error:
-            raise _Failed(_first_words(str(error.args[0]) if error.args else str(error))) from None
+            raise _Failed(_first_words(str(error.args[0]) if error.args else ""), able=_knows(tree)) from None
         except (ValueError, TypeError, KeyError, ArithmeticError, AttributeError, RecursionError) as error:
             # Not all of its own mistakes are wrapped; none of them may end an explanation.
             raise _Failed(f"{type(error).__name__}: {_first_words(str(error))}", able=False) from None
         if isinstance(value, CELEvalError):
-            raise _Failed(_first_words(str(value.args[0]) if value.args else str(value)))
+            raise _Failed(_first_words(str(value.args[0]) if value.args else ""), able=_knows(tree))
         return value
 
 
 class _Failed(Exception):
-    def __init__(self, text: str, *, able: bool | None = None) -> None:
+    def __init__(self, text: str, *, able: bool) -> None:
         super().__init__(text)
         self.text = text
-        self.able = not any(words in text for words in _UNKNOWN_TO_IT) if able is None else able
+        self.able = able
 
 
 def _first_words(text: str) -> str:
-    return text.split(" (in activation", 1)[0].split("\n", 1)[0][:300]
+    text = text.split(" (in activation", 1)[0].split("\n", 1)[0][:300]
+    return _CLASS.sub(r"\1", _TOKEN.sub(r"\1", text))
+
+
+def _knows(tree: lark.Tree[lark.Token]) -> bool:
+    """Whether it has all the functions that are called; those of the extensions it has not."""
+    called = {str(call.children[0]) for call in tree.find_data("ident_arg")}
+    called |= {str(call.children[1]) for call in tree.find_data("member_dot_arg")}
+    return called <= _KNOWN_FUNCTIONS
 
 
 def _innermost(tree: lark.Tree[lark.Token]) -> lark.Tree[lark.Token]:

@@ -49,7 +49,9 @@ def test_a_default_denial_names_the_policies_in_force() -> None:
 
 def test_policies_out_of_force_are_named_when_there_is_no_other() -> None:
     outcome = decide(policy("off", ALLOW, matchConditions=[{"name": "n", "expression": "false"}]), facts=facts())
-    assert "No policy is in force for this request (conditions or expiry left out default/off)" in decided(outcome).message
+    assert (
+        "No policy is in force for this request (conditions or expiry left out default/off)" in decided(outcome).message
+    )
 
 
 def test_inside_a_priority_the_strictest_wins() -> None:
@@ -264,7 +266,10 @@ def test_a_variable_is_worked_out_at_most_once_in_a_decision(monkeypatch: pytest
     built = policy(
         "p",
         *(rule(f"r{i}", "Allow", "variables.b || variables.b") for i in range(5)),
-        variables=[{"name": "a", "expression": "size(sql.statements) == 1"}, {"name": "b", "expression": "variables.a"}],
+        variables=[
+            {"name": "a", "expression": "size(sql.statements) == 1"},
+            {"name": "b", "expression": "variables.a"},
+        ],
     )
     assert by(decide(built, facts=facts())) == ("Allow", "r0")
     assert worked_out == ["variables.a", "size(sql.statements) == 1"]

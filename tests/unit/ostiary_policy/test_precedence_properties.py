@@ -226,11 +226,12 @@ def test_an_enforced_rule_that_errs_anywhere_always_denies(some: list[SomePolicy
     assert decision.action == Action.DENY
 
 
+NAMES = st.sampled_from(["statements", "database", "params", "verb", "x"])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=5)
     | st.binary(max_size=3) | st.tuples(st.integers()) | st.just(object()),
     lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["statements", "database", "params", "verb", "x"]) | st.integers(), inner, max_size=4),
+    | st.dictionaries(NAMES | st.integers(), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 READS = (
