@@ -57,7 +57,8 @@ def parse(text: str) -> Parsed:
         reason = "the text nests too deeply"
     draft = Draft()
     draft.concede(f"it cannot be parsed: {reason}")
-    draft.effect(may_change_session=True, ddl=True, rebinds=True)
+    draft.ddl = draft.rebinds = True
+    draft.effect(may_change_session=True)
     return Parsed(text, (ParsedStatement(text, "", draft),), reason)
 
 

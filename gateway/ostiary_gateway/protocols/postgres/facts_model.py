@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from ostiary_policy.facts import StatementFacts
 
@@ -148,7 +149,8 @@ class Draft:
     rebinds: bool = False
     path_changed: bool = False
     """A body changes what names mean while it runs."""
-    effects: Effects = Effects()
+    static: dict[str, Any] = field(default_factory=dict)
+    """The Effects that the text alone decides, by their names."""
     copy_relation: RelationUse | None = None
     copy_columns: tuple[str, ...] = ()
     truncates: list[RelationUse] = field(default_factory=list)
@@ -156,8 +158,8 @@ class Draft:
     prepared_name: str = ""
 
     def effect(self, **changes: object) -> None:
-        """Change the static part of the effects."""
-        self.effects = replace(self.effects, **changes)  # type: ignore[arg-type]
+        """Note effects that the text alone decides."""
+        self.static.update(changes)
 
     def concede(self, reason: str) -> None:
         """What this does cannot be known: opaque, and taken to write."""

@@ -108,10 +108,10 @@ class _Findings:
         self.path = search(scope)
         self.read_only &= draft.read_only
         self.writes |= draft.writes
-        self.ddl |= draft.ddl or draft.effects.ddl
-        self.rebinds |= draft.rebinds or draft.effects.rebinds
-        self.session |= draft.effects.may_change_session
-        self.pinned = self.pinned or draft.effects.pinned
+        self.ddl |= draft.ddl
+        self.rebinds |= draft.rebinds
+        self.session |= "may_change_session" in draft.static
+        self.pinned = self.pinned or draft.static.get("pinned", "")
         self.wheres.extend(draft.wheres)
         self.settings.update(draft.settings)
         for reason in draft.opaque:
@@ -515,29 +515,26 @@ class _Findings:
         }
 
     def effects(self, draft: Draft) -> Effects:
-        effects = draft.effects
-        copy = effects.copy
+        static = dict(draft.static)
+        copy = static.get("copy")
         if copy is not None and draft.copy_relation is not None:
-            copy = replace(copy, select_text=self.copied_select(draft))
-        opaque = bool(self.reasons)
-        truncates: list[tuple[str, str]] = []
-        for use in draft.truncates:
-            relation = self.catalog.relations.get(use.name, ())
-            truncates.extend(
-                (each.schema, each.name) for each in relation if (each.schema, each.name, use.access) in self.relations
+            copy = static["copy"] = replace(copy, select_text=self.copied_select(draft))
+        if copy is not None and copy.select_text:
+            static["estimable"], static["explain_text"] = True, copy.select_text
+        if draft.truncates:
+            static["truncates"] = tuple(
+                (each.schema, each.name)
+                for use in draft.truncates
+                for each in self.catalog.relations.get(use.name, ())
+                if (each.schema, each.name, use.access) in self.relations
             )
-        return replace(
-            effects,
-            copy=copy,
-            estimable=effects.estimable or (copy is not None and bool(copy.select_text)),
-            explain_text=effects.explain_text or (copy.select_text if copy is not None else ""),
-            may_change_session=self.session or opaque,
-            pinned=self.pinned,
-            ddl=self.ddl or opaque,
-            rebinds=self.rebinds or (opaque and bool(draft.relations or draft.calls)) or not draft.verb,
-            truncates=tuple(truncates),
-            masked_reads=frozenset(self.reads),
-        )
+        opaque = bool(self.reasons)
+        static["may_change_session"] = self.session or opaque
+        static["pinned"] = self.pinned
+        static["ddl"] = self.ddl or opaque
+        static["rebinds"] = self.rebinds or opaque
+        static["masked_reads"] = frozenset(self.reads)
+        return Effects(**static)
 
     def copied_select(self, draft: Draft) -> str:
         """A SELECT of what COPY relation TO copies: no child tables, and by default no generated columns."""

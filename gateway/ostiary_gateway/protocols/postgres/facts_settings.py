@@ -7,8 +7,7 @@ from .facts_walk import Tree, Walk, constant, handles
 
 def pin(walk: Walk, reason: str) -> None:
     """Refuse this statement under any policy."""
-    if not walk.draft.effects.pinned:
-        walk.draft.effect(pinned=reason)
+    walk.draft.static.setdefault("pinned", reason)
 
 
 _TRUE = frozenset(("on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"))

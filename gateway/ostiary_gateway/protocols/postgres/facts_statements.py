@@ -7,7 +7,7 @@ from typing import Any
 from . import plpgsql
 from .facts_changes import target
 from .facts_commands import TRANSACTIONS
-from .facts_model import CopyEffect
+from .facts_model import CopyEffect, Level
 from .facts_parse import after_keyword, bracket, explained
 from .facts_walk import Tree, Walk, constant, constant_option, handles, selective, words
 
@@ -85,18 +85,16 @@ def explain(walk: Walk, body: Tree) -> None:
             value = constant_option(option)
             analyze |= value is None or value.lower() not in ("off", "false", "0")
     walk.draft.runs = runs and analyze
-    effects = walk.draft.effects
+    outer = walk.draft.static
+    walk.draft.static = {}
     ddl, rebinds = walk.draft.ddl, walk.draft.rebinds
     walk.node(body["query"])
-    inner = walk.draft.effects
+    inner, walk.draft.static = walk.draft.static, outer
+    kept: dict[str, Any] = {name: inner[name] for name in ("has_params", "executes", "pinned") if name in inner}
+    if analyze and "may_change_session" in inner:
+        kept["may_change_session"] = True
+    walk.draft.effect(**kept)
     if not walk.inner:
-        walk.draft.effects = effects
-        walk.draft.effect(
-            has_params=inner.has_params,
-            executes=inner.executes,
-            pinned=inner.pinned,
-            may_change_session=inner.may_change_session and analyze,
-        )
         if analyze:
             text = explained(walk.text)
             walk.draft.effect(estimable=bool(text), explain_text=text)
@@ -188,9 +186,11 @@ def copy(walk: Walk, body: Tree) -> None:
     for item in body.get("options", ()):
         walk.inside("DefElem", item["DefElem"])
     if incoming:
+        outer, walk.level = walk.level, Level()
         target(walk, body["relation"], "INSERT", columns or ("*",))
         if "whereClause" in body:
             walk.node(body["whereClause"])
+        walk.level = outer
     elif "query" in body:
         walk.node(body["query"])
     else:

@@ -270,8 +270,8 @@ def indirection(walk: Walk, body: Tree) -> None:
 
 @handles("ParamRef")
 def param_ref(walk: Walk, body: Tree) -> None:
-    if not walk.draft.effects.has_params and not walk.inner:
-        walk.draft.effect(has_params=True)
+    if not walk.inner:
+        walk.draft.static["has_params"] = True
 
 
 @handles("A_Expr")
