@@ -94,8 +94,8 @@ def detector_mask(detectors: Detectors, oid: int, form: int) -> Mask | None:
             return None
         return _null_on_hit(detectors, TO_TEXT[oid] if form == BINARY else None)
     if form == BINARY:
-        if oid in TO_TEXT:
-            return _null_on_hit(detectors, TO_TEXT[oid])
+        if (to_text := TO_TEXT.get(oid) or _BOUNDS.get(oid)) is not None:
+            return _null_on_hit(detectors, to_text)
         return lambda value: _binary(detectors, oid, value)
     if oid in (JSON, JSONB):
         return lambda value: _json(detectors, value)
@@ -226,7 +226,7 @@ def _binary(detectors: Detectors, oid: int, value: bytes, depth: int = 0) -> byt
                     return literals.map_binary_array(value, inner)
             elif oid == RECORD:
                 return literals.map_binary_record(value, inner)
-            elif oid in TO_TEXT or oid in PLAIN:
+            elif oid in TO_TEXT or oid in PLAIN or oid in _BOUNDS:
                 mask = detector_mask(detectors, oid, BINARY)
                 return value if mask is None else mask(value)
         except literals.LiteralError:
@@ -282,6 +282,21 @@ def _inet(value: bytes) -> bytes:
     return str(ip_address(value[4:])).encode()
 
 
+def _range(bound: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Flags in one byte, then the bounds that there are, each with its length."""
+
+    def to_text(value: bytes) -> bytes:
+        bounds: list[bytes] = []
+        position = 1
+        while position < len(value):
+            end = position + 4 + int.from_bytes(value[position : position + 4], "big")
+            bounds.append(bound(value[position + 4 : end]))
+            position = end
+        return b",".join(bounds)
+
+    return to_text
+
+
 TO_TEXT: dict[int, Callable[[bytes], bytes]] = {
     **dict.fromkeys((20, 21, 23, 790), _integer),
     **dict.fromkeys((26, 28, 29, 5069), _unsigned),
@@ -297,3 +312,6 @@ TO_TEXT: dict[int, Callable[[bytes], bytes]] = {
     650: _inet,
 }
 """Binary values as the text that PostgreSQL would show."""
+
+_BOUNDS: dict[int, Callable[[bytes], bytes]] = {3926: _range(_integer), 3906: _range(_numeric)}
+"""The bounds of int8range and numrange."""
