@@ -186,19 +186,26 @@ class SqliteRecorder:
         if not durable:
             self._put("begin", state, body, None, None, known, 0)
             return None
-        failing = self._writer.failing
-        if failing:
+        if self._writer.failing:
             self._put("begin", state, body, None, None, known, 0)
-            self.stats.refused += 1
-            raise RecordError(failing)
+            raise self._refused(state, event, self._writer.failing)
         future = self._loop.create_future()
         if not self._put("begin", state, body, None, future, known, 0):
-            self.stats.refused += 1
-            raise RecordError("the audit record cannot be written as fast as requests come; try again")
+            raise self._refused(state, event, "the audit record cannot be written as fast as requests come; try again")
         if not self._soon:
             self._soon = True
             self._loop.call_soon(self._flush)
         return future
+
+    def _refused(self, state: SessionState, event: RequestBegun, reason: str) -> RecordError:
+        """The request may not run; if the record ever takes it, it also says so."""
+        self.stats.refused += 1
+        self._end(
+            state,
+            RequestEnded(event.request, state.id, event.at, "denied", {"reason": reason}, 0, 0),
+            state.open_requests.pop(event.request, None),
+        )
+        return RecordError(reason)
 
     def response(self, session: str, request: str, data: bytes | bytearray | memoryview) -> None:
         state = self._sessions.get(session)
@@ -314,7 +321,7 @@ class SqliteRecorder:
         op: Op = (kind, state, body, response, future, extra)
         size += len(body) + EVENT_COST
         writer = self._writer
-        if writer.accepted - writer.written + size > self._hard or self._closed:
+        if writer.accepted - writer.written > self._hard or self._closed:
             self._drop(op)
             return False
         if state.missing or state.unopened is not None:

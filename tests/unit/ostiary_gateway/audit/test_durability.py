@@ -153,6 +153,11 @@ def test_a_full_disk_refuses_strict_requests_and_marks_what_is_missing(path: Pat
         session = reader.session("s1")
         requests = {request.id: request for request in reader.requests(session)}
         assert acknowledged <= set(requests)
+        refused = [request for request in requests.values() if request.id.startswith("x") and request.ended]
+        assert refused
+        for request in refused:
+            assert request.ended is not None
+            assert request.ended.fields["outcome"] == "denied"
         missing = [event.fields["events"] for event in reader.events(session) if event.kind == "gap"]
         assert missing
         ended = requests["before"].ended

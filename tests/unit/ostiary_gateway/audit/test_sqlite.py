@@ -345,3 +345,18 @@ async def test_backpressure_begins_and_ends(path: Path, play: Playing) -> None:
     await recorder.close()
     assert waits >= 1
     assert recorder.stats.dropped == 0
+
+
+async def test_one_huge_piece_of_a_response_is_recorded_whole(path: Path, play: Playing) -> None:
+    recorder = await SqliteRecorder.open(path, queue_bytes=100_000)
+    acts = play(recorder)
+    acts.open("s1")
+    acts.begin("s1", "r1")
+    acts.respond("s1", "r1", bytes(5_000_000))
+    await recorder.relieved()
+    acts.end("s1", "r1")
+    await recorder.close()
+    with Reader.open(path) as reader:
+        (request,) = reader.requests(reader.session("s1"))
+        assert sum(len(piece) for piece in reader.response(request)) == 5_000_000
+    assert recorder.stats.dropped == 0
