@@ -19,8 +19,8 @@ from ostiary_gateway.audit.event import (
     SessionOpened,
 )
 from ostiary_gateway.counters import Counters
-from ostiary_gateway.ids import new_id
 from ostiary_gateway.identity.tokens import Identity
+from ostiary_gateway.ids import new_id
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.facts import ClientFacts, ConnectionFacts, RequestFacts, SessionFacts
@@ -81,7 +81,12 @@ class Checkpoint:
         return record
 
     def open(
-        self, connection: Connection, identity: Identity, client: ClientFacts, tally: Tally, detail: Mapping[str, object]
+        self,
+        connection: Connection,
+        identity: Identity,
+        client: ClientFacts,
+        tally: Tally,
+        detail: Mapping[str, object],
     ) -> Gate:
         """A client has logged in."""
         return Gate(self, connection, identity, client, tally, detail)
@@ -121,9 +126,10 @@ class Gate:
         checkpoint.counters.session_opened(self.name)
         checkpoint.recorder.session_opened(
             SessionOpened(
-                self.id, self._opened, self.name, self._protocol, dict(identity.subject), dict(client), detail, spec.recording
+                self.id, self._opened, self.name, self._protocol, dict(identity.subject), dict(client), detail,
+                spec.recording,
             )
-        )
+        )  # fmt: skip
 
     def refresh(self) -> bool:
         """Takes up the bundle in force. False if it no longer has this Connection."""
@@ -183,7 +189,9 @@ class Gate:
             ),
         )  # fmt: skip
 
-    def begin(self, text: str, detail: Mapping[str, object], decision: Decision) -> tuple[Verdict, Awaitable[None] | None]:
+    def begin(
+        self, text: str, detail: Mapping[str, object], decision: Decision
+    ) -> tuple[Verdict, Awaitable[None] | None]:
         """Records a request that was decided. An allowed one may run only when the awaitable (if any) has ended.
 
         Raises RecordError, at once or from the awaitable, if a Strict record cannot be made.

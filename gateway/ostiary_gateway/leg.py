@@ -96,7 +96,7 @@ class Leg(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def attach(self, sink: Callable[[bytes], None], on_writable: Callable[[bool], None]) -> None:
-        """From now on chunks go to `sink`, which gets at once what is waiting; `on_writable` tells when the peer is slow."""
+        """From now on chunks go to `sink`, first what is waiting; `on_writable` tells when the peer is slow."""
         self._sink, self._on_writable = sink, on_writable
         waiting = bytes(self._buffer)
         self._buffer.clear()

@@ -225,7 +225,8 @@ class _Listener:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, proto, _, address = found[0]
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -234,5 +235,7 @@ def _bind(host: str, port: int) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
-        raise OSError(f"cannot listen on {host}:{port}: {problem.strerror}; is another gateway running there?") from None
+        raise OSError(
+            f"cannot listen on {host}:{port}: {problem.strerror}; is another gateway running there?"
+        ) from None
     return sock

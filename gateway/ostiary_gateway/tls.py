@@ -48,7 +48,8 @@ def upstream_context(tls: UpstreamTLS, ca: Secret | None, *, alpn: tuple[str, ..
     try:
         context.load_verify_locations(cadata=ca.text(tls.ca_ref.key))
     except (ssl.SSLError, ValueError) as problem:
-        raise TLSError(f"upstream.tls.caRef: {tls.ca_ref.name}/{tls.ca_ref.key} holds no PEM certificate: {problem}") from None
+        where = f"{tls.ca_ref.name}/{tls.ca_ref.key}"
+        raise TLSError(f"upstream.tls.caRef: {where} holds no PEM certificate: {problem}") from None
     return context
 
 

@@ -33,7 +33,7 @@ def password_of(connection: Connection, secrets: Mapping[tuple[str, str], Secret
     name = static.secret_ref.name
     secret = secrets.get((namespace, name))
     if secret is None:
-        raise CredentialError(f"Secret {namespace}/{name} does not exist; Connection {connection.metadata.name} needs it")
+        raise CredentialError(f"Secret {namespace}/{name} is missing; Connection {connection.metadata.name} needs it")
     missing = [key for key in ("username", "password") if key not in secret.data]
     if missing:
         raise CredentialError(f"Secret {namespace}/{name} has no {' and no '.join(missing)}")

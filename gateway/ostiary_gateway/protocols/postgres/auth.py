@@ -173,7 +173,8 @@ class Login:
             mechanism, self._gs2 = b"SCRAM-SHA-256", b"y,," if self._certificate is not None else b"n,,"
             self._binding = self._gs2
         else:
-            raise LoginFailed(f"the server offers only {b', '.join(offered).decode(errors='replace')}; SCRAM-SHA-256 is needed")
+            names = b", ".join(offered).decode(errors="replace")
+            raise LoginFailed(f"the server offers only {names}; SCRAM-SHA-256 is needed")
         self.method = mechanism.decode()
         first = self._gs2 + self._first_bare()
         self._expects = "continue"

@@ -43,14 +43,14 @@ class Listener(Protocol):
         """More of the response to a request, as the client sees it."""
 
     def ended(self, running: Running, outcome: str) -> None:
-        """A request has ended: ok, error, or skipped (an earlier error in its pipeline kept the server from running it)."""
+        """A request has ended: ok, error, or skipped (it was behind an error in its pipeline, and did not run)."""
 
     def parameter(self, name: str, value: str) -> None:
         """ParameterStatus."""
 
 
 class Backend:
-    """Turns the server's messages into the client's. `notices` masks what is not a row, None where nothing is masked."""
+    """Turns the server's messages into the client's. `notices` masks what is not a row; None if nothing is masked."""
 
     def __init__(self, state: SessionState, listener: Listener, *, record: bool) -> None:
         self.state = state
@@ -74,7 +74,7 @@ class Backend:
         }  # fmt: skip
 
     def feed(self, data: bytes) -> None:
-        """Takes any chunk of the server's stream. Raises ProtocolViolation or FatalError; what went out before stands."""
+        """Takes any chunk of the server's stream. Raises ProtocolViolation or FatalError; what went before stands."""
         if self._passing:
             step = min(self._passing, len(data))
             self._passing -= step
@@ -103,7 +103,7 @@ class Backend:
             if not 4 <= length <= wire.MAX_MESSAGE:
                 raise ProtocolViolation(f"the server sent a message {chr(kind)!r} of {length} bytes")
             end = position + 1 + length
-            if kind == _DATA_ROW or kind == _COPY_DATA:
+            if kind in _ROWS:
                 head = self._rows_expected(kind)
                 if owner is None or (owner.mask is not None and owner.mask.active):
                     if end > size:
@@ -175,9 +175,10 @@ class Backend:
             need = 1 + UINT32.unpack_from(data, position + 1)[0]
             if need > MAX_HELD:
                 raise FatalError(
-                    "54000", f"A message of {need} bytes is too large to be masked ({MAX_HELD} at most); nothing of it was sent.",
+                    "54000",
+                    f"A message of {need} bytes is too large to be masked ({MAX_HELD} at most); it was not sent.",
                     hint="Select less of the value, for instance with left() or substring().",
-                )  # fmt: skip
+                )
         self._held += data[position:size]
         self._need = max(need, 5)
 
@@ -194,7 +195,7 @@ class Backend:
         return head
 
     def _describe(self, head: Awaited, running: Running) -> None:
-        """The rows of an Execute come without RowDescription: the mask and the record need the one that holds for them."""
+        """The rows of an Execute come without RowDescription; the mask and the record need the one that holds."""
         portal = head.portal
         assert portal is not None
         if portal.description is None and portal.statement.description is not None and portal.bind:
@@ -202,9 +203,8 @@ class Backend:
         running.described = portal.description or b""
         if running.mask is not None:
             running.mask.describe(portal.description, running.completed)
-        if portal.description:
-            if self._record:
-                self._listener.response(running.id, wire.frame(b"T", portal.description))
+        if portal.description and self._record:
+            self._listener.response(running.id, wire.frame(b"T", portal.description))
 
     def _touched_rows(self, data: bytes, position: int, kind: int, head: Awaited) -> int:
         """Whole rows from `position` on that are masked, or that the client must not see. Returns where they end."""
@@ -418,6 +418,7 @@ class Backend:
         return tail + data[start - 5 : end] if tail else None
 
 
+_ROWS: Final = frozenset({_DATA_ROW, _COPY_DATA})
 _GIVES_ROWS: Final = frozenset({Kind.QUERY, Kind.EXECUTE})
 _READS: Final = frozenset({"SELECT", "FETCH", "MOVE", "SHOW", "EXPLAIN"})
 

@@ -9,7 +9,7 @@ from typing import Final, cast
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.checkpoint import Ended, Gate, Verdict, explain_denial
 from ostiary_policy.decision import Action, Decision, Needs
-from ostiary_policy.masking import MaskPlan, Strategy
+from ostiary_policy.masking import Strategy
 from ostiary_policy.policy_set import PolicySet
 
 from . import params, wire
@@ -68,7 +68,7 @@ class Desk:
     def parameter(self, name: str, value: str) -> None:
         """A setting as the server reports it. Raises FatalError if a pinned one moved."""
         if name == "standard_conforming_strings" and value != "on":
-            raise FatalError("42501", "standard_conforming_strings was turned off: statements could be misread.", _PINNED)
+            raise FatalError("42501", "standard_conforming_strings is off now: statements could be misread.", _PINNED)
         if name == "client_encoding" and not is_utf8(value):
             raise FatalError("42501", "client_encoding was changed: statements could be misread.", _PINNED)
 
@@ -259,7 +259,8 @@ class Desk:
         else:
             denial = Denial(
                 "58000",
-                f"What this statement does could not be found out, so it was not run: {str(problem) or 'no answer in time'}",
+                "What this statement does could not be found out, so it was not run: "
+                f"{str(problem) or 'no answer in time'}",
                 hint="Try again; if it stays so, tell the gateway's operator.",
             )
         return self._refused(ask, denial)
@@ -330,7 +331,8 @@ class Desk:
         """EXECUTE and FETCH give what was prepared or declared before."""
         effects, text = statement.effects, statement.facts["text"]
         if effects.executes is not None or effects.fetches is not None:
-            known = self._prepared(effects.executes) if effects.executes is not None else self._cursor(effects.fetches or "")
+            executes = effects.executes
+            known = self._prepared(executes) if executes is not None else self._cursor(effects.fetches or "")
             if known is None:
                 return UNKNOWN
             text = known.text

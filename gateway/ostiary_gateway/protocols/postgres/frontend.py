@@ -280,7 +280,8 @@ class Frontend:
         self._cycle_open = True
         which, name = wire.parse_target(body, "Close")
         state, portal = self.state, which == b"P"
-        previous: Prepared | Portal | None = state.portals.pop(name, None) if portal else state.statements.pop(name, None)
+        previous: Prepared | Portal | None
+        previous = state.portals.pop(name, None) if portal else state.statements.pop(name, None)
         state.change(portal, name)
         self._owe(Awaited(Kind.CLOSE, name=name, portal_kind=portal, previous=previous), wire.frame(b"C", body))
 
@@ -327,7 +328,8 @@ class Frontend:
             state.unsure = True  # a rollback, or the end of a SET LOCAL, may have changed them back
         copies = any(effect.copy is not None and effect.copy.direction == "in" for effect in effects)
         names = any(
-            effect.prepares or effect.deallocates or effect.declares_cursor or effect.closes_cursor for effect in effects
+            effect.prepares or effect.deallocates or effect.declares_cursor or effect.closes_cursor
+            for effect in effects
         )
         if copies or names or any(statement.facts["verb"] == "" for statement in analysis.statements):
             self._copy_ended = False

@@ -14,7 +14,7 @@ _COPY_DATA: Final = ord("d")
 
 
 class Inbox:
-    """`take()` gives (type, body) of the next whole message, or None. CopyData comes raw, header included, in pieces."""
+    """`take()` gives (type, body) of the next whole message, or None. CopyData comes raw, in pieces."""
 
     __slots__ = ("_buffer", "_discarding", "_kind", "_passing", "_position", "discarded", "limit")
 

@@ -21,10 +21,16 @@ def in_text(bind: wire.Bind, types: tuple[int, ...]) -> list[object]:
     """
     shown: list[object] = []
     for index, value in enumerate(bind.values):
-        code = bind.formats[0] if len(bind.formats) == 1 else bind.formats[index] if index < len(bind.formats) else 0
+        code = _format(bind, index)
         oid = types[index] if index < len(types) else 0
         shown.append(None if value is None else _text(value, code, oid, index + 1))
     return shown
+
+
+def _format(bind: wire.Bind, index: int) -> int:
+    """No format is text for all, one is for all."""
+    formats = bind.formats
+    return formats[0] if len(formats) == 1 else formats[index] if index < len(formats) else 0
 
 
 def _text(value: bytes, code: int, oid: int, number: int) -> str:
@@ -54,9 +60,9 @@ def for_record(bind: wire.Bind, types: tuple[int, ...]) -> list[str | None]:
         if value is None:
             shown.append(None)
             continue
-        code = bind.formats[0] if len(bind.formats) == 1 else bind.formats[index] if index < len(bind.formats) else 0
+        code, oid = _format(bind, index), types[index] if index < len(types) else 0
         try:
-            text = _text(value[:MAX_RECORDED] if code != BINARY else value, code, types[index] if index < len(types) else 0, index + 1)
+            text = _text(value[:MAX_RECORDED] if code != BINARY else value, code, oid, index + 1)
         except UnknownParameter:
             text = "\\x" + value[:MAX_RECORDED].hex()
         shown.append(text if len(value) <= MAX_RECORDED else f"{text[:MAX_RECORDED]}… ({len(value)} bytes)")

@@ -108,7 +108,8 @@ class Reference:
         raise Unresolvable("the statement reaches through more views and functions than the gateway follows")
 
     def _keep_analysis(self, key: tuple[str, Scope], parsed: Parsed, analysis: Analysis) -> Analysis:
-        if len(parsed.text) <= BIG_TEXT and not any(s.effects.executes or s.effects.fetches for s in analysis.statements):
+        named = any(s.effects.executes is not None or s.effects.fetches is not None for s in analysis.statements)
+        if len(parsed.text) <= BIG_TEXT and not named:
             self._analyses[key] = (self.catalog.generation, analysis)
             if len(self._analyses) > MAX_TEXTS:
                 self._analyses.popitem(last=False)

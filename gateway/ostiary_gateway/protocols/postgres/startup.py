@@ -67,9 +67,7 @@ def open_with(startup: Startup, *, database: str | None, connection: str) -> Ope
             f"Connect with dbname={database}.",
         )  # fmt: skip
     unknown = tuple(name for name in parameters if name.startswith("_pq_."))
-    settings: dict[str, str] = {}
-    for name, value in _options(parameters.pop("options", "")):
-        settings[name] = value
+    settings = dict(_options(parameters.pop("options", "")))
     for name, value in parameters.items():
         if name not in unknown:
             settings[name.lower()] = value

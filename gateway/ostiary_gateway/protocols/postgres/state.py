@@ -51,7 +51,7 @@ class Denial:
 
 @dataclass(eq=False, slots=True)
 class Prepared:
-    """A prepared statement: by Parse, or by SQL PREPARE. `description` is its RowDescription's body, b"" for no rows."""
+    """A prepared statement, by Parse or by SQL PREPARE. `description`: its RowDescription's body, b"" for no rows."""
 
     name: bytes
     text: str

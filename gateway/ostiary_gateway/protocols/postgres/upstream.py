@@ -1,4 +1,4 @@
-"""Connections of the gateway's own to a PostgreSQL server: one for each session, and one aside for its own questions."""
+"""The gateway's own connections to a PostgreSQL server: one for each session, and one aside for its questions."""
 
 from __future__ import annotations
 
@@ -334,7 +334,10 @@ def _question(
 
 
 def _scope(search_path: str, role: str) -> list[bytes]:
-    questions = [_question("BEGIN READ ONLY"), _question("SELECT set_config('search_path', $1, true)", [search_path.encode()])]
+    questions = [
+        _question("BEGIN READ ONLY"),
+        _question("SELECT set_config('search_path', $1, true)", [search_path.encode()]),
+    ]
     if role:
         questions.append(_question("SELECT set_config('role', $1, true)", [role.encode()]))
     return questions

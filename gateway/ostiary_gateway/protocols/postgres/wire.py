@@ -26,7 +26,7 @@ MAX_STARTUP: Final = 10_000
 MAX_MESSAGE: Final = 0x3FFFFFFF
 """Bytes; PostgreSQL's own PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize)."""
 MAX_SMALL: Final = 30_000
-"""Bytes; what a message that carries no statement and no data may weigh (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT is 10,000)."""
+"""Bytes; for messages without a statement or data (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT is 10,000)."""
 
 
 class ProtocolViolation(Exception):
@@ -152,7 +152,7 @@ def parse_startup(body: bytes) -> Startup | Cancel | EncryptionRequest:
         reader.end()
         return EncryptionRequest(gss=code == GSSENC_REQUEST)
     if code >> 16 != 3:
-        raise ProtocolViolation(f"unsupported protocol version {code >> 16}.{code & 0xFFFF}; this is PostgreSQL protocol 3")
+        raise ProtocolViolation(f"protocol {code >> 16}.{code & 0xFFFF} is not spoken here, only PostgreSQL's 3.0 and 3.2")
     parameters: dict[str, str] = {}
     while name := reader.string():
         key_text = text_of(name, "StartupMessage")
@@ -232,8 +232,7 @@ def bind_message(
 ) -> bytes:
     parts = [portal, b"\0", statement, b"\0", INT16.pack(len(formats)), *(INT16.pack(f) for f in formats)]
     parts.append(INT16.pack(len(values)))
-    for value in values:
-        parts.append(INT32.pack(-1) if value is None else INT32.pack(len(value)) + value)
+    parts += [INT32.pack(-1) if value is None else INT32.pack(len(value)) + value for value in values]
     parts.append(INT16.pack(len(result_formats)))
     parts += [INT16.pack(f) for f in result_formats]
     return frame(b"B", b"".join(parts))
