@@ -11,11 +11,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support import certificates, servers
+from support import certificates, servers, wire
 from support import gateway as gateways
 from support.gateway import ALLOW_ALL, Gateway, Manifest, StartGateway
 from support.presence import missing
 from support.servers import Server, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def no_socket_is_left_open() -> Iterator[None]:
+    """A test that fails half-way leaves connections behind: they would harm the next one."""
+    yield
+    wire.close_all()
 
 
 @pytest.fixture(scope="session")

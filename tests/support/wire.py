@@ -150,7 +150,9 @@ class Wire:
         """A connection on which nothing was said yet."""
         connection = socket.create_connection((host, port), timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return cls(connection)
+        wire = cls(connection)
+        OPENED.append(wire)
+        return wire
 
     @classmethod
     def login(
@@ -300,3 +302,12 @@ class _Scram:
         signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
         proof = bytes(a ^ b for a, b in zip(key, signature, strict=True))
         return f"{without_proof},p={base64.b64encode(proof).decode()}".encode()
+
+
+OPENED: list[Wire] = []
+"""Every connection that was made here; a fixture closes those that a failing test left open."""
+
+
+def close_all() -> None:
+    while OPENED:
+        OPENED.pop().close()
