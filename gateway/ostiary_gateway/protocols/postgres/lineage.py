@@ -65,12 +65,19 @@ class Lineage:
     """The strongest strategy of what the statement reads; None if it reads nothing that is masked."""
     copies: bool
     """It would write a masked column's values to where no mask follows: refuse it, or mask what it writes to."""
+    relations: frozenset[int] | None = None
+    """OIDs of the relations that its names were taken to mean; None: not compared with what the server says."""
 
     def withheld(self, fields: Sequence[Field]) -> dict[int, Strategy]:
-        """Strategy by index of the result's column. A bool is never withheld: it cannot hold a value."""
-        columns = self._aligned(len(fields))
+        """Strategy by index of the result's column. A bool is never withheld: it cannot hold a value.
+
+        Where the server names a relation in RowDescription that the statement was not taken to mean (a temporary one
+        of the same name, say), nothing that was followed holds, and all is withheld.
+        """
+        columns, taint = self._aligned(len(fields)), derived(self.touches)
+        if self.relations is not None and not self.relations.issuperset({f.table_oid for f in fields} - {0}):
+            columns, taint = None, REDACT
         if columns is None:
-            taint = derived(self.touches)
             if taint is None:
                 return {}
             columns = (Column(None, taint),) * len(fields)
@@ -113,7 +120,7 @@ def lineage_of(text: str, targets: Targets, catalog: CatalogView) -> Lineage:
         return UNKNOWN
     if columns is None:
         return Lineage(None, follower.touched or REDACT, taint.copies)
-    return Lineage(columns, follower.touched, taint.copies)
+    return Lineage(columns, follower.touched, taint.copies, frozenset(follower.relations))
 
 
 def withheld_columns(text: str, fields: Sequence[Field], targets: Targets, catalog: CatalogView) -> dict[int, Strategy]:
@@ -129,6 +136,7 @@ class _Follower:
         self._catalog = catalog
         self._known: dict[tuple[str, str], Columns] = {}
         self._views: list[int] = []
+        self.relations: set[int] = set()
         self.touched: Strategy | None = None
 
     def relation(self, schema: str, name: str) -> Columns:
@@ -146,16 +154,14 @@ class _Follower:
         return True
 
     def _columns(self, schema: str, name: str) -> Columns:
-        if schema in ("", "pg_catalog") and name in STATISTICS:
-            found = self._catalog.relation(schema, name)
-            held = STATISTICS[name]
-            if found is None:
-                return (Column(None, REDACT, gap=True),)
-            return tuple(Column(column, REDACT if column in held else None) for _, column in found.columns)
         found = self._catalog.relation(schema, name)
         if found is None:
             # The server will say that it does not exist, or it was made since the catalog was read.
             return (Column(None, REDACT, gap=True),)
+        self.relations.add(found.oid)
+        if found.schema == "pg_catalog" and name in STATISTICS:
+            held = STATISTICS[name]
+            return tuple(Column(column, REDACT if column in held else None) for _, column in found.columns)
         own = tuple(Column(column, self._targets.get((found.oid, attnum))) for attnum, column in found.columns)
         if not found.definition:
             return own

@@ -39,7 +39,7 @@ RELATIONS = {
         relation(5, "broken", "a", "b", definition="SELECT this is no SQL"),
         relation(6, "round", "a", definition="SELECT a FROM public.round"),
         relation(7, "scratch", "a", "b"),
-        relation(8, "pg_stats", "schemaname", "most_common_vals"),
+        RelationView(8, "pg_catalog", "pg_stats", ((1, "schemaname"), (2, "most_common_vals"))),
         relation(9, "plain", "id", definition="SELECT orders.id FROM public.orders"),
     )
 }
@@ -176,6 +176,14 @@ def test_what_cannot_be_followed_is_withheld_as_a_whole(sql: str, count: int) ->
 
 def test_a_view_of_itself_ends() -> None:
     assert withheld("select a from round", 1) == {0: "Redact"}
+
+
+def test_a_relation_that_the_server_takes_for_another_withholds_all() -> None:
+    """A temporary view of the same name, made since the catalog was read."""
+    lineage = lineage_of("select id, total from orders", TARGETS, Catalog())
+    assert lineage.withheld([Field("id", 2, 1, 23, 4, -1, 0), Field("x", 0, 0, 25, -1, -1, 0)]) == {}
+    seen = lineage.withheld([Field("id", 77, 1, 23, 4, -1, 0), Field("x", 0, 0, 25, -1, -1, 0)])
+    assert seen == {0: REDACT, 1: REDACT}
 
 
 def test_a_bool_is_never_withheld() -> None:
