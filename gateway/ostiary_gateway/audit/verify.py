@@ -79,7 +79,9 @@ class _Chain:
     counts: list[int] = field(default_factory=lambda: [0, 0, 0])
     """Requests, denied, asked."""
     countable: bool = True
-    """Every request is an event: none went missing, and the Connection records them."""
+    """Every request is an event: none was dropped, and the Connection records them."""
+    whole: bool = True
+    """No event is missing or out of place; if one is, what follows from it is no finding of its own."""
 
 
 def verify(path: Path, *, keys: Path | None = None, anchor: str = "") -> Report:
@@ -223,7 +225,9 @@ class _Verification:
         elif seq < known.seq:
             add(known.id, seq, f"it stands where event {known.seq} should be: added, or moved")
         elif known.last[0] in ("close", "lost"):
+            known.whole = False
             add(known.id, seq, "it was added after the session's end")
+        known.whole = known.whole and seq == known.seq
         if chain.link(known.head, body, digest or chain.NO_DIGEST) != link and seq == known.seq:
             add(known.id, seq, f"the {kind} event was changed: its content is not what was linked")
         whole = self._content(known, seq, kind, body)
@@ -296,6 +300,7 @@ class _Verification:
                 continue
             for seq, (_, number) in sorted(known.wanted.items()):
                 if seq >= known.seq:
+                    known.whole = False
                     self._report.add(
                         known.id, known.seq, f"events from here to {seq} were removed; seal {number} names them"
                     )
@@ -318,7 +323,7 @@ class _Verification:
         subject = first.get("subject")
         kind, at = known.last
         ended = {"close": "closed", "lost": "lost"}.get(kind, "open")
-        columns: list[tuple[str, object, object]] = [("state", state, ended)]
+        columns: list[tuple[str, object, object]] = []
         if first:
             columns += [
                 ("opened", opened, first.get("at")),
@@ -327,7 +332,9 @@ class _Verification:
                 ("username", username, subject.get("username", "") if isinstance(subject, dict) else ""),
                 ("recording", recording, first.get("recording")),
             ]
-        if ended != "open":
+        if known.whole:
+            columns.append(("state", state, ended))
+        if known.whole and ended != "open":
             columns.append(("closed", closed, at))
             if known.countable:
                 columns += zip(("requests", "denied", "asked"), counts, known.counts, strict=True)
@@ -345,7 +352,7 @@ class _Verification:
             "select count(*) from place p where not exists "
             "(select 1 from event e where e.id = p.event and e.sid = p.sid and e.seq = p.seq)"
         ).fetchone()
-        if hidden or extra:
+        if hidden or (extra and self._report.ok):
             self._report.add("", None, f"the index of events was changed: {hidden} hidden, {extra} that lead nowhere")
 
 
