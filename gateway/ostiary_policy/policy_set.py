@@ -11,7 +11,7 @@ from cel_expr_python import cel
 
 from ostiary_policy.decision import Action, Decision, Matched, Needs, RuleError, RuleRef
 from ostiary_policy.environment import FRAME, RUNTIME, Frame
-from ostiary_policy.expression import EvaluationError, Expression
+from ostiary_policy.expression import ENGINE_RAISES, EvaluationError, Expression
 from ostiary_policy.facts import ConnectionFacts
 from ostiary_policy.guard import RefusedFacts, check_facts
 from ostiary_policy.masking import NOTHING, MaskPlan, combine
@@ -21,6 +21,7 @@ from ostiary_policy.schema import BY_PATH, COSTLY, FACTS, OPTIONAL
 STRICTNESS: dict[str, int] = {"Deny": 3, "RequireApproval": 2, "Allow": 1}
 """Of the rules that hold in one priority, the strictest decides."""
 
+NONE: frozenset[str] = frozenset()
 _MAX_PLANS = 1024
 
 Varying = Literal["text", "request"]
@@ -62,6 +63,10 @@ class PolicySet:
         self.policies: tuple[CompiledPolicy, ...] = tuple(sorted(policies, key=lambda p: (-p.priority, p.name)))
         self.connection = connection
         self.revision = revision
+        self._steps = tuple(
+            (p, tuple((r, r.expression.run if r.expression is not None else None) for r in p.rules))
+            for p in self.policies
+        )
         self._variables = {v.index: v.expression for p in self.policies for v in p.variables}
         expressions = [
             *(c.expression for p in self.policies for c in p.conditions),
@@ -106,7 +111,9 @@ class PolicySet:
             check_facts(given)
         except RefusedFacts as refused:
             return self._refuse(str(refused), now)
-        absent = frozenset(path for path, *steps in self._optional if not _present(given, steps))
+        absent = (
+            frozenset(path for path, *steps in self._optional if not _present(given, steps)) if self._optional else NONE
+        )
         if not self._uses_frame:
             return self._decide(RUNTIME.Activation(given), absent, now, final)
         with Frame(lambda index: self._variables[index].evaluate_for_variable(activation)) as frame:
@@ -116,14 +123,25 @@ class PolicySet:
 
     def _decide(self, activation: cel.Activation, absent: frozenset[str], now: float, final: bool) -> Decision | Needs:
         tally = Tally()
-        for policy in self.policies:
+        for policy, rules in self._steps:
             if policy.not_after is not None and now >= policy.not_after:
                 continue
             if policy.problems:
                 self._count_broken(policy, tally)
             elif self._in_force(policy, activation, absent, final, tally):
                 tally.in_force.append(policy)
-                for rule in policy.rules:
+                for rule, run in rules:
+                    # The quick way for what is plainly true or false; anything else is looked at again, with care.
+                    if run is not None and not absent:
+                        try:
+                            value = run(activation).plain_value()
+                        except ENGINE_RAISES:
+                            value = None
+                        if value is False:
+                            continue
+                        if value is True:
+                            self._hold(rule, tally)
+                            continue
                     self._count(policy, rule, activation, absent, final, tally)
         decided = tally.deciding
         if tally.missing and not tally.denying_errors:
@@ -140,6 +158,8 @@ class PolicySet:
         """Whether all conditions hold. As in `&&`, one that is false outweighs one that errs."""
         erring: list[RuleError] = []
         missing: set[str] = set()
+        if not policy.conditions:
+            return True
         for condition in policy.conditions:
             wanted = _wanted_first(condition.expression, absent, final)
             if wanted:
@@ -197,6 +217,9 @@ class PolicySet:
             if value is not True:
                 self._err(policy, rule, _no_bool(value), tally)
                 return
+        self._hold(rule, tally)
+
+    def _hold(self, rule: CompiledRule, tally: Tally) -> None:
         tally.matched.append(rule.matched)
         if rule.enforced:
             if rule.action in STRICTNESS:

@@ -68,6 +68,14 @@ def test_a_refusal_never_shows_the_value() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_key_that_only_equals_a_fact_never_allows_more() -> None:
+    given = facts()
+    given["sql"][Text("user")] = given["sql"].pop("user")  # type: ignore[attr-defined, index]
+    decision = decide(policy("p", rule("all", "Allow"), rule("d", "Deny", "sql.user == 'app'")), facts=given)
+    assert isinstance(decision, Decision)
+    assert decision.action == Action.DENY
+
+
 def test_a_cycle_is_refused() -> None:
     cycle: list[object] = []
     cycle.append(cycle)
