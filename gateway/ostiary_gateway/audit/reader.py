@@ -220,13 +220,15 @@ class Reader:
 
     def requests(self, session: Session) -> Iterator[Request]:
         """The requests of a session as wholes, in the order in which they ended; those that never did come last."""
-        frames = self._frames(session)
+        frames, known = self._frames(session)
         begun: dict[str, Event] = {}
         for seq, kind, body, _digest, pack, start, size in self._rows(session, 0):
             if kind == "begin":
                 fields = orjson.loads(body)
                 fields["decision"] = self.decision(fields["decision"])
                 begun[fields["request"]] = Event(seq, kind, fields, 0)
+            elif kind == "frame" and seq > known and pack is not None and start is not None and size is not None:
+                frames.setdefault(orjson.loads(body)["request"], []).append((pack, start, size))  # written meanwhile
             elif kind == "end":
                 fields = orjson.loads(body)
                 name = fields["request"]
@@ -237,12 +239,17 @@ class Reader:
         for name in (*begun, *(name for name in frames if name not in begun)):
             yield Request(name, begun.get(name), None, tuple(frames.get(name, ())))
 
-    def _frames(self, session: Session) -> dict[str, list[Slice]]:
-        """Where long responses are, by request, and those that came after their request's end (a denial's error)."""
+    def _frames(self, session: Session) -> tuple[dict[str, list[Slice]], int]:
+        """Where long responses are, by request, and those that came after their request's end (a denial's error).
+
+        Also up to which `seq` that is known.
+        """
         frames: dict[str, list[Slice]] = {}
-        for body, *place in self.connection.execute(_FRAMES, {"sid": session.sid}):
-            frames.setdefault(orjson.loads(body)["request"], []).append((place[0], place[1], place[2]))
-        return frames
+        last = -1
+        for body, pack, start, size, seq in self.connection.execute(_FRAMES, {"sid": session.sid}):
+            last = seq
+            frames.setdefault(orjson.loads(body)["request"], []).append((pack, start, size))
+        return frames, last
 
     def response(self, request: Request) -> Iterator[bytes]:
         """What was recorded of the response, in pieces of at most 256 KiB."""

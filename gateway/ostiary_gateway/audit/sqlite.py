@@ -105,6 +105,7 @@ class SqliteRecorder:
                 next_sid = recover(connection, signer, time.time())
                 writer = Writer(
                     connection,
+                    path,
                     signer,
                     loop,
                     stats,

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import structlog
@@ -42,6 +43,7 @@ class Writer:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        path: Path,
         signer: Signer,
         loop: asyncio.AbstractEventLoop,
         stats: Stats,
@@ -57,6 +59,8 @@ class Writer:
         """Bytes written so far; the thread counts."""
         self.relief: list[asyncio.Future[None]] = []
         self._connection = connection
+        self._path = path
+        self._inode = path.stat().st_ino
         self._signer = signer
         self._loop = loop
         self._stats = stats
@@ -172,10 +176,12 @@ class Writer:
     def _commit(self, ops: list[Op], size: int) -> None:
         waiting = [op[4] for op in ops if op[4] is not None]
         try:
+            if waiting:
+                self._check_file()
             self._synchronous(full=bool(waiting))
             heads = self._transaction(ops)
         except Exception as error:
-            if not isinstance(error, sqlite3.Error):
+            if not isinstance(error, (sqlite3.Error, OSError)):
                 log.exception("audit transaction failed")
             self._fail(error)
             return
@@ -196,6 +202,11 @@ class Writer:
                 relieved.append(self.relief.pop())
         if waiting or relieved:
             self._call_loop(waiting + relieved, "")
+
+    def _check_file(self) -> None:
+        """A file that was removed or replaced still takes writes, and nobody would ever see them."""
+        if self._path.stat().st_ino != self._inode:
+            raise OSError(f"{self._path} was replaced by another file; restart the gateway")
 
     def _transaction(self, ops: list[Op]) -> dict[SessionState, tuple[int, bytes]]:
         execute = self._connection.execute

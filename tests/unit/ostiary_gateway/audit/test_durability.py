@@ -93,6 +93,37 @@ async def test_every_acknowledged_begin_survives_kill_9(path: Path) -> None:
             assert (last.kind, last.fields["reason"]) == ("lost", "the gateway stopped without closing this session")
 
 
+STREAMS = """
+async def main():
+    recorder = await SqliteRecorder.open(path)
+    recorder.session_opened(opened("s1"))
+    await recorder.begin(begun("s1", "r1"), durable=True)
+    for number in range(100_000):
+        recorder.response("s1", "r1", number.to_bytes(8, "big") * 10_000)
+        if recorder.pressure:
+            await recorder.relieved()
+            os.write(1, b".")
+asyncio.run(main())
+"""
+
+
+async def test_a_response_cut_by_kill_9_is_kept_up_to_there(path: Path) -> None:
+    process = start(STREAMS, str(path))
+    assert process.stdout is not None
+    process.stdout.read(2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    await (await SqliteRecorder.open(path)).close()
+    assert verify(path).ok
+    with Reader.open(path) as reader:
+        (request,) = reader.requests(reader.session("s1"))
+        assert request.ended is None
+        kept = b"".join(reader.response(request))
+    assert len(kept) > 1_000_000
+    blocks = [kept[start : start + 80_000] for start in range(0, len(kept) - 80_000, 80_000)]
+    assert blocks == [number.to_bytes(8, "big") * 10_000 for number in range(len(blocks))]
+
+
 FULL = """
 async def main():
     recorder = await SqliteRecorder.open(path)

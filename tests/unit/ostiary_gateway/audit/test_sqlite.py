@@ -360,3 +360,23 @@ async def test_one_huge_piece_of_a_response_is_recorded_whole(path: Path, play: 
         (request,) = reader.requests(reader.session("s1"))
         assert sum(len(piece) for piece in reader.response(request)) == 5_000_000
     assert recorder.stats.dropped == 0
+
+
+async def test_a_record_that_was_removed_takes_no_durable_begin(path: Path, play: Playing) -> None:
+    """The open file would still take it, and it would be gone with the process."""
+    recorder = await SqliteRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1")
+    await acts.begin("s1", "r1", durable=True)
+    away = path.with_suffix(".away")
+    await asyncio.to_thread(path.rename, away)
+    with pytest.raises(RecordError, match="cannot be written"):
+        await acts.begin("s1", "r2", durable=True)
+    await asyncio.to_thread(away.rename, path)
+    for _ in range(50):
+        if not recorder.failing:
+            break
+        await asyncio.sleep(0.1)
+    await acts.begin("s1", "r3", durable=True)
+    await recorder.close()
+    assert verify(path).ok
