@@ -96,7 +96,7 @@ HARMLESS = [
 def answer(session: Wire, sql: str, form: int) -> tuple[Field, bytes]:
     replies = session.extended(sql, binary=bool(form))
     assert not [m.fields for m in replies if m.type == "E"], sql
-    (described,) = (m for m in replies if m.type == "T")
+    described = [m for m in replies if m.type == "T"][-1]
     (row,) = (m for m in replies if m.type == "D")
     (field,) = parse_row_description(described.body)
     return field, frame("D", row.body)

@@ -160,6 +160,13 @@ def test_what_is_not_masked_is_as_it_is(agent: Wire) -> None:
     ]
 
 
+def test_copy_masks_what_a_select_masks(agent: Wire) -> None:
+    rows = [m.body for m in agent.simple("COPY customers (id, name, card) TO STDOUT") if m.type == "d"]
+    assert b"1\t[redacted]\t****-****-****-1111\n" in rows
+    rows = [m.body for m in agent.simple("COPY customers TO STDOUT (FORMAT csv)") if m.type == "d"]
+    assert rows[0].startswith(b'1,"[redacted]","[redacted]","****-****-****-1111",')
+
+
 def test_a_notification_is_masked(agent: Wire, gateway: Gateway) -> None:
     agent.simple("LISTEN mail")
     agent.send(frame("Q", f"NOTIFY mail, 'from {EMAIL}'".encode() + b"\0"))

@@ -35,14 +35,18 @@ STATISTICS = {
 
 @dataclass(frozen=True, slots=True)
 class RelationView:
-    """A relation as lineage needs it. `definition`: the SELECT of a view or materialized view, else empty."""
+    """A relation as lineage needs it.
+
+    `definition`: the SELECT of a view or materialized view; empty for what stores its own rows; None where it is not
+    known, and may read anything.
+    """
 
     oid: int
     schema: str
     name: str
     columns: tuple[tuple[int, str], ...]
     """(attnum, name) in order, without dropped ones."""
-    definition: str = ""
+    definition: str | None = ""
 
 
 class CatalogView(Protocol):
@@ -163,9 +167,9 @@ class _Follower:
             held = STATISTICS[name]
             return tuple(Column(column, REDACT if column in held else None) for _, column in found.columns)
         own = tuple(Column(column, self._targets.get((found.oid, attnum))) for attnum, column in found.columns)
-        if not found.definition:
+        if found.definition == "":
             return own
-        seen = self._view(found)
+        seen = self._view(found.oid, found.definition) if found.definition is not None else None
         if seen is None or len(seen) != len(own) or any(column.gap for column in seen):
             taint = REDACT if seen is None else derived(strongest(column.taint for column in seen))
             return tuple(Column(column.name, strongest((column.taint, taint))) for column in own)
@@ -174,12 +178,12 @@ class _Follower:
             for column, through in zip(own, seen, strict=True)
         )
 
-    def _view(self, view: RelationView) -> Columns | None:
-        if view.oid in self._views or len(self._views) >= _MAX_VIEWS:
+    def _view(self, oid: int, definition: str) -> Columns | None:
+        if oid in self._views or len(self._views) >= _MAX_VIEWS:
             return None
-        self._views.append(view.oid)
+        self._views.append(oid)
         try:
-            statements = parse_statements(view.definition)
+            statements = parse_statements(definition)
             if len(statements) != 1:
                 return None
             return Taint(self.relation, self.carries).statement(statements[0].type, statements[0].tree)

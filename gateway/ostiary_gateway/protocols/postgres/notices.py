@@ -20,6 +20,8 @@ _TEXTS = frozenset(b"MDHWqstcdn")
 _NAMES = frozenset(b"stcdn")
 _RAISED = frozenset((b"exec_stmt_raise", b"exec_stmt_assert", b"PLy_output", b"do_util_elog", b"pltcl_elog"))
 """Routines that raise what procedural code wrote; it may hold anything."""
+_ABOUT_NAMES = frozenset((b"42P04", b"42P06", b"42P07", b"42710", b"42723", b"42809", b"2BP01"))
+"""Duplicate objects, wrong object types, dependent objects: they quote names of what there is, never values."""
 _KEY = re.compile(rb"(\) ?= ?\().*\)", re.DOTALL)
 _ROW = re.compile(rb"(row contains \()(?!.*\) ?= ?\().*\)", re.DOTALL)
 _JSON_CONTEXT = re.compile(rb"(JSON data, line [0-9]+: )[^\n]*")
@@ -71,7 +73,8 @@ class MessageMask:
             return text if text in statement else HIDDEN
         if fields.get(ord("R")) in _RAISED and code != ord("W"):
             return HIDDEN
-        if code == ord("M") and (ord("P") in fields or fields.get(ord("C"), b"").startswith(b"23")):
+        state = fields.get(ord("C"), b"")
+        if code == ord("M") and (ord("P") in fields or state.startswith(b"23") or state in _ABOUT_NAMES):
             # With a position it is about the statement's own text; an integrity violation's message holds names only.
             return text
         if code == ord("D"):

@@ -16,14 +16,15 @@ from ostiary_policy.masking import Strategy
 
 REDACT = Strategy("Redact")
 
-_YES_OR_NO = frozenset(("=", "<>", "!=", "<", ">", "<=", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*"))
-_YES_OR_NO_KINDS = frozenset(
+_YES_OR_NO = frozenset(
     f"AEXPR_{kind}"
     for kind in (
-        *("OP_ANY", "OP_ALL", "DISTINCT", "NOT_DISTINCT", "IN", "LIKE", "ILIKE", "SIMILAR"),
+        *("OP_ANY", "OP_ALL", "DISTINCT", "NOT_DISTINCT", "IN"),
         *("BETWEEN", "NOT_BETWEEN", "BETWEEN_SYM", "NOT_BETWEEN_SYM"),
     )
 )
+"""Comparisons that the server makes sure are bool. Plain operators, LIKE among them, may be a user's and give anything;
+where they do give a bool, its type tells."""
 _COUNTS = frozenset(
     ("count", "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "pg_typeof", "bool_and")
 ) | frozenset(("bool_or", "every", "num_nulls", "num_nonnulls", "pg_column_size"))
@@ -116,7 +117,12 @@ class Taint:
                 return columns
             case "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt":
                 return self._write(kind, tree, scope)
-            case "CopyStmt" if "query" in tree:
+            case "CopyStmt" if "query" not in tree:
+                columns = self._table(_tree(tree["relation"]), replace(scope, ctes={})).columns
+                names = [_string(name) for name in _list(tree, "attlist")]
+                named = {column.name: column for column in columns}
+                return tuple(named.get(name, Column(name, REDACT)) for name in names) or columns
+            case "CopyStmt":
                 return self.statement(*_unwrap(tree["query"]), scope)
             case "DeclareCursorStmt" | "PrepareStmt" | "CreateTableAsStmt":
                 columns_or_none = self.statement(*_unwrap(tree["query"]), scope)
@@ -307,7 +313,7 @@ class Taint:
                 return self._call(value, scope)
             case "SubLink":
                 return self._sub_select(value, scope)
-            case "A_Expr" if self._is_comparison(value):
+            case "A_Expr" if value.get("kind") in _YES_OR_NO:
                 self._look_for_copies(value, scope)
                 return None
             case "CaseExpr":
@@ -316,12 +322,6 @@ class Taint:
                 return self.expression([*(when.get("result") for when in whens), value.get("defresult")], scope)
             case _:
                 return self.expression(value, scope)
-
-    def _is_comparison(self, value: Tree) -> bool:
-        if value.get("kind") in _YES_OR_NO_KINDS:
-            return True
-        names = [_string(name) for name in _list(value, "name")]
-        return value.get("kind") == "AEXPR_OP" and names[-1] in _YES_OR_NO and names[:-1] in ([], ["pg_catalog"])
 
     def _column(self, fields: Sequence[Json], scope: Scope) -> Strategy | None:
         star = "A_Star" in _tree(fields[-1])

@@ -65,9 +65,14 @@ def test_a_message_quotes_no_value_where_columns_are_masked(message: str, shown:
 
 
 def test_what_the_statement_says_itself_is_no_secret() -> None:
-    message = 'relation "nosuch" already exists, skipping'
-    assert seen(COLUMNS, "create table if not exists nosuch()", C="42P07", M=message)["M"] == message
-    assert seen(COLUMNS, C="42P07", M=message)["M"] != message
+    message = 'table "nosuch" does not exist, skipping'
+    assert seen(COLUMNS, "drop table if exists nosuch", C="00000", M=message)["M"] == message
+    assert seen(COLUMNS, C="00000", M=message)["M"] != message
+
+
+def test_an_error_about_names_keeps_them() -> None:
+    message = 'relation "orders" already exists'
+    assert seen(COLUMNS, C="42P07", M=message)["M"] == message
 
 
 def test_an_error_at_a_position_is_about_the_statements_text() -> None:
