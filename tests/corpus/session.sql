@@ -1,0 +1,142 @@
+SHOW server_version_num
+SHOW search_path
+SHOW TIME ZONE
+SHOW TRANSACTION ISOLATION LEVEL
+SHOW ALL
+SET work_mem = '4MB'
+SET work_mem TO DEFAULT
+SET LOCAL work_mem = '3MB'
+SET SESSION statement_timeout = '60s'
+SET TIME ZONE 'UTC'
+SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE
+SET search_path = shop, public
+SELECT name FROM customers ORDER BY id LIMIT 1
+SELECT add(1, 2), twice(3)
+SET search_path TO "$user", public
+SET client_encoding = 'UTF8'
+SET NAMES 'UTF8'
+SET standard_conforming_strings = on
+SET XML OPTION CONTENT
+SET SEED 0.25
+SET extra_float_digits = 0
+SELECT 0.1::float8 + 0.2::float8
+RESET extra_float_digits
+SET DateStyle = 'ISO, DMY'
+SELECT '01/02/2026'::date
+RESET ALL
+SET no_such_setting = 1
+SET my.setting = 'a'
+SHOW my.setting
+SET ROLE corpus_reader
+SELECT current_user
+SELECT * FROM shop.private ORDER BY id
+DELETE FROM shop.stock
+RESET ROLE
+SET ROLE NONE
+SET SESSION AUTHORIZATION corpus_reader
+RESET SESSION AUTHORIZATION
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED
+BEGIN
+SELECT 1
+INSERT INTO shop.stock VALUES ('tx', 1)
+SAVEPOINT one
+DELETE FROM shop.stock WHERE sku = 'tx'
+ROLLBACK TO SAVEPOINT one
+SELECT * FROM shop.stock WHERE sku = 'tx'
+RELEASE SAVEPOINT one
+SELECT 1 / 0
+SELECT 'ignored until the end'
+ROLLBACK
+BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE
+SELECT count(*) FROM shop.customers
+COMMIT
+START TRANSACTION READ WRITE
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
+SET CONSTRAINTS ALL DEFERRED
+SET LOCAL search_path = shop
+SELECT count(*) FROM stock WHERE sku = 'tx'
+UPDATE stock SET amount = 1 WHERE sku = 'nothing'
+COMMIT AND CHAIN
+SELECT 1
+END
+ABORT
+COMMIT
+BEGIN
+DECLARE c1 CURSOR FOR SELECT id FROM shop.customers ORDER BY id
+FETCH 2 FROM c1
+FETCH NEXT c1
+MOVE 1 FROM c1
+FETCH ALL FROM c1
+FETCH FROM no_such_cursor
+ROLLBACK
+BEGIN
+DECLARE c2 SCROLL CURSOR WITHOUT HOLD FOR SELECT id FROM shop.customers ORDER BY id
+FETCH LAST FROM c2
+FETCH PRIOR FROM c2
+FETCH ABSOLUTE 1 FROM c2
+FETCH RELATIVE 1 FROM c2
+FETCH BACKWARD ALL FROM c2
+CLOSE c2
+COMMIT
+BEGIN
+DECLARE c3 CURSOR FOR SELECT * FROM shop.stock WHERE sku = 'pot' FOR UPDATE
+FETCH c3
+UPDATE shop.stock SET amount = 0 WHERE CURRENT OF c3
+ROLLBACK
+DECLARE held BINARY INSENSITIVE CURSOR WITH HOLD FOR SELECT 1 AS one
+FETCH ALL FROM held
+CLOSE ALL
+PREPARE q1 AS SELECT $1::int + 1
+EXECUTE q1(41)
+PREPARE q2 (text) AS DELETE FROM shop.stock WHERE sku = $1
+EXECUTE q2('nothing')
+PREPARE q3 AS SELECT name FROM shop.customers ORDER BY id
+EXECUTE q3
+EXPLAIN (COSTS OFF) EXECUTE q2('x')
+CREATE TABLE shop.from_execute AS EXECUTE q3
+SELECT count(*) FROM shop.from_execute
+DROP TABLE shop.from_execute
+EXECUTE no_such_statement
+DEALLOCATE q1
+DEALLOCATE PREPARE q2
+DEALLOCATE ALL
+LISTEN corpus
+NOTIFY corpus
+NOTIFY corpus, 'payload'
+UNLISTEN corpus
+UNLISTEN *
+DISCARD PLANS
+DISCARD SEQUENCES
+DISCARD TEMP
+DISCARD ALL
+BEGIN
+INSERT INTO shop.stock VALUES ('two-phase', 1)
+PREPARE TRANSACTION 'corpus'
+COMMIT PREPARED 'corpus'
+ROLLBACK PREPARED 'corpus'
+BEGIN; SELECT 1; COMMIT
+SELECT 1; INSERT INTO shop.stock VALUES ('multi', 1); SELECT count(*) FROM shop.stock WHERE sku = 'multi'
+INSERT INTO shop.stock VALUES ('multi2', 1); SELECT 1 / 0
+SELECT count(*) FROM shop.stock WHERE sku = 'multi2'
+SET search_path = hidden; SELECT current_schema; RESET search_path
+BEGIN; DELETE FROM shop.stock WHERE sku = 'multi'; ROLLBACK
+DO $$ BEGIN PERFORM pg_notify('x', 'y'); END $$; SELECT 1
+LOCK TABLE shop.stock IN ROW EXCLUSIVE MODE
+BEGIN
+LOCK TABLE shop.stock IN ACCESS SHARE MODE
+LOCK TABLE ONLY shop.stock, shop.orders IN SHARE MODE NOWAIT
+COMMIT
+BEGIN READ ONLY
+CREATE TABLE shop.never (a int)
+ROLLBACK
+BEGIN READ ONLY
+SELECT nextval('shop.counter')
+ROLLBACK
+BEGIN READ ONLY
+DELETE FROM shop.stock
+ROLLBACK
+SET default_transaction_read_only = off
+SELECT pg_catalog.set_config('search_path', '', false)
+SELECT name FROM shop.customers ORDER BY id
+RESET search_path
