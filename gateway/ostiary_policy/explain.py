@@ -12,8 +12,8 @@ from ostiary_policy.environment import FRAME, RUNTIME, Frame
 from ostiary_policy.expression import EvaluationError, Expression
 from ostiary_policy.guard import RefusedFacts, check_facts
 from ostiary_policy.policy import CompiledPolicy
-from ostiary_policy.policy_set import PolicySet
-from ostiary_policy.schema import FACTS
+from ostiary_policy.policy_set import PolicySet, present
+from ostiary_policy.schema import COSTLY, FACTS
 from ostiary_policy.second_opinion import Context, Opinion, Part, plain_time, same
 
 State = Literal["in force", "expired", "not in force", "condition errs", "never accepted"]
@@ -139,7 +139,8 @@ def _explain_policy(
             try:
                 value = plain_time(expression.evaluate(activation))
             except EvaluationError as failed:
-                error = str(failed)
+                costly = sorted(path for path in expression.reads.facts & COSTLY if not present(facts, path))
+                error = f"{' and '.join(costly)} was not worked out" if costly else str(failed)
             whole = context.take_apart(expression.text)
             agreement = _agreement(value, error, whole.opinion)
             return Explained(

@@ -88,7 +88,7 @@ class PolicySet:
         """When the first policy of the set expires; a decision's own `valid_until` passes over expired ones."""
         self._expiries = sorted(expiries)
         self._uses_frame = any(e.uses_frame for e in expressions)
-        self._optional = tuple((path, *path.split(".")) for path in sorted(self.reads & OPTIONAL))
+        self._optional = sorted(self.reads & OPTIONAL)
         self._plans: dict[tuple[object, ...], MaskPlan] = {}
 
     def reusable(self, varying: Varying) -> bool:
@@ -111,9 +111,7 @@ class PolicySet:
             check_facts(given)
         except RefusedFacts as refused:
             return self._refuse(str(refused), now)
-        absent = (
-            frozenset(path for path, *steps in self._optional if not _present(given, steps)) if self._optional else NONE
-        )
+        absent = frozenset(path for path in self._optional if not present(given, path)) if self._optional else NONE
         if not self._uses_frame:
             return self._decide(RUNTIME.Activation(given), absent, now, final)
         with Frame(lambda index: self._variables[index].evaluate_for_variable(activation)) as frame:
@@ -337,9 +335,10 @@ class PolicySet:
         return self._plan(masks) if masks else NOTHING
 
 
-def _present(facts: Mapping[str, object], steps: list[str]) -> bool:
+def present(facts: Mapping[str, object], path: str) -> bool:
+    """Whether a fact is there."""
     value: object = facts
-    for step in steps:
+    for step in path.split("."):
         if not isinstance(value, Mapping) or step not in value:
             return False
         value = value[step]

@@ -30,6 +30,10 @@ MAX_ELEMENTS = 8
 """Elements of a list for which the body of a macro is shown."""
 
 _MACROS = ("all", "exists", "exists_one", "filter", "map")
+_LEVELS = frozenset(
+    ("expr", "conditionalor", "conditionaland", "relation", "addition", "multiplication", "unary", "member", "primary")
+    + ("paren_expr",)
+)
 _KNOWN_FUNCTIONS = frozenset((*base_functions, *_MACROS, "has", "dyn"))
 _TOKEN = re.compile(r"Token\('RULE', '([^']*)'\)")
 _CLASS = re.compile(r"<class '(?:\w+\.)*(\w+?)(?:Type)?'>")
@@ -114,6 +118,8 @@ class Context:
         inner = _innermost(tree)
         if inner.data == "literal" or next(budget, None) is None:
             return
+        if inner.data in ("list_lit", "map_lit") and not any(inner.find_data("ident")):
+            return
         if inner.data == "ident" and not element and str(inner.children[0]) in (*FACTS, "variables", *bound):
             return
         start, end = tree.meta.start_pos, tree.meta.end_pos
@@ -182,7 +188,7 @@ def _knows(tree: lark.Tree[lark.Token]) -> bool:
 
 def _innermost(tree: lark.Tree[lark.Token]) -> lark.Tree[lark.Token]:
     """Through the grammar's levels and parentheses, down to where something happens."""
-    while len(tree.children) == 1 and isinstance(tree.children[0], lark.Tree):
+    while tree.data in _LEVELS and len(tree.children) == 1 and isinstance(tree.children[0], lark.Tree):
         tree = tree.children[0]
     return tree
 

@@ -170,7 +170,9 @@ def _compare(test: PolicyTest, decision: Decision) -> str:
     if decision.rule is None and decision.errors:
         return f"denied by an error, not by a rule: {decision.message}"
     if test.masks is not None:
-        wanted, got = set(test.masks), mask_targets(decision.masks)
+        got = mask_targets(decision.masks)
+        # `table.column` is a column in schema public, as in the mask itself.
+        wanted = {f"public.{name}" if f"public.{name}" in got else name for name in test.masks}
         if wanted != got:
             return (
                 f"expected masks on {', '.join(sorted(wanted)) or 'nothing'}, got {', '.join(sorted(got)) or 'nothing'}"
