@@ -252,8 +252,9 @@ class Wire:
         return messages
 
     def extended(self, sql: str | bytes, values: Iterable[bytes | None] = (), binary: bool = False) -> list[Message]:
-        """The whole answer to Parse, Bind, Describe, Execute, Sync."""
-        self.send(parse(sql) + bind(values=values, binary_results=binary) + describe("P") + execute() + SYNC)
+        """The whole answer to Parse, Describe, Bind, Describe, Execute, Sync."""
+        self.send(parse(sql) + describe("S") + bind(values=values, binary_results=binary) + describe("P"))
+        self.send(execute() + SYNC)
         messages: list[Message] = []
         while not messages or messages[-1].type != "Z":
             messages += self.until("ZG")
