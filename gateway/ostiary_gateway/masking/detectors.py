@@ -10,7 +10,7 @@ import re2
 
 from ostiary_gateway.masking import grammars, scan
 from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy, stronger
-from ostiary_policy.masking import DetectorMask, Strategy
+from ostiary_policy.masking import DetectorMask, MaskPlan, Strategy
 
 Spans = list[tuple[int, int]]
 
@@ -97,6 +97,19 @@ def compile_detector(mask: DetectorMask) -> Detector:
     return make()
 
 
+def problems(plan: MaskPlan) -> list[str]:
+    """What of a plan cannot be applied, for people; empty if all of it can. For whoever takes a policy into force."""
+    found: list[str] = []
+    for index, mask in enumerate((*plan.columns, *plan.json_paths, *plan.detectors)):
+        try:
+            compile_strategy(mask.strategy)
+            if isinstance(mask, DetectorMask):
+                compile_detector(mask)
+        except MaskError as error:
+            found.append(f"mask {index + 1}: {error}")
+    return found
+
+
 class Detectors:
     """All detectors of a plan. Falsy if there are none."""
 
@@ -164,4 +177,4 @@ def _merge(found: list[tuple[int, int, Strategy, bool]]) -> list[tuple[int, int,
     return merged
 
 
-__all__ = ["BUILT_IN", "CustomDetector", "Detector", "Detectors", "Mask", "compile_detector"]
+__all__ = ["BUILT_IN", "CustomDetector", "Detector", "Detectors", "Mask", "compile_detector", "problems"]

@@ -94,6 +94,9 @@ def parse_copy_response(payload: bytes) -> tuple[int, tuple[int, ...]]:
 class _Framing(Protocol):
     """Cuts CopyData into whole rows, and masks those."""
 
+    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
+        """True if this payload begins and ends with a row, as far as that is cheap to tell."""
+
     def feed(self, payload: bytes) -> bytes: ...
 
     def finish(self) -> bytes: ...
@@ -132,7 +135,7 @@ class CopyOutMask:
             if every[index] is not None:
                 always = always or not values.verbatim(oid, form)
                 escaped = escaped or oid in (values.JSON, 199) or not detectors.verbatim
-        rows = _Rows(by_column, every, detectors, always, escaped)
+        self._rows = rows = _Rows(by_column, every, detectors, always, escaped)
         self._active = any(mask is not None for mask in every)
         self._framing: _Framing
         if options.format == "binary":
@@ -152,6 +155,19 @@ class CopyOutMask:
         nothing more may be sent.
         """
         return self._framing.feed(payload)
+
+    def feed_frames(self, frames: bytes) -> bytes:
+        """A buffer of whole CopyData messages; the messages to send instead, the same object if nothing changed."""
+        bounds = _bounds(frames)
+        if self._rows.masks_for(frames) is None and all(
+            self._framing.whole_rows(frames, start, end) for start, end in bounds
+        ):
+            return frames
+        pieces: list[bytes] = []
+        for start, end in bounds:
+            if shown := self.feed(frames[start:end]):
+                pieces += (b"d", _INT32.pack(len(shown) + 4), shown)
+        return b"".join(pieces)
 
     def finish(self) -> bytes:
         """The rest, at CopyDone. ProtocolViolation if a row has no end."""
@@ -225,6 +241,9 @@ class _Text:
         self._field = re.compile(rb"((?:[^\\\n" + delimiter + rb"]++|\\[^\n])*+)(" + delimiter + rb"|\n)")
         self._special = re.compile(rb"[\\\b\f\n\r\t\v" + delimiter + rb"]")
         rows.always = rows.always or options.delimiter not in _PLAIN_DELIMITERS
+
+    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
+        return frames[end - 1] == 10 and not self._held.size and not self._header
 
     def feed(self, payload: bytes) -> bytes:
         end = payload.rfind(b"\n") + 1
@@ -309,6 +328,10 @@ class _Csv:
         plain = options.delimiter in _PLAIN_DELIMITERS and options.quote == options.escape == b'"'
         rows.always = rows.always or not plain
 
+    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
+        even = frames.count(self._options.quote, start, end) % 2 == 0
+        return even and frames[end - 1] == 10 and not self._held.size and not self._header
+
     def feed(self, payload: bytes) -> bytes:
         end = self._last_end(payload)
         if end == 0:
@@ -392,6 +415,10 @@ class _Binary:
         self._header = True
         self._ended = False
 
+    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
+        # The trailer must be seen, and every row's lengths with it.
+        return False
+
     def feed(self, payload: bytes) -> bytes:
         if self._held.size + len(payload) < self._need:
             self._held.add(payload)
@@ -474,6 +501,22 @@ class _Binary:
                 pieces += (_INT32.pack(len(shown)), shown)
             position = end
         return b"".join(pieces)
+
+
+def _bounds(frames: bytes) -> list[tuple[int, int]]:
+    """Where the payloads of whole CopyData messages stand. ProtocolViolation if they are none."""
+    bounds: list[tuple[int, int]] = []
+    position, size = 0, len(frames)
+    unpack = _INT32.unpack_from
+    while position + 5 <= size:
+        length = unpack(frames, position + 1)[0]
+        if length < 4:
+            raise ProtocolViolation("CopyData: a message shorter than its own length")
+        start, position = position + 5, position + 1 + length
+        bounds.append((start, position))
+    if position != size:
+        raise ProtocolViolation("CopyData: a buffer that does not end with a message")
+    return bounds
 
 
 def _check_count(found: int, announced: int, last: bytes | None) -> None:

@@ -25,7 +25,7 @@ FIRST_NORMAL_OBJECT = 16384
 
 TEXTUAL = frozenset((18, 19, 25, 142, 705, 1042, 1043, 1790, 2275))
 """char, name, text, xml, unknown, bpchar, varchar, refcursor, cstring: their bytes are their text in both formats."""
-JSON, JSONB, BYTEA, RECORD = 114, 3802, 17, 2249
+JSON, JSONB, BYTEA, RECORD, INT8 = 114, 3802, 17, 2249, 20
 
 # fmt: off
 ELEMENT = {
@@ -92,6 +92,8 @@ def detector_mask(detectors: Detectors, oid: int, form: int) -> Mask | None:
             detectors = detectors.custom()
         if not detectors:
             return None
+        if oid == INT8 and form == BINARY and detectors.verbatim:
+            return _int8(detectors)
         return _null_on_hit(detectors, TO_TEXT[oid] if form == BINARY else None)
     if form == BINARY:
         if (to_text := TO_TEXT.get(oid) or _BOUNDS.get(oid)) is not None:
@@ -157,6 +159,12 @@ def _null_on_hit(detectors: Detectors, to_text: Callable[[bytes], bytes] | None)
         return None if detectors.hits(text) else value
 
     return mask
+
+
+def _int8(detectors: Detectors) -> Mask:
+    """Of keys, counts and the like it is plain from the first bytes that they have less than 13 digits."""
+    mask = _null_on_hit(detectors, _integer)
+    return lambda value: value if value[:3] == b"\0\0\0" and value[3:4] < b"\xe8" else mask(value)
 
 
 def _json(detectors: Detectors, value: bytes) -> bytes | None:

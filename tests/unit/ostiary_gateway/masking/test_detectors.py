@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary_gateway.masking.detectors import BUILT_IN, CustomDetector, Detectors, compile_detector
+from ostiary_gateway.masking.detectors import BUILT_IN, CustomDetector, Detectors, compile_detector, problems
 from ostiary_gateway.masking.scan import card_spans, email_spans, is_card, luhn, may_hold_card, may_hold_email
 from ostiary_gateway.masking.strategies import MaskError
-from ostiary_policy.masking import DetectorMask, Strategy
+from ostiary_policy.masking import ColumnMask, DetectorMask, MaskPlan, Strategy
 
 KEEP_4 = Strategy("Partial", keep_last=4)
 CARDS = [
@@ -125,6 +125,16 @@ def test_a_detector_that_does_not_exist_is_refused() -> None:
 def test_a_pattern_that_is_no_use_is_refused(pattern: str, wrong: str) -> None:
     with pytest.raises(MaskError, match=wrong):
         CustomDetector("mine", pattern)
+
+
+def test_a_plan_tells_its_problems_before_it_is_in_force() -> None:
+    good = DetectorMask("CreditCard", KEEP_4)
+    assert problems(MaskPlan(detectors=(good,), columns=(ColumnMask("*", "*", "email", KEEP_4),))) == []
+    bad = MaskPlan(
+        detectors=(good, DetectorMask("Passport", KEEP_4), DetectorMask("mine", KEEP_4, "(")),
+        columns=(ColumnMask("*", "*", "email", Strategy("Pseudonym")),),
+    )
+    assert [problem[:6] for problem in problems(bad)] == ["mask 1", "mask 3", "mask 4"]
 
 
 def test_a_pattern_that_looks_at_the_ends_of_a_value_is_not_filtered_by_the_buffer() -> None:

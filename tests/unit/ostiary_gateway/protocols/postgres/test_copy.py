@@ -18,7 +18,7 @@ from ostiary_gateway.protocols.postgres.copy import (
     options_from,
     parse_copy_response,
 )
-from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
+from ostiary_gateway.protocols.postgres.wire import ProtocolViolation, frame
 from ostiary_policy.masking import DetectorMask, MaskPlan, Strategy
 
 KEEP_4 = Strategy("Partial", keep_last=4)
@@ -112,6 +112,42 @@ def test_binary_is_masked_with_the_types_of_the_catalog() -> None:
 def test_binary_without_known_types_is_withheld_where_it_hits() -> None:
     assert copied(BINARY, tuples((b"a@b.de", b"x"))) == tuples((None, b"x"))
     assert copied(BINARY, tuples((b"a", b"x")), masks={1: REDACT}) == tuples((b"a", None))
+
+
+def framed(*payloads: bytes) -> bytes:
+    return b"".join(frame(b"d", payload) for payload in payloads)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (TEXT, [b"1\tx\n", b"2\tbob@example.com\n"]),
+        (CSV, [b'1,"a\n""b"""\n', b"2,bob@example.com\n"]),
+        (CSV, [b'1,"a\n', b'bob@example.com"\n', b'2,"\n', b'"\n']),
+        (TEXT, [b"1\t41111111", b"11111111\n", b"2\tx\n"]),
+    ],
+)
+def test_a_buffer_of_messages_is_masked_like_its_messages(options: CopyOptions, rows: list[bytes]) -> None:
+    mask = CopyOutMask(DETECT, options, 2, {})
+    shown = mask.feed_frames(framed(*rows))
+    assert b"".join(part[5:] for part in split(shown)) == copied(options, *rows)
+    clean = framed(b"7\t7\n", b"8\t8\n") if options is TEXT else framed(b"7,7\n", b'8,"8\n"\n')
+    assert mask.feed_frames(clean) is clean
+
+
+def split(frames: bytes) -> list[bytes]:
+    parts = []
+    while frames:
+        size = 1 + int.from_bytes(frames[1:5], "big")
+        parts.append(frames[:size])
+        frames = frames[size:]
+    return parts
+
+
+def test_a_cut_buffer_of_messages_is_a_violation() -> None:
+    for size in (3, 7):
+        with pytest.raises(ProtocolViolation, match="CopyData"):
+            CopyOutMask(DETECT, TEXT, 2, {}).feed_frames(framed(b"1\tx\n")[:size])
 
 
 @pytest.mark.parametrize(

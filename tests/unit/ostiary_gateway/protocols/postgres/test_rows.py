@@ -140,6 +140,9 @@ def test_a_number_that_is_a_card_becomes_null(oid: int) -> None:
 
 def test_binary_numbers_that_are_cards_become_null() -> None:
     assert one(20, struct.pack("!q", int(VISA)), 1) is None
+    assert one(20, struct.pack("!q", 4222222222222), 1) is None
+    assert one(20, struct.pack("!q", -1), 1) == struct.pack("!q", -1)
+    assert one(20, struct.pack("!q", 999_999_999_999), 1) == struct.pack("!q", 999_999_999_999)
     assert one(701, struct.pack("!d", float(VISA)), 1) is None
     numeric = struct.pack("!HhHH4H", 4, 3, 0, 0, 4111, 1111, 1111, 1111)
     assert one(1700, numeric, 1) is None
