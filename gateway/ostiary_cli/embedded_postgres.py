@@ -34,6 +34,10 @@ SETTINGS = {
 }
 
 
+WATCH = 'read -r _; kill -INT "$1" 2>/dev/null && sleep 1; rm -rf "$2"'
+"""A shell that waits for the end of its input, which comes when we are gone, however that happened."""
+
+
 class EmbeddedPostgresError(RuntimeError):
     """The server could not be found or started; the message says what to do."""
 
@@ -65,6 +69,7 @@ class EmbeddedPostgres:
         self._settings = SETTINGS | (settings or {})
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._account = _unprivileged() if os.geteuid() == 0 else None
 
     def __enter__(self) -> Self:
@@ -112,6 +117,10 @@ class EmbeddedPostgres:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.kill()
+            watcher.communicate()
         directory, self._directory = self._directory, None
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -149,10 +158,25 @@ class EmbeddedPostgres:
                     extra_groups=[] if self._account else None,
                 )
             if self._wait_until_ready(self._process, directory / "data" / "postmaster.pid"):
+                self._watch(self._process.pid, directory)
                 return
             if "Address already in use" not in self.log:
                 break
         raise EmbeddedPostgresError(f"PostgreSQL did not start. Its log says:\n{self.log.strip()[-2000:]}")
+
+    def _watch(self, server: int, directory: Path) -> None:
+        """Have the server stopped even if we are killed."""
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", WATCH, "sh", str(server), str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            user=self._account.pw_uid if self._account else None,
+            group=self._account.pw_gid if self._account else None,
+            extra_groups=[] if self._account else None,
+        )
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], pidfile: Path) -> bool:
         deadline = time.monotonic() + START_SECONDS

@@ -55,10 +55,11 @@ def command(
     """
     from ostiary_gateway.audit.event import RecordError
     from ostiary_gateway.feed.service import ManifestsRefused, StartError, run
+    from ostiary_gateway.loop import new_event_loop
 
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     try:
-        with asyncio.Runner(loop_factory=event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(run(paths, data=data, listen=listen, admin=admin))
     except ManifestsRefused as refused:
         print_problems(Console(stderr=True, highlight=False), refused.problems)
@@ -70,12 +71,3 @@ def command(
         raise CommandError(
             f"The gateway cannot run: {error}", "See the log above; another directory: --data DIR"
         ) from error
-
-
-def event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

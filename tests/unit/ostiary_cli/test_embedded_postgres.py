@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -37,6 +42,24 @@ def test_stops_with_clients_still_connected() -> None:
     with pytest.raises(psycopg.OperationalError):
         client.execute("select 1")
     client.close()
+
+
+def test_stops_even_if_its_owner_is_killed() -> None:
+    program = (
+        "import sys, time; from ostiary_cli.embedded_postgres import EmbeddedPostgres\n"
+        "with EmbeddedPostgres() as server: print(server.port, server._directory, flush=True); time.sleep(60)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    port, directory = owner.stdout.readline().split()
+    owner.kill()
+    owner.communicate()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and Path(directory).exists():
+        time.sleep(0.05)
+    assert not Path(directory).exists()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(port)), 1)
 
 
 def test_a_setting_that_postgresql_refuses_is_reported_with_its_log() -> None:
