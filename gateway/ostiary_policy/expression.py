@@ -118,8 +118,8 @@ class Expression:
         return bytes(value) if isinstance(value, bytearray) else value
 
 
-ENGINE_RAISES = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError)
-"""Most errors are values of type ERROR; a spent budget and values that Python does not know are raised."""
+ENGINE_RAISES = (RuntimeError, SystemError, TypeError, ValueError, LookupError, ArithmeticError)
+"""Most errors are values of type ERROR; a spent budget, and values that have no form in Python, are raised."""
 _ERROR_TYPE = cel.Type.ERROR
 _UNKNOWN_TYPE = cel.Type.UNKNOWN
 
