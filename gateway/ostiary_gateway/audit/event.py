@@ -51,7 +51,8 @@ class RequestEnded:
     at: float
     outcome: str
     detail: Mapping[str, object]
-    """Command tag, SQLSTATE, message …"""
+    """Command tag, SQLSTATE, message … `columns` (`[{name, type, format}]`) where the response has rows and does not
+    describe them itself."""
     rows: int
     bytes: int
 
@@ -90,7 +91,11 @@ class Recorder(Protocol):
     def begin(self, event: RequestBegun, *, durable: bool) -> Awaitable[None] | None: ...
 
     def response(self, session: str, request: str, data: bytes | bytearray | memoryview) -> None:
-        """More of the response, in the protocol's own framing, as the client saw it. Copied or consumed at once."""
+        """More of the response, in the protocol's own framing, as the client saw it. Copied or consumed at once.
+
+        It may also come after the request's end (the error of a denial), or belong to no request (a notification, with
+        an empty id): it is kept with the id given. Cheapest is: all of the response, then `end`.
+        """
 
     def end(self, event: RequestEnded) -> None: ...
 

@@ -9,6 +9,7 @@ import platform
 import sqlite3
 import time
 from collections.abc import Awaitable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -97,11 +98,15 @@ class SqliteRecorder:
 
         def prepare() -> tuple[Writer, sqlite3.Connection, int, SessionState, int]:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path.with_suffix(".lock"))
-            try:
+            with ExitStack() as undo:
+                lock = _lock(path.with_suffix(".lock"))
+                undo.callback(os.close, lock)
                 signer = Signer.load_or_create(path.with_suffix(".key"))
-                connection = schema.connect(path)
+                # Made here, since SQLite gives its other files the mode of this one.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 path.chmod(0o600)
+                connection = schema.connect(path)
+                undo.callback(connection.close)
                 next_sid = recover(connection, signer, time.time())
                 writer = Writer(
                     connection,
@@ -113,9 +118,7 @@ class SqliteRecorder:
                     fast_above=queue_bytes // 2,
                     seal_every=seal_every,
                 )
-            except BaseException:
-                os.close(lock)
-                raise
+                undo.pop_all()
             run = SessionState(f"gateway-{time.time_ns():x}-{os.getpid()}", next_sid)
             return writer, connection, lock, run, next_sid + 1
 

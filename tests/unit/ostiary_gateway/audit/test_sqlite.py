@@ -270,9 +270,9 @@ async def test_only_one_gateway_writes_to_a_record(path: Path, recorder: SqliteR
         await SqliteRecorder.open(path)
 
 
-def test_the_key_is_for_its_owner_only(path: Path, recorder: SqliteRecorder) -> None:
-    assert path.with_suffix(".key").stat().st_mode & 0o777 == 0o600
-    assert path.stat().st_mode & 0o777 == 0o600
+def test_the_record_and_its_key_are_for_their_owner_only(path: Path, recorder: SqliteRecorder) -> None:
+    for name in ("audit.key", "audit.db", "audit.db-wal", "audit.db-shm", "audit.lock"):
+        assert path.with_name(name).stat().st_mode & 0o777 == 0o600, name
 
 
 async def test_a_key_that_others_may_read_is_refused(path: Path) -> None:
