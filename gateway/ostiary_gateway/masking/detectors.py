@@ -10,7 +10,7 @@ import re2
 
 from ostiary_gateway.masking import grammars, scan
 from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy, stronger
-from ostiary_policy.masking import DetectorMask, MaskPlan, Strategy
+from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, MaskPlan, Strategy
 
 Spans = list[tuple[int, int]]
 
@@ -100,7 +100,8 @@ def compile_detector(mask: DetectorMask) -> Detector:
 def problems(plan: MaskPlan) -> list[str]:
     """What of a plan cannot be applied, for people; empty if all of it can. For whoever takes a policy into force."""
     found: list[str] = []
-    for index, mask in enumerate((*plan.columns, *plan.json_paths, *plan.detectors)):
+    masks: tuple[ColumnMask | JsonPathMask | DetectorMask, ...] = (*plan.columns, *plan.json_paths, *plan.detectors)
+    for index, mask in enumerate(masks):
         try:
             compile_strategy(mask.strategy)
             if isinstance(mask, DetectorMask):
