@@ -31,7 +31,7 @@ SELECT c.oid::text, n.nspname, c.relname,
     CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) ELSE '' END
 FROM reading JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """
-"""The masked relations ($1, oid[]) and the views on them, at any depth: OID, schema, name, columns, definition.
+"""The masked relations ($1, oid[]) and the views on them, at any depth: OID, schema, name, columns, SELECT.
 Run with search_path pg_catalog, so that definitions name their relations in full."""
 
 _READS_RELATIONS: Final = ("to_xml", "to_xmlschema", "to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "lo_get", "loread")

@@ -152,7 +152,7 @@ def parse_startup(body: bytes) -> Startup | Cancel | EncryptionRequest:
         reader.end()
         return EncryptionRequest(gss=code == GSSENC_REQUEST)
     if code >> 16 != 3:
-        raise ProtocolViolation(f"protocol {code >> 16}.{code & 0xFFFF} is not spoken here, only PostgreSQL's 3.0 and 3.2")
+        raise ProtocolViolation(f"protocol {code >> 16}.{code & 0xFFFF} is not spoken here, only 3.0 and 3.2")
     parameters: dict[str, str] = {}
     while name := reader.string():
         key_text = text_of(name, "StartupMessage")

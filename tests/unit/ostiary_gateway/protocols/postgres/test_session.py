@@ -32,8 +32,8 @@ def server_error(message: str = "boom", code: str = "XX000", severity: str = "ER
 
 def statement(text: str, **effects: object) -> Statement:
     facts = StatementFacts(
-        verb=text.split(maxsplit=1)[0], kind="", readOnly=False, writes=False, opaque=False, opaqueReason="", relations=[],
-        functions=[], hasWhere=False, hasLimit=False, settings=[], text=text, fingerprint="",
+        verb=text.split(maxsplit=1)[0], kind="", readOnly=False, writes=False, opaque=False, opaqueReason="",
+        relations=[], functions=[], hasWhere=False, hasLimit=False, settings=[], text=text, fingerprint="",
     )  # fmt: skip
     return Statement(facts, Effects(**effects))  # type: ignore[arg-type]
 
@@ -195,7 +195,8 @@ def test_a_parse_that_was_skipped_does_not_hide_the_older_unnamed_statement() ->
     play.client(parse("delete from t"), SYNC)
     play.server(PARSED, READY)
     sent = play.client(execute(b"nowhere"), parse("select 1"), SYNC, bind(), execute(), SYNC)
-    assert sent.endswith(SYNC) and bind() not in sent, "Bind waits until it is known which statement it means"
+    assert sent.endswith(SYNC)
+    assert bind() not in sent, "Bind waits until it is known which statement it means"
     play.server(server_error(), READY)
     assert play.asked[-1] == ("run", "delete from t")
 
