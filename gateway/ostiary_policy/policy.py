@@ -22,6 +22,7 @@ from ostiary_policy.expression import (
 )
 from ostiary_policy.facts import PROTOCOL_VARIABLE
 from ostiary_policy.masking import NOTHING, ColumnMask, DetectorMask, JsonPathMask, MaskPlan, Strategy
+from ostiary_policy.schema import OPTIONAL
 
 Secrets = Mapping[tuple[str, str], Secret]
 """Secrets by namespace and name."""
@@ -105,6 +106,9 @@ class CompiledPolicy:
     problems: tuple[Problem, ...] = ()
     enforced: bool = field(default=True)
     """Whether any of its rules acts."""
+    together: Expression | None = None
+    """A list of all rules' expressions that read no fact that may be absent, in the order of the rules, to be evaluated
+    at once: most of the price of an evaluation is getting into the engine. It tells nothing if one of them errs."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -199,6 +203,18 @@ class _Compiler:
             masks_if_erring=redacted(masks),
         )
 
+    def compile_together(self, rules: tuple[CompiledRule, ...]) -> Expression | None:
+        texts = [rule.expression.text for rule in rules if rule.expression is not None and is_together(rule)]
+        if len(texts) < 2:
+            return None
+        # On lines of their own, since an expression may end in a comment.
+        text = ",".join(f"(\n{text}\n)" for text in texts)
+        try:
+            return compile_expression(f"[{text}]", facts=self.facts, variables=self.variables, wanted="any")
+        except ExpressionError:
+            # Too many parts or levels in one. Each for itself is as good.
+            return None
+
     def masks(self, path: str, masking: tuple[Masking, ...]) -> MaskPlan:
         columns, json_paths, detectors = [], [], []
         for number, mask in enumerate(masking):
@@ -273,13 +289,19 @@ def compile_policy(
         rules=rules,
         secrets_digest=compiler.digest.hexdigest(),
         enforced=any(rule.enforced for rule in rules),
+        together=None if compiler.problems else compiler.compile_together(rules),
     )
     return policy, tuple(compiler.problems)
 
 
+def is_together(rule: CompiledRule) -> bool:
+    """Whether the rule is one of those in `CompiledPolicy.together`."""
+    return rule.expression is not None and not rule.expression.reads.facts & OPTIONAL
+
+
 def broken_policy(policy: CompiledPolicy, problems: tuple[Problem, ...]) -> CompiledPolicy:
     """What stands for a policy that was never accepted: it has no rules, and denies whatever it matches."""
-    return replace(policy, conditions=(), variables=(), rules=(), not_after=None, problems=problems)
+    return replace(policy, conditions=(), variables=(), rules=(), together=None, not_after=None, problems=problems)
 
 
 def redacted(plan: MaskPlan) -> MaskPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from ostiary_policy.expression import ENGINE_RAISES, EvaluationError, Expression
 from ostiary_policy.facts import ConnectionFacts
 from ostiary_policy.guard import RefusedFacts, check_facts
 from ostiary_policy.masking import NOTHING, MaskPlan, combine
-from ostiary_policy.policy import CompiledPolicy, CompiledRule
+from ostiary_policy.policy import CompiledPolicy, CompiledRule, is_together
 from ostiary_policy.schema import BY_PATH, COSTLY, FACTS, OPTIONAL
 
 STRICTNESS: dict[str, int] = {"Deny": 3, "RequireApproval": 2, "Allow": 1}
@@ -56,6 +57,32 @@ class Tally:
         self.missing_priority = max(self.missing_priority, priority)
 
 
+class _Step:
+    """A policy as `decide` goes through it: its rules, and where the value of each is in what `evaluate` gives."""
+
+    __slots__ = ("_run", "policy", "rules")
+
+    def __init__(self, policy: CompiledPolicy) -> None:
+        self.policy = policy
+        self._run = policy.together.run if policy.together is not None else None
+        positions = itertools.count()
+        self.rules = tuple(
+            (rule, next(positions) if policy.together is not None and is_together(rule) else None)
+            for rule in policy.rules
+        )
+
+    def evaluate(self, activation: cel.Activation) -> list[object] | None:
+        """The values of the rules that are evaluated together; None if there are none, or one of them errs."""
+        if self._run is None:
+            return None
+        try:
+            values: object = self._run(activation).plain_value()
+        except ENGINE_RAISES:
+            return None
+        # The value of an ERROR is a string.
+        return values if type(values) is list else None
+
+
 class PolicySet:
     """The policies for one subject at one Connection. Immutable; may be shared by sessions."""
 
@@ -63,10 +90,7 @@ class PolicySet:
         self.policies: tuple[CompiledPolicy, ...] = tuple(sorted(policies, key=lambda p: (-p.priority, p.name)))
         self.connection = connection
         self.revision = revision
-        self._steps = tuple(
-            (p, tuple((r, r.expression.run if r.expression is not None else None) for r in p.rules))
-            for p in self.policies
-        )
+        self._steps = tuple(_Step(policy) for policy in self.policies)
         self._variables = {v.index: v.expression for p in self.policies for v in p.variables}
         expressions = [
             *(c.expression for p in self.policies for c in p.conditions),
@@ -121,26 +145,24 @@ class PolicySet:
 
     def _decide(self, activation: cel.Activation, absent: frozenset[str], now: float, final: bool) -> Decision | Needs:
         tally = Tally()
-        for policy, rules in self._steps:
+        for step in self._steps:
+            policy = step.policy
             if policy.not_after is not None and now >= policy.not_after:
                 continue
             if policy.problems:
                 self._count_broken(policy, tally)
             elif self._in_force(policy, activation, absent, final, tally):
                 tally.in_force.append(policy)
-                for rule, run in rules:
-                    # The quick way for what is plainly true or false; anything else is looked at again, with care.
-                    if run is not None and not absent:
-                        try:
-                            value = run(activation).plain_value()
-                        except ENGINE_RAISES:
-                            value = None
-                        if value is False:
-                            continue
-                        if value is True:
-                            self._hold(rule, tally)
-                            continue
-                    self._count(policy, rule, activation, absent, final, tally)
+                values = step.evaluate(activation)
+                for rule, position in step.rules:
+                    # What is plainly true or false is settled; anything else is looked at by itself, with care.
+                    value = values[position] if position is not None and values is not None else None
+                    if value is False:
+                        continue
+                    if value is True:
+                        self._hold(rule, tally)
+                    else:
+                        self._count(policy, rule, activation, absent, final, tally)
         decided = tally.deciding
         if tally.missing and not tally.denying_errors:
             settled = (

@@ -217,6 +217,28 @@ def test_no_facts_at_all_are_an_error() -> None:
     assert by(decide(policy("p", ALLOW, rule("d", "Deny", DROPS)), facts={})) == ("Deny", "")
 
 
+def test_rules_evaluated_together_are_as_good_as_apart() -> None:
+    """An error of one rule, and a value that is no bool, leave the others what they are."""
+    commented = rule("commented", "Audit", "true // ends in a comment")
+    for odd in (FAILS, "dyn('x')", "request.subject.claims.admin", "'x'.matches(string(sql.params[0]))"):
+        built = policy("p", rule("a", "Audit"), rule("odd", "Audit", odd), commented, rule("no", "Deny", DROPS), ALLOW)
+        assert built.spec.rules
+        (compiled,) = policy_set(built).policies
+        assert compiled.together is not None or odd == FAILS
+        decision = decided(decide(built, facts=facts("DROP", params=["("])))
+        assert [m.rule.rule for m in decision.matched] == ["a", "commented", "no", "all"]
+        assert [error.field for error in decision.errors] == ["spec.rules[1].expression"]
+        assert decision.rule is not None
+        assert decision.rule.rule == "no"
+
+
+def test_rules_too_many_to_be_evaluated_together_are_evaluated_apart() -> None:
+    long = " || ".join(f"sql.text == '{i}'" for i in range(300))
+    built = policy("p", *(rule(f"r{i}", "Deny", long) for i in range(5)), ALLOW)
+    assert policy_set(built).policies[0].together is None
+    assert by(decide(built, facts=facts())) == ("Allow", "all")
+
+
 # Variables
 
 

@@ -19,7 +19,7 @@ QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 ATOMS = {
     "true": "sql.database == 'app'",
     "false": "sql.database == 'other'",
-    "error": "sql.params[7] == 'x'",
+    "error": "sql.statements[7].opaque",
     "odd": "dyn(1)",
     "costly": "sql.estimatedRows > 10",
 }
