@@ -109,6 +109,8 @@ QUERIES = [
     "SELECT name INTO TEMP t2 FROM customers; SELECT * FROM t2",
     "INSERT INTO scratch SELECT name, 'x' FROM customers RETURNING *",
     "SELECT * FROM scratch",
+    "BEGIN; CREATE RULE r AS ON INSERT TO scratch DO INSTEAD SELECT name FROM customers; INSERT INTO scratch VALUES (1, 2); ROLLBACK",  # noqa: E501
+    "BEGIN; CREATE RULE r AS ON INSERT TO scratch DO INSTEAD SELECT upper(name) FROM customers; INSERT INTO scratch VALUES (1); ROLLBACK",  # noqa: E501
     "CREATE TEMP VIEW orders AS SELECT id, name AS customer_id, 'x' AS note FROM customers; SELECT * FROM orders",
     "SELECT * FROM orders",
     "BEGIN; CREATE VIEW fresh AS SELECT name AS k FROM customers; SELECT k, upper(k) FROM fresh; ROLLBACK",

@@ -76,10 +76,12 @@ class Lineage:
         """Strategy by index of the result's column. A bool is never withheld: it cannot hold a value.
 
         Where the server names a relation in RowDescription that the statement was not taken to mean (a temporary one
-        of the same name, say), nothing that was followed holds, and all is withheld.
+        of the same name, say), or answers with other columns (a rule), nothing that was followed holds, and all is
+        withheld.
         """
         columns, taint = self._aligned(len(fields)), derived(self.touches)
-        if self.relations is not None and not self.relations.issuperset({f.table_oid for f in fields} - {0}):
+        named = {field.table_oid for field in fields} - {0}
+        if self._misread(len(fields)) or (self.relations is not None and not self.relations.issuperset(named)):
             columns, taint = None, REDACT
         if columns is None:
             if taint is None:
@@ -90,6 +92,13 @@ class Lineage:
             for index, (field, column) in enumerate(zip(fields, columns, strict=True))
             if column.taint is not None and field.type_oid != BOOL
         }
+
+    def _misread(self, count: int) -> bool:
+        """True if the result has a number of columns that the statement's text cannot have."""
+        if self.columns is None:
+            return False
+        gaps = sum(column.gap for column in self.columns)
+        return count < len(self.columns) - gaps or (not gaps and count != len(self.columns))
 
     def _aligned(self, count: int) -> Columns | None:
         """The columns that were followed, laid over those of the result; None if they do not fit."""

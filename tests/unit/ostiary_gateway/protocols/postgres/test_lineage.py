@@ -163,6 +163,8 @@ def test_lineage(sql: str, count: int, expected: dict[int, str]) -> None:
         ("select * from app.f() a, app.g() b, customers", 9),  # two gaps
         ("select a, b from broken", 2),
         ("select * from nosuch", 2),
+        ("select id, total from orders", 3),
+        ("insert into scratch values (1, 2)", 1),  # a rule answers instead
         ("fetch all from c", 2),
         ("execute p", 2),
         ("call app.p(1)", 2),
