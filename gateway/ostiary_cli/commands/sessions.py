@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from ostiary_api.units import parse_duration
 from ostiary_cli.options import data_option, open_record
 from ostiary_gateway.audit.reader import Session
 from ostiary_gateway.audit.transcript import bytes_text, duration, moment, visible
+
+WIDE = 110
+"""Columns from which on the whole table fits."""
 
 
 def since_time(text: str) -> float:
@@ -69,11 +73,11 @@ def command(
         for session in found:
             click.echo(json.dumps(_fields(session), ensure_ascii=False))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     if not found:
         console.print("No session fits.")
         return
-    console.print(_table(found))
+    console.print(_table(found, console.width))
     if len(found) == limit:
         console.print(Text(f"The newest {limit}; --limit shows more.", "dim"))
 
@@ -82,23 +86,26 @@ def _fields(session: Session) -> dict[str, object]:
     return {name: getattr(session, name) for name in Session.__slots__ if name != "sid"}
 
 
-def _table(found: list[Session]) -> Table:
+def _table(found: list[Session], width: int) -> Table:
+    """One line a session; what does not fit into the terminal is left out, not folded."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("Session", "Opened", "For", "User", "Connection"):
-        table.add_column(column, no_wrap=column in ("Session", "Opened"))
-    for column in ("Requests", "Denied", "Rows", "Bytes"):
-        table.add_column(column, justify="right")
+    for column in ("Session", "Opened (UTC)", "User", "Connection"):
+        table.add_column(column, no_wrap=True)
+    numbers = ("Requests", "Denied", "Rows", "Bytes") if width >= WIDE else ("Requests", "Denied")
+    for column in (*numbers, *(("For",) if width >= WIDE else ())):
+        table.add_column(column, justify="right", no_wrap=True)
     for session in found:
-        lasted = duration(session.closed - session.opened) if session.closed is not None else session.state
-        table.add_row(
+        cells = [
             Text(session.id, "bold"),
-            Text(moment(session.opened)),
-            Text(lasted, "green" if session.state == "open" else "yellow" if session.state == "lost" else ""),
+            Text(moment(session.opened).removesuffix(" UTC")),
             Text(visible(session.username)),
             Text(session.connection),
             Text(f"{session.requests:,}"),
             Text(f"{session.denied:,}", "bold red" if session.denied else "dim"),
-            Text(f"{session.rows:,}"),
-            Text(bytes_text(session.bytes)),
-        )
+        ]
+        if width >= WIDE:
+            lasted = duration(session.closed - session.opened) if session.closed is not None else session.state
+            style = {"open": "green", "lost": "yellow"}.get(session.state, "")
+            cells += [Text(f"{session.rows:,}"), Text(bytes_text(session.bytes)), Text(lasted, style)]
+        table.add_row(*cells)
     return table

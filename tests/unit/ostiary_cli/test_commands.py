@@ -1,0 +1,214 @@
+"""The commands, called as a user calls them: output, exit codes, and what to do next when they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from ostiary_api.manifests import parse
+from ostiary_cli.agent_token import generate, well_formed
+from ostiary_cli.main import COMMANDS, cli
+from ostiary_cli.options import default_data
+
+SHOP = str(Path(__file__).parents[3] / "examples" / "shop")
+
+
+def ostiary(*arguments: str | Path, stdin: str | None = None) -> Result:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin, prog_name="ostiary")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_help_lists_every_command_without_importing_one() -> None:
+    program = (
+        "import sys\nfrom ostiary_cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([name for name in sys.modules if name.startswith(('ostiary_gateway', 'rich', 'celpy'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    result = ostiary(name, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: ostiary {name}")
+
+
+def test_a_misspelt_command_gets_a_suggestion() -> None:
+    result = ostiary("explian")
+    assert result.exit_code == 2
+    assert "Did you mean 'explain'?" in result.stderr
+
+
+def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_data() == Path("/state/ostiary")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_data() == Path.home() / ".local/state/ostiary"
+
+
+def test_lint_accepts_the_examples() -> None:
+    result = ostiary("lint", SHOP)
+    assert result.exit_code == 0, result.output
+    assert "1 Connection, 3 policies: all is well" in result.output
+
+
+def test_lint_shows_every_problem_at_its_place(tmp_path: Path) -> None:
+    text = (Path(SHOP) / "policies.yaml").read_text().replace("s.verb == 'TRUNCATE'", "s.vreb == 'TRUNCATE'")
+    (tmp_path / "p.yaml").write_text(text.replace("action: Deny", "action: Denny", 1))
+    result = ostiary("lint", tmp_path, SHOP + "/connection.yaml", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.output)
+    first = found["problems"][0]
+    assert (first["severity"], first["line"], first["field"]) == ("error", 10, "spec.rules[0].action")
+    assert "Did you mean Deny" in first["message"] or "Deny" in first["message"]
+    (tmp_path / "p.yaml").write_text(text)
+    result = ostiary("lint", tmp_path, SHOP + "/connection.yaml")
+    assert result.exit_code == 1
+    line = text.splitlines().index(next(line for line in text.splitlines() if "vreb" in line)) + 1
+    assert f"p.yaml:{line}:" in result.output
+    assert "vreb" in result.output
+
+
+def test_lint_reports_a_failing_embedded_test(tmp_path: Path) -> None:
+    text = (Path(SHOP) / "policies.yaml").read_text().replace("expect: Allow, rule: read", "expect: Deny")
+    (tmp_path / "p.yaml").write_text(text)
+    result = ostiary("lint", tmp_path)
+    assert result.exit_code == 1
+    assert "test 'agents read' failed: expected Deny, got Allow" in result.output
+
+
+def test_lint_of_what_is_not_there_says_so(tmp_path: Path) -> None:
+    result = ostiary("lint", tmp_path / "nowhere")
+    assert result.exit_code == 1
+    assert "nowhere: error: cannot be read: No such file or directory" in result.output
+
+
+def test_test_runs_the_policies_own_tests() -> None:
+    result = ostiary("test", SHOP)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\d+ passed, 0 failed", result.output)
+    results = json.loads(ostiary("test", SHOP, "--json").output)
+    assert {item["passed"] for item in results} == {True}
+    assert {"policy": "demo/agents", "test": "agents read", "decision": "Allow", "rule": "read"}.items() <= next(
+        item for item in results if item["test"] == "agents read"
+    ).items()
+
+
+def test_test_exits_1_with_the_reason(tmp_path: Path) -> None:
+    text = (Path(SHOP) / "policies.yaml").read_text().replace("expect: Allow, rule: read", "expect: Deny")
+    (tmp_path / "p.yaml").write_text(text)
+    result = ostiary("test", tmp_path)
+    assert result.exit_code == 1
+    assert "expected Deny, got Allow" in result.output
+
+
+def explained(sql: str, subject: str = "planner,agents") -> dict[str, object]:
+    result = ostiary("explain", "--as", subject, "--connection", "demo/shop", "--sql", sql, "--json", SHOP)
+    assert result.exit_code == 0, result.output
+    found: dict[str, object] = json.loads(result.output)
+    return found
+
+
+def test_explain_names_the_deciding_rule() -> None:
+    assert explained("drop table customers")["rule"] == "demo/guard-rails#no-drop"
+    assert explained("select 1")["decision"] == "Allow"
+    assert explained("select 1", "mallory")["decision"] == "Deny"
+
+
+def test_explain_shows_facts_values_and_masks() -> None:
+    result = ostiary(
+        "explain", "--as", "planner,agents", "--connection", "shop", "--sql", "-", SHOP, stdin="select * from cards"
+    )
+    assert result.exit_code == 0, result.output
+    assert "relations read: public.cards (*)" in result.output
+    assert "s.readOnly = true" in result.output
+    assert "column public.cards.number: Partial" in result.output
+
+
+def test_explain_of_an_unknown_connection_lists_those_that_are_there() -> None:
+    result = ostiary("explain", "--as", "planner", "--connection", "nope", "--sql", "select 1", SHOP)
+    assert result.exit_code == 3
+    assert "Choose one of: demo/shop" in result.stderr
+
+
+def test_a_token_is_shown_once_and_its_secret_holds_only_the_hash(tmp_path: Path) -> None:
+    out = tmp_path / "token.yaml"
+    result = ostiary("token", "create", "Planner Bot", "--groups", "agents, dev", "-n", "prod", "--out", out)
+    assert result.exit_code == 0, result.output
+    token = result.stdout.strip()
+    assert well_formed(token)
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert token not in out.read_text()
+    secret = parse(out.read_text()).secret("prod", "token-planner-bot")
+    assert secret is not None
+    assert secret.token is not None
+    assert (secret.token.username, secret.token.groups) == ("Planner Bot", ("agents", "dev"))
+    assert secret.token.sha256 == hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_without_out_the_secret_is_on_stdout_and_the_token_is_not() -> None:
+    result = ostiary("token", "create", "ann")
+    assert yaml.safe_load(result.stdout)["metadata"] == {"name": "token-ann", "namespace": "default"}
+    token = result.stderr.split()[-1]
+    assert well_formed(token)
+    assert token not in result.stdout
+
+
+def test_token_create_overwrites_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "token.yaml"
+    out.write_text("mine")
+    result = ostiary("token", "create", "ann", "--out", out)
+    assert result.exit_code == 3
+    assert out.read_text() == "mine"
+
+
+def test_tokens_differ_and_a_typing_error_shows() -> None:
+    tokens = {generate() for _ in range(100)}
+    assert len(tokens) == 100
+    token = tokens.pop()
+    assert len(token) == 53
+    changed = token[:10] + ("a" if token[10] != "a" else "b") + token[11:]
+    assert not well_formed(changed)
+    assert not well_formed(token[:-1])
+    assert not well_formed("")
+
+
+@pytest.mark.parametrize("command", [["sessions"], ["session", "abc"], ["export"], ["verify"]])
+def test_without_a_record_the_next_step_is_named(command: list[str], tmp_path: Path) -> None:
+    result = ostiary(*command, "--data", tmp_path)
+    assert result.exit_code == 3
+    assert "Next:" in result.stderr
+    assert "--data DIR" in result.stderr
+
+
+def test_serve_refuses_manifests_with_problems(tmp_path: Path) -> None:
+    result = ostiary("serve", SHOP, "--data", tmp_path, "--admin", "off")
+    assert result.exit_code == 1
+    assert "there is no Secret shop-db in namespace demo" in result.stderr
+    assert "ostiary lint" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["9911", "localhost:", "localhost:port", "localhost:99999"])
+def test_serve_refuses_an_admin_address_that_is_none(address: str) -> None:
+    result = ostiary("serve", SHOP, "--admin", address)
+    assert result.exit_code == 2
+    assert "is no HOST:PORT" in result.stderr
+
+
+def test_version_names_what_decides() -> None:
+    found = json.loads(ostiary("version", "--json").output)
+    assert {"ostiary", "python", "cel-expr-python", "postgast"} <= set(found)
