@@ -199,12 +199,13 @@ class PolicySet:
                 return False
             if value is not True:
                 erring.append(RuleError(*policy.key, condition.field, _no_bool(value)))
-        if erring:
+        if missing:
+            # Once it is known it may be false, and then the errors do not matter.
+            tally.miss(missing, policy.priority)
+        elif erring:
             tally.errors.extend(erring)
             if policy.enforced:
                 tally.denying_errors.extend(erring)
-        elif missing:
-            tally.miss(missing, policy.priority)
         return not erring and not missing
 
     def _count(

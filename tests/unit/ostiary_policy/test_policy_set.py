@@ -360,6 +360,14 @@ def test_a_costly_fact_in_a_condition_is_asked_for() -> None:
     assert by(decide(built, facts=facts(estimatedRows=1))) == ("Allow", "all")
 
 
+def test_a_costly_condition_may_still_leave_out_a_policy_whose_other_condition_errs() -> None:
+    conditions = [{"name": "errs", "expression": FAILS}, {"name": "big", "expression": "sql.estimatedRows > 10"}]
+    built = policy_set(policy("p", ALLOW), policy("q", rule("d", "Deny"), matchConditions=conditions))
+    assert isinstance(built.decide(facts(), NOON), Needs)
+    assert by(built.decide(facts(estimatedRows=5), NOON)) == ("Allow", "all")
+    assert by(built.decide(facts(estimatedRows=50), NOON)) == ("Deny", "")
+
+
 def test_parameters_that_are_not_there_yet_are_asked_for() -> None:
     built = policy("p", ALLOW, rule("d", "Deny", "'root' in sql.params"))
     early = facts()

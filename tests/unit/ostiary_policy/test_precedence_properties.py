@@ -12,7 +12,7 @@ from support.policies import NOON, decide, facts, policy, policy_set, rule
 from ostiary_policy.decision import Action, Decision, Needs
 
 Truth = Literal["true", "false", "error"]
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Expressions whose truth is known without an engine. `costly` depends on sql.estimatedRows: absent, 5 or 50.
 
