@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ostiary_gateway.protocols.postgres.catalog import Catalog, CatalogQuery, Wanted
-from ostiary_gateway.protocols.postgres.facts import Analysis, Parsed, Scope, parse, resolve
 from psycopg import pq
 from support.servers import Server
+
+from ostiary_gateway.protocols.postgres.catalog import Catalog, CatalogQuery
+from ostiary_gateway.protocols.postgres.facts import Analysis, Parsed, Scope, parse, resolve
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 READ_ONLY_REFUSED = "25006"

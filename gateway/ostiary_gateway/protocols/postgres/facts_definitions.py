@@ -276,5 +276,16 @@ DEFINERS: Final[dict[str, Callable[[Walk, Tree], None]]] = {
     "AlterTypeStmt": _nothing,
     "AlterExtensionContentsStmt": _nothing,
 }
+
+
+@handles("TruncateStmt")
+def truncate(walk: Walk, body: Tree) -> None:
+    """TRUNCATE: its estimate is what the relations hold."""
+    walk.changes()
+    event = "TRUNCATE CASCADE" if body.get("behavior") == "DROP_CASCADE" else "TRUNCATE"
+    for item in body.get("relations", ()):
+        walk.draft.truncates.append(walk.touch(item["RangeVar"], "write", columns=("*",), event=event))
+
+
 for _kind in _DEFINITIONS:
     handles(_kind)(_define(_kind))

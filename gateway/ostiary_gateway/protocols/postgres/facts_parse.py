@@ -33,6 +33,9 @@ MAX_COPIES = 2_000_000
 _MULTIPLE = re.compile(r"\)\s*(?:=|--|/\*)")
 _SET_WORD = re.compile(r"set", re.IGNORECASE)
 
+_BROKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|(?<=[\[,])\{\}\}(?=[,\]])')
+"""A string, or an empty datum with a brace too many."""
+
 _COMMA, _SEMICOLON, _EQUALS = 44, 59, 61
 _OPEN = frozenset((40, 91))
 _CLOSE = frozenset((41, 93))
@@ -172,8 +175,10 @@ def parse_body(definition: str) -> list[Tree]:
         raw: bytes = result.plpgsql_funcs
     finally:
         lib.pg_query_free_plpgsql_parse_result(result)
+    # libpg_query writes the variables of triggers (TG_OP …) as `{}}`, which no JSON reader takes.
+    repaired = _BROKEN.sub(lambda found: b"{}" if found[0] == b"{}}" else found[0], raw)
     try:
-        functions = json.loads(raw)
+        functions = json.loads(repaired)
     except RecursionError:
         raise Unparsable("the body nests too deeply") from None
     except ValueError:

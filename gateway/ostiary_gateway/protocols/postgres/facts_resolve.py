@@ -420,6 +420,8 @@ class _Findings:
                 self.concede(f"{label} runs with its own {name}")
             elif name == "search_path":
                 scope = replace(scope, search_path=split_path(value, scope))
+        if function.language == "internal" and function.source in functions.CONSTRUCTORS:
+            return
         if function.language in ("c", "internal"):
             if function.volatility == "v" or not function.extension:
                 self.concede(f"{label} is written in {function.language}: what it does cannot be read")

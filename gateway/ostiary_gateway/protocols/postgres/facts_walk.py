@@ -41,7 +41,8 @@ PLAIN = frozenset(
 )
 LEAVES = frozenset(
     """
-    A_Const A_Star AccessPriv Alias BitString Boolean CurrentOfExpr Float IntList Integer JsonFormat OidList
+    A_Const A_Star AccessPriv Alias BitString Boolean CurrentOfExpr Float IntList Integer JsonFormat MergeSupportFunc
+    OidList
     ReplicaIdentityStmt ReturningOption RoleSpec SetToDefault SQLValueFunction String ATAlterConstraint
     """.split()  # noqa: SIM905
 )

@@ -81,6 +81,11 @@ READS_UNNAMED = {
 SEQUENCES = {"nextval": "write", "setval": "write", "currval": "read"}
 """They touch the sequence that the first argument names."""
 
+CONSTRUCTORS = frozenset(
+    ("range_constructor2", "range_constructor3", "multirange_constructor0", "multirange_constructor1")
+) | frozenset(("multirange_constructor2",))
+"""What CREATE TYPE … AS RANGE makes: functions in a user's schema with PostgreSQL's own code."""
+
 DANGEROUS = frozenset(
     """
     pg_read_file pg_read_binary_file pg_stat_file pg_ls_dir pg_ls_logdir pg_ls_waldir pg_ls_tmpdir
