@@ -38,9 +38,13 @@ lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m ostiary_api.generate --check crds
 
 format: .venv
 	$(BIN)/ruff check --fix .
+
+crds: .venv
+	$(BIN)/python -m ostiary_api.generate crds
 
 bench: .venv
 	$(BIN)/python benchmarks/run.py $(ARGS)
