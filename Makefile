@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format bench e2e crds lock clean
+.PHONY: help .venv demo test lint format bench e2e generate lock clean
 
 help:
 	@echo "make demo     a small shop behind Ostiary, and an agent that misbehaves (ARGS=--once: play it and exit)"
@@ -39,12 +39,14 @@ lint: .venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m ostiary_api.generate --check crds
+	$(BIN)/python -m ostiary_policy.facts_reference --check
 
 format: .venv
 	$(BIN)/ruff check --fix .
 
-crds: .venv
+generate: .venv
 	$(BIN)/python -m ostiary_api.generate crds
+	$(BIN)/python -m ostiary_policy.facts_reference
 
 bench: .venv
 	$(BIN)/python benchmarks/run.py $(ARGS)

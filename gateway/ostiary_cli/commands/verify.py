@@ -45,7 +45,8 @@ def command(data: Path, keys: Path | None, anchor: str, json_: bool) -> None:
         click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
     else:
         console = Console(highlight=False)
-        for line in findings(report):
+        *lines, verdict = findings(report)
+        for line in lines:
             console.print(Text(line))
-        console.print(Text("✓ whole", "bold green") if report.ok else Text("✗ not whole", "bold red"))
+        console.print(Text(f"{'✓' if report.ok else '✗'} {verdict}", "bold green" if report.ok else "bold red"))
     raise SystemExit(report.exit_status)
