@@ -80,7 +80,8 @@ class Session:
     def refresh(self) -> None:
         if self.status in (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS):
             result = self.connection.pgconn.exec_(
-                b"SELECT pg_catalog.array_to_json(pg_catalog.current_schemas(false)), pg_catalog.pg_my_temp_schema() <> 0"
+                b"SELECT pg_catalog.array_to_json(pg_catalog.current_schemas(false)),"
+                b" pg_catalog.pg_my_temp_schema() <> 0"
             )
             path = (result.get_value(0, 0) or b"[]").decode()
             self.scope = Scope(

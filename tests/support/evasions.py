@@ -32,7 +32,8 @@ CREATE FUNCTION wipe_loop() RETURNS integer LANGUAGE plpgsql AS
     FOR r IN SELECT id FROM public.victim LOOP DELETE FROM public.victim WHERE id = r.id; END LOOP; RETURN n; END$$;
 CREATE FUNCTION wipe_exception() RETURNS integer LANGUAGE plpgsql AS
   $$BEGIN PERFORM 1 / 0; RETURN 0; EXCEPTION WHEN OTHERS THEN DELETE FROM public.victim; RETURN 1; END$$;
-CREATE FUNCTION drop_victim() RETURNS integer LANGUAGE plpgsql AS $$BEGIN DROP TABLE public.victim CASCADE; RETURN 1; END$$;
+CREATE FUNCTION drop_victim() RETURNS integer LANGUAGE plpgsql AS
+  $$BEGIN DROP TABLE public.victim CASCADE; RETURN 1; END$$;
 CREATE FUNCTION lower(other) RETURNS integer LANGUAGE sql AS 'DELETE FROM public.victim; SELECT 1';
 CREATE FUNCTION trap.upper(text) RETURNS text LANGUAGE sql AS 'DELETE FROM public.victim; SELECT $1';
 CREATE PROCEDURE wipe_procedure() LANGUAGE sql AS 'DELETE FROM public.victim';
@@ -220,7 +221,8 @@ EVASIONS = (
     ),
     _text(
         "DO, cursor in a declaration",
-        "DO $$DECLARE c CURSOR FOR SELECT id FROM victim FOR UPDATE; BEGIN OPEN c; MOVE c; DELETE FROM victim WHERE CURRENT OF c; END$$",
+        "DO $$DECLARE c CURSOR FOR SELECT id FROM victim FOR UPDATE; BEGIN OPEN c; MOVE c;"
+        " DELETE FROM victim WHERE CURRENT OF c; END$$",
     ),
     _text("DO, exception block", "DO $$BEGIN PERFORM 1/0; EXCEPTION WHEN OTHERS THEN DELETE FROM victim; END$$"),
     _text(

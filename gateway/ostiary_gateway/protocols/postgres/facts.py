@@ -21,7 +21,7 @@ from .facts_model import (
 from .facts_parse import RawStatement, Unparsable, fingerprint_of, parse_statements
 from .facts_resolve import Resolver
 from .facts_statements import outer_conditions
-from .facts_walk import Walk
+from .facts_walk import UNEXPECTED, Walk
 
 HANDLER_MODULES = (facts_changes, facts_definitions, facts_settings, facts_special, facts_statements)
 """They register what they read when they are imported."""
@@ -65,7 +65,10 @@ def parse(text: str) -> Parsed:
 def _read(statement: RawStatement) -> ParsedStatement:
     draft = Draft()
     draft.verb, draft.kind = name_statement(statement.type, statement.tree)
-    Walk(draft, statement.text).node({statement.type: statement.tree})
+    try:
+        Walk(draft, statement.text).node({statement.type: statement.tree})
+    except UNEXPECTED as error:
+        draft.concede(f"its parse tree is not of the expected shape: {error!r}")
     draft.where, draft.limit = outer_conditions(statement.type, statement.tree)
     if statement.type in _PLANNED:
         draft.effect(estimable=True, explain_text=statement.text)

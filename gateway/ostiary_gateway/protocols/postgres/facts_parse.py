@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from postgast import PgQueryError, fingerprint, scan
 from postgast.native import lib
@@ -24,7 +25,7 @@ UNSCANNED_BYTES = 64 << 10
 """Up to this length no text can nest deeper than the parser's stack bears: a level costs two bytes, and 50,000
 levels were measured to fit into 8 MiB."""
 
-MAX_CHAIN = 20_000
+MAX_CHAIN = 40_000
 """Tokens that one expression may chain (`1+1+1…`), over all brackets that are open."""
 
 MAX_COPIES = 2_000_000
@@ -72,13 +73,24 @@ def _encode(text: str) -> bytes:
     return data
 
 
+def _scan(text: str) -> Any:
+    """The tokens of a text. Raises Unparsable: what cannot be scanned cannot be parsed either."""
+    try:
+        return scan(text).tokens
+    except PgQueryError as error:
+        raise Unparsable(error.message) from None
+    except UnicodeDecodeError:
+        # The message quotes the text and was cut inside a character.
+        raise Unparsable("syntax error") from None
+
+
 def _copies(text: str) -> int:
     """Tokens that the tree will hold: `(a, b) = source` copies its source to every column, and sources nest."""
     total = factor = pending = 0
     factor = pending = 1
     stack: list[tuple[int, int, int, bool]] = []
     columns, assigned, previous, before = 1, 0, 0, False
-    for token in scan(text).tokens:
+    for token in _scan(text):
         kind = token.token
         if kind in _COMMENTS:
             continue
@@ -105,11 +117,7 @@ def _chain(text: str) -> int:
     """Most tokens that may end up inside one another: those since the last comma, over all open brackets."""
     deepest = open_before = here = 0
     stack: list[int] = []
-    try:
-        tokens = scan(text).tokens
-    except PgQueryError as error:
-        raise Unparsable(error.message) from None
-    for token in tokens:
+    for token in _scan(text):
         kind = token.token
         if kind in (_COMMA, _SEMICOLON):
             here = 0
@@ -158,7 +166,7 @@ def fingerprint_of(text: str) -> str:
     """libpg_query's fingerprint of one statement that parses, 16 hex digits."""
     try:
         return fingerprint(text).hex
-    except PgQueryError:
+    except (PgQueryError, UnicodeDecodeError):
         return ""
 
 
@@ -191,7 +199,7 @@ def _tokens(text: str) -> list[tuple[str, int, int]]:
     data = text.encode("utf-8")
     return [
         (data[token.start : token.end].decode("utf-8", "replace").upper(), token.start, token.end)
-        for token in scan(text).tokens
+        for token in _scan(text)
         if token.token not in _COMMENTS
     ]
 

@@ -12,7 +12,7 @@ from .catalog import Catalog, Wanted
 from .catalog_model import FIRST_USER_OID, Function, Relation, TreeUse
 from .facts_model import Call, Draft, Effects, Parsed, ParsedStatement, RelationUse, Scope, Statement
 from .facts_names import mentioned, quote, search, split_path
-from .facts_walk import Walk
+from .facts_walk import UNEXPECTED, Walk
 
 MAX_DEPTH = 16
 """Views over functions over views …: deeper is opaque."""
@@ -463,6 +463,8 @@ class _Findings:
                     )
             except RecursionError:
                 known.concede("its body nests too deeply")
+            except UNEXPECTED as error:
+                known.concede(f"its body's parse tree is not of the expected shape: {error!r}")
             self.catalog.bodies[function.oid] = known
         return known
 

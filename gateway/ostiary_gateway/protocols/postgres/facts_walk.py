@@ -19,6 +19,9 @@ Tree = dict[str, Any]
 Handler = Callable[["Walk", Tree], None]
 Special = Callable[["Walk", str, list[Tree]], None]
 
+UNEXPECTED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+"""What reading a tree raises if the parser's JSON is not what the grammar says: conceded as opaque, never passed."""
+
 MAX_BODY_DEPTH = 8
 """SQL inside SQL inside SQL …: deeper is opaque."""
 

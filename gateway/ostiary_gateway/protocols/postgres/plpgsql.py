@@ -132,7 +132,7 @@ def _assignment(text: str) -> tuple[str, str]:
     depth = 0
     try:
         tokens = scan(text).tokens
-    except PgQueryError:
+    except (PgQueryError, UnicodeDecodeError):
         return text, "("
     for token in tokens:
         piece = data[token.start : token.end].decode("utf-8", "replace")
