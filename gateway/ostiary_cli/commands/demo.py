@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -84,24 +86,32 @@ async def _demo(console: Console, directory: Path, once: bool, wanted: str | Non
         # The two ways in and the record are scenes too.
         show.ending(stage.wrong, len(SCENES) + 2)
         if not once:
-            show.commands(_commands(stage), stage.directory / "manifests")
+            show.commands(_commands(stage))
             await stop.wait()
     return not stage.wrong
 
 
-def _commands(stage: Stage) -> list[tuple[str, str]]:
+def _commands(stage: Stage) -> list[tuple[str, list[str]]]:
     agent, data = stage.agent, shlex.quote(str(stage.data))
-    address = f"host={agent.host} port={agent.port} user={agent.user} dbname={agent.database} sslmode=verify-full"
     manifests = shlex.quote(str(stage.directory / "manifests"))
     host, port = stage.admin
+    # `make demo` runs the command where the shell does not look for it.
+    program = "ostiary" if shutil.which("ostiary") else shlex.quote(os.path.relpath(sys.argv[0]))
+    tls = f"sslmode=verify-full sslrootcert={agent.ca}"
+    psql = f'psql "host={agent.host} port={agent.port} user={agent.user} dbname={agent.database} {tls}"'
     return [
-        ("Be the agent (its token is all it has):", f"export PGPASSWORD={agent.password}"),
-        ("", f'psql "{address} sslrootcert={agent.ca}"'),
-        ("Read the record:", f"ostiary sessions --data {data}"),
-        ("", f"ostiary verify --data {data}"),
+        (
+            "Be the agent, with psql or any driver; its token is all it has:",
+            [f"export PGPASSWORD={agent.password}", psql],
+        ),
+        ("Read the record:", [f"{program} sessions --data {data}", f"{program} verify --data {data}"]),
         (
             "Ask why:",
-            f'ostiary explain --as {agent.user},agents --connection demo/shop --sql "delete from orders" {manifests}',
+            [f'{program} explain --as {agent.user},agents --connection shop --sql "delete from orders" {manifests}'],
         ),
-        ("Metrics and health:", f"curl http://{host}:{port}/metrics"),
+        ("Metrics and health:", [f"curl http://{host}:{port}/metrics"]),
+        (
+            "Change the policies; they are in force a second after you save:",
+            [f"{stage.directory}/manifests/policies.yaml"],
+        ),
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -90,19 +89,14 @@ class Show:
             )
         )
 
-    def commands(self, lines: Sequence[tuple[str, str]], manifests: Path) -> None:
-        """What to try by hand."""
-        table = Table.grid(padding=(0, 2))
-        for comment, line in lines:
-            table.add_row(Text(comment, "dim"))
-            table.add_row(Text(line, "bold", overflow="fold"))
-            table.add_row()
-        table.add_row(Text("The policies are reloaded when you save them:", "dim"))
-        table.add_row(Text(str(manifests / "policies.yaml"), "bold"))
+    def commands(self, groups: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """What to try by hand: each command on a line of its own, with nothing around it that would be copied too."""
         self.console.print()
         self.console.print(Rule(Text("Now you", "bold cyan"), style="cyan"))
-        # No panel: its border would be copied with the commands.
-        self.console.print(table, soft_wrap=True)
+        for comment, lines in groups:
+            self.console.print(Text(f"\n{comment}", "dim"))
+            for line in lines:
+                self.console.print(Text(line, "bold"), soft_wrap=True)
         self.console.print(Text("\nCtrl-C stops everything and removes it.", "dim"))
 
     def ending(self, wrong: Sequence[str], scenes: int) -> None:
