@@ -33,13 +33,23 @@ _CONCEDED = {
 }
 _REBINDS = frozenset(
     """
-    CreateStmt CreateForeignTableStmt CreateTableAsStmt ViewStmt CreateSchemaStmt CreateFunctionStmt
-    CreateTrigStmt RuleStmt CreatePolicyStmt AlterPolicyStmt DefineStmt CreateCastStmt CreateDomainStmt
-    CreateExtensionStmt AlterExtensionStmt ImportForeignSchemaStmt RenameStmt AlterObjectSchemaStmt
-    AlterTableStmt AlterFunctionStmt AlterDomainStmt DropStmt CreateEventTrigStmt AlterEventTrigStmt
-    DropOwnedStmt
+    ViewStmt CreateFunctionStmt CreateTrigStmt RuleStmt CreatePolicyStmt AlterPolicyStmt DefineStmt CreateCastStmt
+    CreateDomainStmt CreateExtensionStmt AlterExtensionStmt ImportForeignSchemaStmt RenameStmt AlterObjectSchemaStmt
+    AlterFunctionStmt AlterDomainStmt DropStmt CreateEventTrigStmt AlterEventTrigStmt DropOwnedStmt
     """.split()  # noqa: SIM905
 )
+"""What may give a known name another meaning, or make known statements do more. A new table does neither."""
+
+_KEEPS_MEANING = frozenset(
+    f"AT_{name}"
+    for name in """
+    AddColumn DropColumn ColumnDefault SetNotNull DropNotNull AlterColumnType SetStatistics SetStorage SetCompression
+    SetOptions ResetOptions SetRelOptions ResetRelOptions ChangeOwner AddConstraint DropConstraint ValidateConstraint
+    AddIndexConstraint SetLogged SetUnLogged AddIdentity SetIdentity DropIdentity DropExpression ReplicaIdentity
+    ClusterOn
+    """.split()  # noqa: SIM905
+)
+"""ALTER TABLE: what these run is shown when they are decided. A new foreign key may cascade, so it is not meant."""
 
 
 def _define(kind: str) -> Callable[[Walk, Tree], None]:
@@ -153,6 +163,8 @@ def _alter_table(walk: Walk, body: Tree) -> None:
 
 
 def _alter_cmd(walk: Walk, body: Tree) -> None:
+    if body["subtype"] not in _KEEPS_MEANING or "CONSTR_FOREIGN" in str(body.get("def", "")):
+        walk.draft.rebinds = True
     definition = body.get("def", {})
     name = definition.get("PartitionCmd", {}).get("name")
     if name is not None:
@@ -165,6 +177,8 @@ def _alter_cmd(walk: Walk, body: Tree) -> None:
 
 def _maintain(kind: str) -> Callable[[Walk, Tree], None]:
     def handler(walk: Walk, body: Tree) -> None:
+        if "relation" not in body and "rels" not in body:
+            walk.draft.concede("it works on every table that the role may maintain")
         relations(walk, kind, body, "rels", event="MAINTAIN")
         for item in body.get("rels", ()):
             relation = item["VacuumRelation"].get("relation")

@@ -64,7 +64,7 @@ class Resolver:
         draft = parsed.draft
         found = _Findings(self, draft)
         found.take(draft, scope, 0)
-        if draft.ddl:
+        if found.ddl:
             found.event_triggers(scope)
         found.ambient(scope)
         return Statement(found.facts(parsed), found.effects(draft))
@@ -119,7 +119,7 @@ class _Findings:
         if draft.path_changed:
             self.concede("it changes what names mean while it runs")
         outer, self.runs = self.runs, self.runs and draft.runs
-        if draft.relations and scope.rebound:
+        if scope.rebound and (draft.relations or draft.calls or draft.operators or draft.casts):
             self.concede("names may mean something else since an earlier statement of this transaction")
         for use in draft.relations:
             self.use(use, scope, depth)
@@ -346,8 +346,6 @@ class _Findings:
                 matched = True
                 self.function(function, scope, depth + 1, listed=True)
         if matched:
-            if users and scope.rebound:
-                self.concede("functions may mean something else since an earlier statement of this transaction")
             return
         if call.count == 1 and (name in self.catalog.types or self.catalog.user_types.get(name)):
             ambient = self.catalog.ambient

@@ -368,6 +368,33 @@ def test_names_behind_a_definition_are_not_trusted() -> None:
     assert not facts("SELECT * FROM customers", scope=open_transaction)["opaque"]
 
 
+@pytest.mark.parametrize(
+    ("text", "rebinds"),
+    [
+        ("CREATE TABLE t (a int)", False),
+        ("ALTER TABLE customers ADD x int", False),
+        ("CREATE INDEX ON customers (id)", False),
+        ("ALTER TABLE customers ADD FOREIGN KEY (id) REFERENCES shop.customers ON DELETE CASCADE", True),
+        ("ALTER TABLE customers INHERIT shop.customers", True),
+        ("ALTER TABLE customers RENAME TO c", True),
+        ("CREATE VIEW v AS SELECT 1", True),
+        ("DROP TABLE customers", True),
+        ("DO $$BEGIN EXECUTE 'DROP TABLE customers'; END$$", True),
+        ("UPDATE customers SET id = 1", False),
+    ],
+)
+def test_what_may_give_names_another_meaning(text: str, rebinds: bool) -> None:
+    assert effects(text).rebinds is rebinds
+
+
+def test_nothing_is_trusted_once_names_may_mean_something_else() -> None:
+    scope = Scope(("public",), "agent", "app", uncommitted_ddl=True, rebound=True)
+    assert facts("SELECT lower(name) FROM customers", scope=scope)["opaque"]
+    assert facts("SELECT 'x'::text || 'y'", scope=scope)["opaque"]
+    assert not facts("SELECT 1", scope=scope)["opaque"]
+    assert not facts("COMMIT", scope=scope)["opaque"]
+
+
 def test_a_search_path_that_a_text_sets_holds_behind_it() -> None:
     _, second = analyse("SET search_path = shop; TABLE customers").statements
     assert [each["schema"] for each in second.facts["relations"]] == ["shop"]
