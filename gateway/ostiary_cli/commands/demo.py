@@ -96,7 +96,9 @@ def _commands(stage: Stage) -> list[tuple[str, list[str]]]:
     manifests = shlex.quote(str(stage.directory / "manifests"))
     host, port = stage.admin
     # `make demo` runs the command where the shell does not look for it.
-    program = "ostiary" if shutil.which("ostiary") else shlex.quote(os.path.relpath(sys.argv[0]))
+    called = Path(sys.argv[0])
+    script = shlex.quote(os.path.relpath(called)) if called.name == "ostiary" else f"{sys.executable} -m ostiary_cli"
+    program = "ostiary" if shutil.which("ostiary") else script
     tls = f"sslmode=verify-full sslrootcert={agent.ca}"
     psql = f'psql "host={agent.host} port={agent.port} user={agent.user} dbname={agent.database} {tls}"'
     return [
