@@ -113,6 +113,12 @@ QUERIES = [
     "BEGIN; CREATE RULE r AS ON INSERT TO scratch DO INSTEAD SELECT upper(name) FROM customers; INSERT INTO scratch VALUES (1); ROLLBACK",  # noqa: E501
     "CREATE TEMP VIEW orders AS SELECT id, name AS customer_id, 'x' AS note FROM customers; SELECT * FROM orders",
     "SELECT * FROM orders",
+    "CREATE TEMP VIEW orders AS SELECT id, name AS k FROM customers; SELECT upper(k) FROM orders; DROP VIEW pg_temp.orders",
+    "CREATE VIEW calling AS SELECT name_of(1) AS n; SELECT n, upper(n) FROM calling; DROP VIEW calling",
+    "CREATE VIEW calling AS SELECT name_of(1) AS n",
+    "SELECT n, upper(n) FROM calling",
+    "SELECT c.n FROM (SELECT * FROM calling) c",
+    "DROP VIEW calling",
     "BEGIN; CREATE VIEW fresh AS SELECT name AS k FROM customers; SELECT k, upper(k) FROM fresh; ROLLBACK",
     "PREPARE p AS SELECT upper(name) FROM customers; EXECUTE p; DEALLOCATE p",
     "BEGIN; DECLARE c CURSOR FOR SELECT upper(name), name FROM customers; FETCH ALL FROM c; ROLLBACK",
@@ -174,3 +180,16 @@ def test_a_notification_is_masked(agent: Wire, gateway: Gateway) -> None:
     agent.send(frame("Q", f"NOTIFY mail, 'from {EMAIL}'".encode() + b"\0"))
     messages = agent.until("Z")
     assert [m.body[4:] for m in messages if m.type == "A"] == [b"mail\0from [redacted]\0"]
+
+
+@pytest.mark.parametrize("begin", ["SELECT 1", "BEGIN"])
+def test_what_was_made_since_the_catalog_was_read_tells_nothing(agent: Wire, begin: str) -> None:
+    steps = [
+        "SELECT upper(note) FROM orders",
+        begin,
+        "CREATE TEMP VIEW orders AS SELECT id, name AS note FROM customers",
+        "SELECT upper(note) FROM orders",
+        "SELECT upper(note), note FROM pg_temp.orders",
+    ]
+    shown = "".join(told(agent.simple(step)) for step in steps)
+    assert NAME.lower() not in shown.lower()

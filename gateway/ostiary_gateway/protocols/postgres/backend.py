@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from . import wire
-from .state import ENDS_CYCLE, Awaited, Denial, Kind, Running, SessionState, result_formats, with_formats
+from .state import CHANGES, ENDS_CYCLE, Awaited, Denial, Kind, Running, SessionState, result_formats, with_formats
 from .wire import UINT32, ProtocolViolation
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ class Backend:
         if head.kind not in ENDS_CYCLE:
             self._skip_to_sync()
         if self.fatal:
-            return self._masked(data, start, end)
+            return self._masked(data, start, end, head.running)
         if denial is not None:
             return refusal(denial)
         if hidden and head.kind != Kind.DESCRIBE_PORTAL:
@@ -366,7 +366,7 @@ class Backend:
                 "08006", f"The settings that names are resolved by could not be asked for: {fields.get('M', '')}",
                 hint="Connect again.",
             )  # fmt: skip
-        return self._masked(data, start, end)
+        return self._masked(data, start, end, head.running)
 
     def _skip_to_sync(self) -> None:
         """The server ignores everything after an error in the extended protocol, up to the next Sync."""
@@ -374,9 +374,10 @@ class Backend:
         skipped: list[Awaited] = []
         while awaited and awaited[0].kind != Kind.SYNC:
             skipped.append(awaited.popleft())
+        self.state.skipping = not awaited
         for index in range(len(skipped) - 1, -1, -1):
             entry = skipped[index]
-            if entry.kind in (Kind.PARSE, Kind.BIND, Kind.CLOSE) and not entry.hidden:
+            if entry.kind in CHANGES and not entry.hidden:
                 self.state.settle(entry, executed=index == 0, ok=False)
         for index, entry in enumerate(skipped):
             if entry.running is not None:
@@ -385,10 +386,12 @@ class Backend:
     def _notice(self, data: bytes, start: int, end: int) -> bytes | None:
         return self._masked(data, start, end)
 
-    def _masked(self, data: bytes, start: int, end: int) -> bytes | None:
+    def _masked(self, data: bytes, start: int, end: int, running: Running | None = None) -> bytes | None:
         if self.notices is None:
             return None
-        return self.notices.message(data[start - 5 : end])
+        if running is None and self.state.awaited:
+            running = self.state.awaited[0].running
+        return self.notices.message(data[start - 5 : end], running.text if running is not None else "")
 
     def _notification(self, data: bytes, start: int, end: int) -> bytes | None:
         return self._masked(data, start, end)

@@ -321,7 +321,9 @@ class Desk:
 
         def withhold(index: int, fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
             statements = analysis.statements
-            if index >= len(statements):
+            # What an earlier statement of the same text makes is not in the catalog yet.
+            made = any(each.effects.ddl or each.effects.rebinds for each in statements[:index])
+            if index >= len(statements) or made:
                 return UNKNOWN.withheld(fields)
             return self._lineage(origins, statements[index], scope).withheld(fields)
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from . import wire
 from .inbox import DISCARDED, Inbox
-from .state import Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
+from .state import CHANGES, Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
 from .wire import FLUSH, ProtocolViolation
 
 if TYPE_CHECKING:
     from ostiary_gateway.checkpoint import Verdict
 
-    from .facts import Analysis
+    from .facts import Analysis, Statement
     from .masks import ResponseMask
 
 MAX_AWAITED: Final = 4096
@@ -149,6 +149,8 @@ class Frontend:
                     continue
                 if kind != ord("X"):
                     raise ProtocolViolation(f"message {chr(kind)!r} in the middle of COPY FROM STDIN")
+            if state.skipping and kind in _SKIPPED:
+                continue
             handler = handlers.get(kind)
             if handler is None:
                 raise ProtocolViolation(f"invalid frontend message type {kind}")
@@ -174,7 +176,7 @@ class Frontend:
         if admission.denial is not None:
             self._substitute(Kind.QUERY, admission.denial)
             return
-        running = Running(admission.verdict.request, admission.verdict, admission.analysis, admission.mask)
+        running = _running(text, admission)
         self._owe(Awaited(Kind.QUERY, running), wire.query_message(raw))
         yield from self._after(admission.analysis)
 
@@ -272,7 +274,7 @@ class Frontend:
         if admission.needs_description and portal.description is None and not described:
             hidden = Awaited(Kind.DESCRIBE_PORTAL, hidden=True, name=name, portal=portal)
             self._owe(hidden, wire.describe_message(b"P", name))
-        running = Running(admission.verdict.request, admission.verdict, admission.analysis, admission.mask)
+        running = _running(portal.statement.text, admission)
         self._owe(Awaited(Kind.EXECUTE, running, portal=portal), wire.frame(b"E", body))
         yield from self._after(admission.analysis)
 
@@ -322,6 +324,7 @@ class Frontend:
             state.unsure = state.touched_session = True
         if any(effect.ddl for effect in effects):
             state.ddl_sent = state.uncommitted_ddl = True
+            state.has_temp = state.has_temp or any(_may_make_temporary(each) for each in analysis.statements)
         if any(effect.rebinds for effect in effects):
             state.rebound = True
         if state.touched_session and any(effect.transaction for effect in effects):
@@ -378,7 +381,17 @@ class Frontend:
         return values
 
     def _owe(self, entry: Awaited, message: bytes) -> None:
-        self.state.awaited.append(entry)
+        state = self.state
+        if state.skipping:
+            # An error came while this was decided: the server ignores it, so it is not even sent.
+            if entry.kind != Kind.SYNC:
+                if entry.kind in CHANGES:
+                    state.settle(entry, executed=False, ok=False)
+                if entry.running is not None:
+                    state.skipped.append(entry.running)
+                return
+            state.skipping = False
+        state.awaited.append(entry)
         self.to_server.append(message)
 
     def _register(self, kind: Kind, statement: Prepared, message: bytes, denial: Denial | None = None) -> None:
@@ -436,8 +449,20 @@ class Frontend:
         yield from self._refuse(kinds[kind], f"({self.inbox.discarded} bytes, over the limit)", denial)
 
 
+_SKIPPED: Final = frozenset(b"QPBDECFH")
+"""What the server ignores after an error in the extended protocol, up to the next Sync."""
 _COPY_KINDS: Final = frozenset(b"dcf")
 _IGNORED_WHILE_COPYING: Final = frozenset(b"HS")
+
+
+def _running(text: str, admission: Admission) -> Running:
+    return Running(admission.verdict.request, text, admission.verdict, admission.analysis, admission.mask)
+
+
+def _may_make_temporary(statement: Statement) -> bool:
+    """True unless it is plain that no temporary object is made: the word must stand in the text, escapes aside."""
+    facts, text = statement.facts, statement.facts["text"].lower()
+    return facts["opaque"] or "temp" in text or "u&" in text or any(r["schema"] == "pg_temp" for r in facts["relations"])
 
 
 def _whole_string(body: bytes, kind: str) -> bytes:

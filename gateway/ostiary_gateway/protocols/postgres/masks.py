@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from ostiary_gateway.masking.strategies import MaskError
+from ostiary_gateway.masking.strategies import MaskError, stronger
 from ostiary_policy.masking import MaskPlan, Strategy
 
 from . import wire
@@ -76,7 +76,8 @@ class ResponseMask:
         strategies: dict[int, Strategy] = dict(self._withhold(index, fields)) if fields else {}
         for position, column in enumerate(fields):
             if (found := self._targets.get((column.table_oid, column.attnum))) is not None:
-                strategies[position] = found
+                known = strategies.get(position)
+                strategies[position] = found if known is None else stronger(found, known)
         options = CopyOptions(
             _format(effect.format), effect.delimiter.encode(), effect.null.encode(), effect.quote.encode(),
             effect.escape.encode(), effect.header,
@@ -90,17 +91,10 @@ class ResponseMask:
         mask = self._copy
         if mask is None:
             raise FatalError("XX000", "COPY data came unannounced and cannot be masked; nothing was sent.")
-        out: list[bytes] = []
-        position = 0
         try:
-            while position < len(frames):
-                end = position + 1 + wire.UINT32.unpack_from(frames, position + 1)[0]
-                if shown := mask.feed(frames[position + 5 : end]):
-                    out.append(wire.frame(b"d", shown))
-                position = end
+            return mask.feed_frames(frames)
         except RowTooLarge as problem:
             raise FatalError("54000", f"{problem}", "Copy less of the row.") from None
-        return b"".join(out)
 
     def finish(self) -> bytes:
         """What is left at CopyDone."""
@@ -123,8 +117,14 @@ class NoticeMask:
     def __init__(self, plan: MaskPlan) -> None:
         self._mask = MessageMask(plan)
 
-    def message(self, frame: bytes) -> bytes | None:
-        """An ErrorResponse, NoticeResponse or NotificationResponse; None if it stays as it is."""
+    def message(self, frame: bytes, statement: str = "") -> bytes | None:
+        """An ErrorResponse, NoticeResponse or NotificationResponse; None if it stays as it is.
+
+        `statement`: what the agent sent. What it wrote itself is no secret to it.
+        """
         body = frame[5:]
-        shown = self._mask.notification(body) if frame[:1] == b"A" else self._mask.fields(body)
+        if frame[:1] == b"A":
+            shown = self._mask.notification(body)
+        else:
+            shown = self._mask.fields(body, statement.encode())
         return None if shown is body else wire.frame(frame[:1], shown)

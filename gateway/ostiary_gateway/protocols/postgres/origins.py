@@ -10,8 +10,9 @@ from typing import Final
 from ostiary_policy.masking import Strategy
 
 from .catalog import Catalog
-from .catalog_model import Relation
+from .catalog_model import FIRST_USER_OID, Relation
 from .facts import Scope
+from .facts_names import search
 from .lineage import Lineage, RelationView, lineage_of
 
 MAX_LINEAGES: Final = 1024
@@ -45,12 +46,12 @@ class Origins:
     def __init__(self, targets: Targets, rows: list[tuple[str | None, ...]], catalog: Catalog) -> None:
         self.targets = targets
         self._catalog = catalog
-        self._views: dict[tuple[str, str], RelationView] = {}
+        self._views: dict[int, RelationView] = {}
         self._lineages: OrderedDict[tuple[str, Scope], Lineage] = OrderedDict()
         for oid, schema, name, columns, definition in rows:
             pairs = tuple((int(number), str(column)) for number, column in json.loads(columns or "[]"))
             view = RelationView(int(oid or 0), schema or "", name or "", pairs, definition or "")
-            self._views[view.schema, view.name] = view
+            self._views[view.oid] = view
 
     def lineage(self, text: str, scope: Scope) -> Lineage:
         """Of one statement's text. Kept by text and scope: the catalog is the same for the life of this object."""
@@ -63,24 +64,33 @@ class Origins:
         return found
 
 
+def _unmasked(relation: Relation) -> RelationView:
+    """A relation that reads no masked one by name. A view that calls functions of users may do so through them."""
+    calls = relation.kind in ("v", "m") and any(oid >= FIRST_USER_OID for oid in relation.view.functions)
+    columns = tuple(sorted(relation.columns.items()))
+    return RelationView(relation.oid, relation.schema, relation.name, columns, None if calls else "")
+
+
 class _Seen:
     """The catalog as one scope sees it."""
 
-    def __init__(self, catalog: Catalog, views: Mapping[tuple[str, str], RelationView], scope: Scope) -> None:
+    def __init__(self, catalog: Catalog, views: Mapping[int, RelationView], scope: Scope) -> None:
         self._catalog = catalog
         self._views = views
         self._scope = scope
 
     def relation(self, schema: str, name: str) -> RelationView | None:
-        schemas = [schema] if schema else ["pg_catalog", *self._scope.search_path]
-        for candidate in schemas:
-            if (view := self._views.get((candidate, name))) is not None:
-                return view
+        if self._scope.has_temp and schema in ("", "pg_temp"):
+            # It may mean a temporary relation, which only its own session sees: not known, so withheld.
+            return None
+        for candidate in [schema] if schema else search(self._scope):
             found = self._catalog.relations.get(name)
             for relation in found if found is not None else self._by_oid(name):
                 if relation.schema == candidate:
-                    columns = tuple(sorted(relation.columns.items()))
-                    return RelationView(relation.oid, relation.schema, relation.name, columns)
+                    return self._views.get(relation.oid) or _unmasked(relation)
+            for view in self._views.values():
+                if (view.schema, view.name) == (candidate, name):
+                    return view
         return None
 
     def _by_oid(self, name: str) -> Iterator[Relation]:

@@ -211,6 +211,10 @@ class Relay:
             self._break(problem.code, problem.message, problem.hint)
             return
         self._send_to_server()
+        if self._state.skipped:
+            for running in self._state.skipped:
+                self.ended(running, "skipped")
+            self._state.skipped.clear()
 
     def _step(self, outcome: Outcome) -> None:
         steps = self._steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .wire import INT16, Reader
 
@@ -83,6 +83,7 @@ class Running:
     """A request that was let through, until it has ended."""
 
     id: str
+    text: str
     verdict: Verdict
     analysis: Analysis
     mask: ResponseMask | None
@@ -120,7 +121,8 @@ class SessionState:
     """One session's protocol state. Pure bookkeeping: it never sees a socket."""
 
     __slots__ = (
-        "awaited", "bytes", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows", "statements",
+        "awaited", "bytes", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows", "skipped",
+        "skipping", "statements",
         "status", "touched_session", "uncommitted_ddl", "unsettled", "unsure", "written",
     )  # fmt: skip
 
@@ -137,6 +139,10 @@ class SessionState:
         """Transaction status of the last ReadyForQuery: I, T or E."""
         self.copying = False
         """True while the server takes CopyData."""
+        self.skipping = False
+        """True while the server ignores everything up to a Sync that was not sent yet."""
+        self.skipped: list[Running] = []
+        """Requests that were let through, and then not sent because of that."""
         self.unsure = False
         """True if the settings that names are resolved by may have changed, and were not asked for since."""
         self.touched_session = False
@@ -161,7 +167,7 @@ class SessionState:
         later = [
             other
             for other in (self.awaited if key in self.unsettled else ())
-            if other is not entry and other.kind in _CHANGES and (other.portal_kind, other.name) == key
+            if other is not entry and other.kind in CHANGES and (other.portal_kind, other.name) == key
         ]
         if not later:
             self.unsettled.pop(key, None)
@@ -196,7 +202,8 @@ class SessionState:
             self.portals = {name: portal for name, portal in self.portals.items() if not portal.bind}
 
 
-_CHANGES = frozenset({Kind.PARSE, Kind.BIND, Kind.CLOSE})
+CHANGES: Final = frozenset({Kind.PARSE, Kind.BIND, Kind.CLOSE})
+"""Kinds that change what a name means."""
 
 
 def result_formats(bind: bytes) -> tuple[int, ...]:

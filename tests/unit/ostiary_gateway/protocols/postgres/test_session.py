@@ -11,7 +11,7 @@ from ostiary_gateway.protocols.postgres import frontend, wire
 from ostiary_gateway.protocols.postgres.backend import Backend, FatalError
 from ostiary_gateway.protocols.postgres.facts_model import Analysis, CopyEffect, Effects, Statement
 from ostiary_gateway.protocols.postgres.frontend import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
-from ostiary_gateway.protocols.postgres.state import Denial, Running, SessionState
+from ostiary_gateway.protocols.postgres.state import Awaited, Denial, Kind, Prepared, Running, SessionState
 from ostiary_gateway.protocols.postgres.wire import FLUSH, SYNC, ProtocolViolation, frame
 from ostiary_policy.decision import Action, Decision
 from ostiary_policy.facts import StatementFacts
@@ -426,3 +426,26 @@ def test_skipped_requests_are_recorded_as_skipped() -> None:
     play.client(bind(b"a"), execute(), bind(b"b"), execute(), SYNC)
     play.server(BOUND, server_error(), READY)
     assert play.log == ["r4 error", "r6 skipped"]
+
+
+def test_after_an_error_everything_up_to_the_sync_that_comes_later_is_ignored() -> None:
+    play = Play()
+    play.client(parse("select 1/0"), bind())
+    assert play.server(PARSED, server_error()) == PARSED + server_error()
+    asked = len(play.asked)
+    assert play.client(execute(), parse("delete", b"s"), FLUSH) == b""
+    assert play.client(SYNC, query("select 1")) == SYNC + query("select 1")
+    assert play.server(READY, done("SELECT 1"), READY) == READY + done("SELECT 1") + READY
+    assert play.asked[asked:] == [("run", "select 1")]
+
+
+def test_an_error_that_comes_while_a_request_is_decided_keeps_it_from_running() -> None:
+    play = Play()
+    play.client(parse("select 1/0"), bind())
+    statement = play.state.statements[b""]
+    play.server(PARSED)
+    # What the relay does while `execute` waits for its record: the server's error comes first.
+    play.backend.feed(server_error())
+    play.frontend._owe(Awaited(Kind.PARSE, name=b"", statement=Prepared(b"", "x"), previous=statement), parse("x"))
+    assert play.frontend.to_server == []
+    assert play.client(SYNC) == SYNC
