@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import pq
-from support.evasions import EVASIONS, SETUP, Evasion
+from support.evasions import AMBIENT, AMBIENT_SETUP, EVASIONS, SETUP, Evasion
 from support.servers import Server
 
 from ostiary_gateway.protocols.postgres.catalog import Catalog
@@ -98,3 +98,21 @@ def test_it_really_does_it(evasion: Evasion, connection: psycopg.Connection) -> 
     finally:
         connection.execute("ROLLBACK")
         connection.execute("DISCARD ALL")
+
+
+@pytest.fixture(scope="module")
+def ambient(pg18: Server) -> Iterator[psycopg.Connection]:
+    name = f"{DATABASE}_ambient"
+    pg18.recreate(name)
+    pg18.sql(AMBIENT_SETUP, name)
+    connected = psycopg.connect(pg18.dsn(dbname=name), autocommit=True, cursor_factory=psycopg.RawCursor)
+    connected.prepare_threshold = None
+    with connected:
+        yield connected
+
+
+@pytest.mark.parametrize("evasion", AMBIENT, ids=lambda evasion: evasion.name)
+def test_what_runs_unnamed_is_conceded(evasion: Evasion, ambient: psycopg.Connection) -> None:
+    (statement,) = judge(evasion.text, Catalog(180000), ambient).statements
+    assert statement.facts["opaque"]
+    test_it_really_does_it(evasion, ambient)

@@ -78,12 +78,28 @@ CREATE AGGREGATE wipe_all(integer) (SFUNC = wipe_state, STYPE = integer, INITCON
 CREATE TYPE wrapped AS (n integer);
 CREATE FUNCTION wipe_cast(wrapped) RETURNS date LANGUAGE sql AS 'DELETE FROM public.victim; SELECT current_date';
 CREATE CAST (wrapped AS date) WITH FUNCTION wipe_cast(wrapped);
+CREATE TABLE inherited (id integer);
+CREATE TABLE inherited_1 (CHECK (wipe_immutable(1) = 1)) INHERITS (inherited);
 CREATE TABLE trap.victim (id integer);
 CREATE FUNCTION wipe_configured() RETURNS integer LANGUAGE sql SET search_path = public AS
   'DELETE FROM victim; SELECT 1';
 ALTER TABLE victim ADD COLUMN parent_id integer REFERENCES parent ON DELETE CASCADE;
 UPDATE victim SET parent_id = id;
 """
+
+AMBIENT_SETUP = r"""
+CREATE TABLE victim (id integer PRIMARY KEY, note text);
+INSERT INTO victim VALUES (1, 'one');
+CREATE FUNCTION wipe_immutable(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+  'BEGIN PERFORM public.wipe(); RETURN 1; END';
+CREATE FUNCTION wipe() RETURNS void LANGUAGE sql AS 'DELETE FROM public.victim';
+CREATE DOMAIN trapped AS integer CHECK (wipe_immutable(VALUE) = 1);
+CREATE TABLE domained (id trapped);
+CREATE TYPE wrapped AS (n integer);
+CREATE FUNCTION unwrap(wrapped) RETURNS integer LANGUAGE sql AS 'DELETE FROM public.victim; SELECT 1';
+CREATE CAST (wrapped AS integer) WITH FUNCTION unwrap(wrapped) AS IMPLICIT;
+"""
+"""What runs without being named: there every statement is conceded, so it has a database of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,8 +363,21 @@ EVASIONS = (
     _object("check", "INSERT INTO checked VALUES (1)"),
     _object("index", "INSERT INTO indexed VALUES (1)"),
     _object("index, rebuilt", "INSERT INTO indexed VALUES (1); REINDEX TABLE indexed"),
+    _object("check, when the planner folds it", "SELECT * FROM inherited", False),
+    _object("default that a COPY fills in", "COPY defaulted (id) FROM STDIN"),
+    _object("function with a VARIADIC array", "SELECT wipe_default(1, VARIADIC ARRAY[1, 2])"),
+    _object("sub-query in a policy", "SELECT count(*) FROM guarded", False),
     _object("row security", "SELECT * FROM guarded", False),
     _object("foreign key that cascades", "DELETE FROM parent"),
     _object("TRUNCATE that cascades", "TRUNCATE parent CASCADE"),
     _object("materialized view", "REFRESH MATERIALIZED VIEW calling_cached"),
+)
+
+AMBIENT = (
+    _object("domain's check", "SELECT 1::trapped"),
+    _object("domain's check in a column", "INSERT INTO domained VALUES (1)"),
+    _object("domain's check in PL/pgSQL", "DO $$DECLARE x trapped := 1; BEGIN END$$"),
+    _object("domain's check by a column type", "CREATE TABLE d AS SELECT '5'::trapped AS x"),
+    _object("implicit cast in a call", "SELECT abs(ROW(1)::wrapped)"),
+    _object("implicit cast in an operator", "SELECT ROW(1)::wrapped + 1"),
 )

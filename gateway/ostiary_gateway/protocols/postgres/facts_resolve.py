@@ -241,6 +241,8 @@ class _Findings:
             self.written(relation, event, scope, depth)
         if event in _EVALUATES:
             self.tree(relation.expressions, scope, depth + 1)
+        elif reads:
+            self.folded(relation.expressions, scope, depth + 1)
 
     def relatives(self, relation: Relation, access: str, event: str, scope: Scope, depth: int, only: bool) -> None:
         """Parents, by name only, and children, which are read or written as well."""
@@ -314,6 +316,19 @@ class _Findings:
             if relation is not None:
                 self.does_write()
                 self.relation(relation, "write", ("*",), event, scope, depth)
+
+    def folded(self, tree: TreeUse, scope: Scope, depth: int) -> None:
+        """The planner may run immutable functions of checks, partition keys and indexes when a table is only read."""
+        for oid in tree.functions:
+            if oid in self.catalog.builtins_by_oid:
+                continue
+            if oid not in self.catalog.functions_by_oid:
+                if oid >= FIRST_USER_OID:
+                    self.resolver.function_oids.add(oid)
+                continue
+            function = self.catalog.functions_by_oid[oid]
+            if function is None or function.volatility == "i":
+                self.function_by_oid(oid, scope, depth, listed=True)
 
     def does_write(self) -> None:
         if self.runs:
@@ -414,7 +429,7 @@ class _Findings:
             return
         for setting in function.settings:
             name, _, value = setting.partition("=")
-            if name in ("standard_conforming_strings", "role", "session_authorization"):
+            if name in ("standard_conforming_strings", "client_encoding", "role", "session_authorization"):
                 self.concede(f"{label} runs with its own {name}")
             elif name == "search_path":
                 scope = replace(scope, search_path=split_path(value, scope))

@@ -338,7 +338,13 @@ def func_call(walk: Walk, body: Tree) -> None:
     if len(body) > 4 or "location" not in body:
         walk.inside("FuncCall", body, "funcname", "args")
     if schema in ("", "pg_catalog") and name in SPECIAL:
-        SPECIAL[name](walk, name, [arg.get("NamedArgExpr", {}).get("arg", arg) for arg in args])
+        if any("NamedArgExpr" in arg for arg in args):
+            # In which order they come is for the server to say.
+            walk.draft.concede(f"{name}() is called with named arguments")
+            if name == "set_config":
+                SPECIAL[name](walk, name, [])
+        else:
+            SPECIAL[name](walk, name, list(args))
 
 
 @handles("RangeTableSample")

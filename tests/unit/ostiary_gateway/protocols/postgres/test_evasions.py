@@ -11,7 +11,7 @@ from ostiary_gateway.protocols.postgres.catalog import Catalog, Wanted
 from ostiary_gateway.protocols.postgres.facts import Analysis, Scope, parse, resolve
 from ostiary_policy.facts import StatementFacts
 
-sys.path.insert(0, str(Path(__file__).parents[5]))
+sys.path.insert(0, str(Path(__file__).parents[4]))
 
 from support.evasions import EVASIONS, Evasion
 
