@@ -203,10 +203,12 @@ def table(
     options: argparse.Namespace,
 ) -> str:
     others = [target.name for target in targets if target.pids]
+    machine = (
+        f"{os.cpu_count()} cores, Linux {platform.release().partition('-')[0]}, CPython {platform.python_version()}"
+    )
     today = datetime.datetime.now(datetime.UTC).date()
     lines = [
-        f"Measured on {today}, {os.cpu_count()} cores, Linux {platform.release().partition('-')[0]},"
-        + f" CPython {platform.python_version()}, PostgreSQL 18: {options.rounds} rounds of {options.seconds:g} s each.",
+        f"Measured on {today}: {machine}, PostgreSQL 18; {options.rounds} rounds of {options.seconds:g} s each.",
         "",
         "| pgbench -S | clients | direct, transactions/s | "
         + " | ".join(f"{name} (CPU a transaction, latency added)" for name in others)

@@ -111,11 +111,6 @@ def test_the_same_replies_as_directly(pg18: Server, gateway18: Gateway, what: st
     assert seen == expected
 
 
-def spoken(fields: dict[str, str]) -> dict[str, str]:
-    """Without the place in the server's source: what the gateway knows by itself, it answers in the server's words."""
-    return {key: value for key, value in fields.items() if key not in "FLR"}
-
-
 def play(login: Callable[[], Wire], script: Script, way: str) -> list[tuple[str, object]]:
     """Send the messages, then ask something simple; everything that came until that was answered."""
     wire = login()
@@ -142,9 +137,12 @@ def play(login: Callable[[], Wire], script: Script, way: str) -> list[tuple[str,
             if message.type == "T":
                 seen.append(("T", [(name, kind, form) for name, _, _, kind, _, _, form in message.columns]))
             else:
-                body = (
-                    message.fields if message.type in "EN" else message.cells if message.type == "D" else message.body
-                )
+                body: object = message.body
+                if message.type == "D":
+                    body = message.cells
+                elif message.type in "EN":
+                    # What the gateway knows by itself it answers in the server's words, but from no line of its source.
+                    body = {key: value for key, value in message.fields.items() if key not in "FLR"}
                 seen.append((message.type, body))
     except (Closed, TimeoutError) as failure:
         seen.append((type(failure).__name__, ""))
