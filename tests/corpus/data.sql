@@ -114,5 +114,3 @@ UPDATE shop.documents SET tree = jsonb_set(tree, '{n}', '1') WHERE id = 9 RETURN
 DELETE FROM shop.documents WHERE id = 9
 INSERT INTO shop.private VALUES (3, 'corpus_reader', 'x')
 INSERT INTO shop.moments SELECT 2, tstzrange('2026-05-01 00:00+00', '2026-05-02 00:00+00'), 2 RETURNING upper_inf(during)
-UPDATE pg_settings SET setting = '7MB' WHERE name = 'work_mem'
-SELECT setting FROM pg_settings WHERE name = 'work_mem'

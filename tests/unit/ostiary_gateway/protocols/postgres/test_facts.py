@@ -231,6 +231,12 @@ def test_what_changes_how_sql_is_read_is_refused_always(text: str) -> None:
     assert any(statement.effects.pinned for statement in analyse(text).statements)
 
 
+def test_settings_are_not_changed_through_their_view() -> None:
+    catalog = target(relation(12104, "pg_catalog", "pg_settings"))
+    found = effects("UPDATE pg_settings SET setting = 'off' WHERE name = 'work_mem'", catalog=catalog)
+    assert "through pg_settings" in found.pinned
+
+
 @pytest.mark.parametrize(
     "text",
     [
