@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -28,6 +29,8 @@ def command(session_id: str, data: Path, rows: int, full: bool, no_pager: bool) 
         except LookupError as error:
             raise CommandError(str(error.args[0]), "List them: ostiary sessions") from None
         if console.is_terminal and not no_pager:
+            # Without this, less shows colours as control characters, and clears short transcripts away.
+            os.environ.setdefault("LESS", "FRX")
             with console.pager(styles=True):
                 render(reader, session, console, options)
         else:
