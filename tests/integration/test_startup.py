@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import ssl
@@ -20,7 +21,6 @@ from support.wire import (
     PROTOCOL_3_2,
     SSL_REQUEST,
     Closed,
-    Message,
     Refused,
     Wire,
     errors,
@@ -41,6 +41,15 @@ def refusal(gateway: Gateway, **parts: str) -> str:
     with pytest.raises(psycopg.OperationalError) as caught:
         psycopg.connect(gateway.dsn(**parts), connect_timeout=10)
     return str(caught.value)
+
+
+def told(gateway: Gateway, fields: dict[str, str], words: str) -> bool:
+    """The agent hears that the database is away and an id; under that id the log says why, in these words."""
+    assert (fields["S"], fields["C"]) == ("FATAL", "08001")
+    assert words not in fields["M"], "how the database is reached is not the agent's business"
+    found = re.search(r"\[(\w+)\]", fields["M"])
+    assert found is not None, fields
+    return any(words in line for line in gateway.log_text().splitlines() if found[1] in line)
 
 
 # TLS towards the agent
@@ -291,9 +300,7 @@ def test_a_database_with_a_bad_certificate_gets_no_password(
     gateway = start_gateway(restored)
     with pytest.raises(Refused) as caught:
         gateway.login()
-    fields = caught.value.message.fields
-    assert fields["S"] == "FATAL"
-    assert "certificate" in fields["M"] + fields.get("D", "") + fields.get("H", "")
+    assert told(gateway, caught.value.message.fields, "certificate")
     lenient = start_gateway(restored, upstream_tls="Require")
     assert lenient.login().rows("select 1") == [["1"]]
 
@@ -302,8 +309,7 @@ def test_a_database_without_tls_is_not_spoken_to_in_clear(pg18: Server, start_ga
     gateway = start_gateway(pg18, upstream_tls="Require")
     with pytest.raises(Refused) as caught:
         gateway.login()
-    said = str(caught.value.message.fields)
-    assert "TLS" in said or "SSL" in said
+    assert told(gateway, caught.value.message.fields, "TLS")
 
 
 def test_scram_with_channel_binding_is_used_over_tls(gateway15: Gateway, pg15: Server) -> None:
@@ -318,11 +324,11 @@ def _challenge(connection: socket.socket, kind: int, more: bytes = b"") -> bytes
     return letter.encode() + body
 
 
-@pytest.mark.parametrize(("kind", "more"), [(3, b""), (5, b"salt"), (10, b"SCRAM-SHA-1\0\0"), (7, b""), (99, b"")])
+@pytest.mark.parametrize(("kind", "more"), [(3, b""), (10, b"SCRAM-SHA-1\0\0"), (7, b""), (99, b"")])
 def test_a_false_database_does_not_learn_the_password(
     pg18: Server, start_gateway: StartGateway, kind: int, more: bytes
 ) -> None:
-    """In clear, neither the password nor an MD5 of it is given to whoever answers at the address."""
+    """In clear, the password is not given to whoever answers at the address."""
     heard: list[bytes] = []
     listener = Listener(lambda connection: heard.append(_challenge(connection, kind, more)))
     false = Server(18, pg18.bindir, pg18.directory, listener.port, None)
@@ -374,13 +380,12 @@ def test_a_database_that_is_not_there_is_named_in_the_error(pg18: Server, start_
     assert gateway.alive
 
 
-def test_the_databases_own_refusal_is_passed_on(pg18: Server, start_gateway: StartGateway) -> None:
+def test_the_databases_own_refusal_is_in_the_gateways_log(pg18: Server, start_gateway: StartGateway) -> None:
     gateway = start_gateway(pg18, database="not_there")
     gateway.database = "not_there"
     with pytest.raises(Refused) as caught:
         gateway.login()
-    message: Message = caught.value.message
-    assert (message.fields["C"], message.fields["M"]) == ("3D000", 'database "not_there" does not exist')
+    assert told(gateway, caught.value.message.fields, 'database \\"not_there\\" does not exist')
 
 
 def test_the_admin_address_answers_probes_and_prometheus(gateway18: Gateway) -> None:
