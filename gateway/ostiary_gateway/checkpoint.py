@@ -18,7 +18,7 @@ from ostiary_gateway.audit.event import (
     SessionClosed,
     SessionOpened,
 )
-from ostiary_gateway.counters import Counters
+from ostiary_gateway.counters import Counters, Direction
 from ostiary_gateway.identity.tokens import Identity
 from ostiary_gateway.ids import new_id
 from ostiary_policy.bundle import Bundle
@@ -127,7 +127,7 @@ class Gate:
         checkpoint.recorder.session_opened(
             SessionOpened(
                 self.id, self._opened, self.name, self._protocol, dict(identity.subject), dict(client), detail,
-                spec.recording,
+                spec.recording, spec.limits.max_recorded_bytes,
             )
         )  # fmt: skip
 
@@ -218,6 +218,10 @@ class Gate:
 
     def response(self, request: str, data: bytes | memoryview) -> None:
         self._checkpoint.recorder.response(self.id, request, data)
+
+    def transferred(self, direction: Direction, count: int) -> None:
+        """So many bytes went through."""
+        self._checkpoint.counters.transferred(self.name, direction, count)
 
     def end(self, ended: Ended) -> None:
         """A request has ended."""

@@ -34,7 +34,6 @@ class Counters:
         "decision_sum",
         "denials",
         "login_failures",
-        "masked_values",
         "record_dropped",
         "record_queue",
         "reload_failures",
@@ -58,7 +57,6 @@ class Counters:
         self.upstream_errors: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.login_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.masked_values: defaultdict[str, int] = defaultdict(int)
         self.record_queue: Callable[[], int] = int
         """Gives the bytes that wait to be written. The recorder's owner sets it, and the next."""
         self.record_dropped: Callable[[], int] = int
@@ -101,10 +99,6 @@ class Counters:
     def transferred(self, connection: str, direction: Direction, count: int) -> None:
         """So many bytes went through."""
         self.bytes[connection, direction] += count
-
-    def masked(self, connection: str, count: int) -> None:
-        """So many values were masked."""
-        self.masked_values[connection] += count
 
     def bundle_loaded(self, revision: str, at: float) -> None:
         """This bundle is served from now on. `at`: seconds since the epoch."""

@@ -113,7 +113,7 @@ QUERIES = [
     "BEGIN; CREATE RULE r AS ON INSERT TO scratch DO INSTEAD SELECT upper(name) FROM customers; INSERT INTO scratch VALUES (1); ROLLBACK",  # noqa: E501
     "CREATE TEMP VIEW orders AS SELECT id, name AS customer_id, 'x' AS note FROM customers; SELECT * FROM orders",
     "SELECT * FROM orders",
-    "CREATE TEMP VIEW orders AS SELECT id, name AS k FROM customers; SELECT upper(k) FROM orders; DROP VIEW pg_temp.orders",
+    "CREATE TEMP VIEW orders AS SELECT id, name AS k FROM customers; SELECT upper(k) FROM orders; DROP VIEW pg_temp.orders",  # noqa: E501
     "CREATE VIEW calling AS SELECT name_of(1) AS n; SELECT n, upper(n) FROM calling; DROP VIEW calling",
     "CREATE VIEW calling AS SELECT name_of(1) AS n",
     "SELECT n, upper(n) FROM calling",

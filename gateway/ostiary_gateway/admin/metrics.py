@@ -70,9 +70,6 @@ class GatewayCollector(Collector):
             "ostiary_login_failures", "Clients not let in.", ("connection", "reason"), counts.login_failures.items()
         )
         yield _labelled("ostiary_transferred_bytes", "Bytes.", ("connection", "direction"), counts.bytes.items())
-        yield _by_connection(
-            CounterMetricFamily("ostiary_masked_values", "Values masked.", labels=["connection"]), counts.masked_values
-        )
         yield _gauge(
             "ostiary_record_queue_bytes", "Bytes that wait to be written to the record.", counts.record_queue()
         )

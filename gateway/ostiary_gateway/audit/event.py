@@ -26,6 +26,8 @@ class SessionOpened:
     """Of the protocol: database, requested user, TLS version …"""
     recording: str
     """None, Metadata or Full."""
+    max_recorded: int | None = None
+    """Bytes kept of one response; None: as the recorder has it."""
 
 
 @dataclass(frozen=True, slots=True)

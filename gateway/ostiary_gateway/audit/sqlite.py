@@ -162,6 +162,7 @@ class SqliteRecorder:
             self._next_sid,
             full=event.recording == "Full",
             metadata=event.recording != "None",
+            limit=self._limit if event.max_recorded is None else event.max_recorded,
             head=chain.genesis(event.session),
         )
         self._next_sid += 1
@@ -226,10 +227,10 @@ class SqliteRecorder:
             part = state.open_requests[request] = ResponseState()
         size = part.size
         part.size = size + len(data)
-        if part.size > self._limit:
-            if size >= self._limit:
+        if part.size > state.limit:
+            if size >= state.limit:
                 return
-            data = memoryview(data)[: self._limit - size]
+            data = memoryview(data)[: state.limit - size]
         if part.missing or self._writer.failing:
             self._miss(part)  # what is kept is the beginning, without holes
             return
@@ -400,7 +401,7 @@ class SqliteRecorder:
         if part.handed and part.parts:
             self._hand_over(state, event.request, part)
         recorded = part.handed + part.waiting
-        truncated = part.size > self._limit
+        truncated = part.size > state.limit
         self.stats.truncated += truncated
         body = encoding.request_ended(event, part.size, recorded, truncated=truncated, missing=part.missing)
         if not self._put("end", state, body, part.parts or None, None, None, part.waiting):

@@ -19,6 +19,8 @@ class SessionState:
     """Responses are kept."""
     metadata: bool = True
     """Requests are kept; denials are in any case."""
+    limit: int = 0
+    """Bytes kept of one response."""
     open_requests: dict[str, ResponseState | None] = field(default_factory=dict)
     missing: int = 0
     """Events that could not be taken in, to be said by a gap event."""

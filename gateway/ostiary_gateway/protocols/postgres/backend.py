@@ -48,6 +48,9 @@ class Listener(Protocol):
     def parameter(self, name: str, value: str) -> None:
         """ParameterStatus."""
 
+    def defined(self) -> None:
+        """A transaction with DDL has ended: what was known of the catalog may be wrong for everybody."""
+
 
 class Backend:
     """Turns the server's messages into the client's. `notices` masks what is not a row; None if nothing is masked."""
@@ -336,7 +339,8 @@ class Backend:
             raise ProtocolViolation("the server accepted what was put in the place of a refused statement")
         self._end(head, "error" if head.failed else "ok")
         self.state.copying = False
-        self.state.ready(data[start:end])
+        if self.state.ready(data[start:end]):
+            self._listener.defined()
         return _DROP if head.hidden else None
 
     def _error(self, data: bytes, start: int, end: int) -> bytes | None:

@@ -192,6 +192,7 @@ class Frontend:
 
     def _parse(self, body: bytes) -> Steps:
         message = wire.parse_parse(body)
+        yield from self._settled()
         self._cycle_open = True
         try:
             text = message.text.decode()
@@ -205,7 +206,6 @@ class Frontend:
             )  # fmt: skip
             yield from self._refuse(Kind.PARSE, text[:200], denial, name=message.name)
             return
-        yield from self._settled()
         statement = Prepared(message.name, text, message.types)
         ask = Ask(Stage.PARSE, text, statement)
         admission = self._admit(ask) or _admission((yield ask))
@@ -215,6 +215,7 @@ class Frontend:
         self._register(Kind.PARSE, statement, wire.frame(b"P", body))
 
     def _bind(self, body: bytes) -> Steps:
+        yield from self._settled()
         self._cycle_open = True
         reader = wire.Reader(body, "Bind")
         portal_name, statement_name = reader.string(), reader.string()
@@ -225,7 +226,6 @@ class Frontend:
             self._substitute(Kind.BIND, _no_statement(statement_name), name=portal_name)
             return
         portal = Portal(portal_name, statement, body)
-        yield from self._settled()
         ask = Ask(Stage.BIND, statement.text, statement, portal)
         admission = self._admit(ask) or _admission((yield ask))
         if admission.denial is not None:
@@ -256,6 +256,7 @@ class Frontend:
         self._owe(entry, wire.frame(b"D", body))
 
     def _execute(self, body: bytes) -> Steps:
+        yield from self._settled()
         self._cycle_open = True
         name, _limit = wire.parse_execute(body)
         if self.state.doubtful(True, name):
@@ -264,7 +265,6 @@ class Frontend:
         if portal is None:
             self._substitute(Kind.EXECUTE, _no_portal(name))
             return
-        yield from self._settled()
         ask = Ask(Stage.RUN, portal.statement.text, portal.statement, portal)
         admission = self._admit(ask) or _admission((yield ask))
         if admission.denial is not None:
@@ -341,7 +341,11 @@ class Frontend:
             yield Wait.DRAIN
 
     def _settled(self) -> Steps:
-        """Before a name is resolved: DDL has ended, and the settings that names are resolved by are known."""
+        """Before a name is resolved: DDL has ended, and the settings that names are resolved by are known.
+
+        It comes before a message opens a cycle: what is asked inside one makes a pipeline of it to the server, where
+        VACUUM may not run and LOCK TABLE may.
+        """
         state = self.state
         if not (state.ddl_sent or state.unsure):
             return
@@ -462,7 +466,8 @@ def _running(text: str, admission: Admission) -> Running:
 def _may_make_temporary(statement: Statement) -> bool:
     """True unless it is plain that no temporary object is made: the word must stand in the text, escapes aside."""
     facts, text = statement.facts, statement.facts["text"].lower()
-    return facts["opaque"] or "temp" in text or "u&" in text or any(r["schema"] == "pg_temp" for r in facts["relations"])
+    named = any(relation["schema"] == "pg_temp" for relation in facts["relations"])
+    return named or facts["opaque"] or "temp" in text or "u&" in text
 
 
 def _whole_string(body: bytes, kind: str) -> bytes:

@@ -93,7 +93,7 @@ class PostgresLobby:
         context = self.site.tls
         asked: set[int] = set()
         if context is not None and await _peek(sock) == TLS_FIRST_BYTE:
-            leg = await self._encrypt(sock, context)
+            leg = await self._take(sock, context)
             if leg.tls is None or leg.tls.selected_alpn_protocol() != "postgresql":
                 leg.write(_fatal("08P01", "Direct TLS needs the ALPN protocol postgresql.", "Update the client."))
                 leg.close()
@@ -103,20 +103,21 @@ class PostgresLobby:
             header = await _receive(sock, 8)
             length, code = wire.UINT32.unpack_from(header)[0], wire.UINT32.unpack_from(header, 4)[0]
             if length != 8 or code not in (wire.SSL_REQUEST, wire.GSSENC_REQUEST):
-                _, leg = await loop.connect_accepted_socket(Leg, sock)
-                return leg, header
+                return await self._take(sock, None), header
             if code in asked:
                 raise LegClosed("encryption asked for twice")
             asked.add(code)
             if code == wire.SSL_REQUEST and context is not None:
                 # Exactly 8 bytes were read: what a client (or somebody between) sent along is read as TLS, and fails.
                 await loop.sock_sendall(sock, b"S")
-                return await self._encrypt(sock, context), b""
+                return await self._take(sock, context), b""
             await loop.sock_sendall(sock, b"N")
 
-    async def _encrypt(self, sock: socket.socket, context: ssl.SSLContext) -> Leg:
-        loop = asyncio.get_running_loop()
-        _, leg = await loop.connect_accepted_socket(Leg, sock, ssl=context, ssl_handshake_timeout=LOGIN_TIMEOUT)
+    async def _take(self, sock: socket.socket, context: ssl.SSLContext | None) -> Leg:
+        """The socket as a leg, after the TLS handshake if there is a context."""
+        leg, loop = Leg(), asyncio.get_running_loop()
+        timeout = LOGIN_TIMEOUT if context is not None else None
+        await loop.connect_accepted_socket(lambda: leg, sock, ssl=context, ssl_handshake_timeout=timeout)
         return leg
 
     # -- startup and login

@@ -35,7 +35,7 @@ FROM reading JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace
 """The masked relations ($1, oid[]) and the views on them, at any depth: OID, schema, name, columns, SELECT.
 Run with search_path pg_catalog, so that definitions name their relations in full."""
 
-_READS_RELATIONS: Final = ("to_xml", "to_xmlschema", "to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "lo_get", "loread")
+"""The masked relations ($1, oid[]) and the views on them, at any depth: OID, schema, name, columns, query.
 
 Targets = Mapping[tuple[int, int], Strategy]
 

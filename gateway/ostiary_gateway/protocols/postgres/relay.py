@@ -171,6 +171,7 @@ class Relay:
     def _send_to_client(self) -> None:
         parts = self._backend.to_client
         if parts:
+            self.gate.transferred("to_client", sum(map(len, parts)))
             if len(parts) == 1:
                 self._client.write(cast(bytes, parts[0]))
             else:
@@ -180,6 +181,7 @@ class Relay:
     def _send_to_server(self) -> None:
         parts = self._frontend.to_server
         if parts:
+            self.gate.transferred("to_upstream", sum(map(len, parts)))
             if len(parts) == 1:
                 self._server.leg.write(cast(bytes, parts[0]))
             else:
@@ -286,3 +288,6 @@ class Relay:
 
     def parameter(self, name: str, value: str) -> None:
         self._desk.parameter(name, value)
+
+    def defined(self) -> None:
+        self._desk.reference.forget()

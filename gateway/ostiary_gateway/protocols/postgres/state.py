@@ -187,14 +187,16 @@ class SessionState:
             if other.previous is mine:
                 other.previous = before
 
-    def ready(self, status: bytes) -> None:
-        """ReadyForQuery."""
+    def ready(self, status: bytes) -> bool:
+        """ReadyForQuery. True if DDL that others could not see until now may have been committed."""
         if status != self.status and self.touched_session:
             self.unsure = True
         self.status = status
+        committed = False
         if status == b"I" and not self.awaited:
-            self.uncommitted_ddl = self.rebound = False
+            committed, self.uncommitted_ddl, self.rebound = self.uncommitted_ddl, False, False
             self.forget_portals()
+        return committed
 
     def forget_portals(self) -> None:
         """Outside a transaction the server has none left, but for cursors WITH HOLD, which SQL declared."""

@@ -123,6 +123,9 @@ class Play:
     def parameter(self, name: str, value: str) -> None:
         self.log.append(f"{name}={value}")
 
+    def defined(self) -> None:
+        self.log.append("defined")
+
 
 def query(text: str) -> bytes:
     return wire.query_message(text.encode())
