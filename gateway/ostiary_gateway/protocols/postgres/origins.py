@@ -35,7 +35,10 @@ FROM reading JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace
 """The masked relations ($1, oid[]) and the views on them, at any depth: OID, schema, name, columns, SELECT.
 Run with search_path pg_catalog, so that definitions name their relations in full."""
 
-"""The masked relations ($1, oid[]) and the views on them, at any depth: OID, schema, name, columns, query.
+_READS_RELATIONS: Final = (
+    "to_xml", "to_xmlschema", "to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "lo_get", "loread", "_changes",
+)  # fmt: skip
+"""Ends of the names of PostgreSQL's own functions that read what is not in their arguments."""
 
 Targets = Mapping[tuple[int, int], Strategy]
 
