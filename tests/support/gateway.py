@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import hashlib
 import json
 import os
@@ -323,15 +324,20 @@ def reports_equal(one: str, other: str) -> list[str]:
     found = []
     for step, twin in zip(first["steps"], second["steps"], strict=False):
         if step != twin:
-            found.append(f"{step['step']}:\n  direct:  {_short(step['saw'])}\n  gateway: {_short(twin['saw'])}")
+            lines = difflib.unified_diff(_lines(step["saw"]), _lines(twin["saw"]), "direct", "gateway", "", "", 1, "")
+            found.append(f"{step['step']}:\n" + "\n".join(lines))
     if len(first["steps"]) != len(second["steps"]):
         found.append(f"{len(first['steps'])} steps directly, {len(second['steps'])} through the gateway")
     return found
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 1500 else text[:1500] + "…"
+def _lines(value: object) -> list[str]:
+    """A value as lines to compare; strings of several lines are taken apart."""
+    if isinstance(value, str):
+        return value.splitlines()
+    if isinstance(value, list) and any(isinstance(item, str) and "\n" in item for item in value):
+        return [line for item in value for line in _lines(item)]
+    return json.dumps(value, ensure_ascii=False, indent=1).splitlines()
 
 
 def _resident(pid: int) -> int:

@@ -19,6 +19,7 @@ STEPS: list[dict[str, object]] = []
 
 def plain(text: str) -> str:
     """Without what differs from run to run."""
+    text = re.sub(r'(You are now connected to database ".*" as user) ".*"', r"\1 …", text)  # the name it sent, no more
     text = re.sub(r"process with PID \d+", "process with PID …", text)
     text = re.sub(r"\w{3} \d+ \w{3} \d{4} \d\d:\d\d:\d\d \w+|\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}", "…", text)
     return re.sub(r"^psql: error: connection to server at .*? failed", "psql: error: connection failed", text)
@@ -54,7 +55,7 @@ def main() -> None:
     psql("several -c", "-At", "-c", "select 1", "-c", "select 1/0", "-c", "select 3")
     psql("stop on error", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin="select 1/0;\nselect 'not reached';\n")
     psql("single transaction", "-1", "-c", "create table one (a int)", "-c", "insert into one values (1) returning a")
-    psql("list", "-lqAt")
+    psql("list", "-lqAt", "-d", os.environ["PGDATABASE"])
     psql("everyday", "-a", "-f", str(HERE / "everyday.sql"))
     psql("backslash", "-a", "-f", str(HERE / "backslash.sql"))
     if version >= 18:
