@@ -381,7 +381,7 @@ def test_statements_made_to_hurt_a_parser(
     gateway18: Gateway, pg18: Server, canary: Canary, bounded: None, sql: str
 ) -> None:
     """Each is answered as the database answers it, or denied with a reason; the process and the session live on."""
-    wire = gateway18.login(timeout=60)
+    wire = gateway18.login(timeout=20)
     for answer in (wire.simple, wire.extended):
         messages = answer(sql)
         assert messages[-1].type == "Z"
