@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MAX_HELD: Final = 16 * 1024 * 1024
 """Bytes of one server message that may be held back because it must be seen whole (masked rows, errors)."""
 
+STREAMED: Final = 65_536
+"""Bytes; an incomplete row at least so large is passed on as it comes. A smaller one waits for its end, so that an
+error can still be told in its place if the server breaks off."""
+
 _DATA_ROW: Final = ord("D")
 _COPY_DATA: Final = ord("d")
 _DROP: Final = b""
@@ -76,28 +80,39 @@ class Backend:
             ord("G"): self._copy_in, ord("H"): self._copy_out, ord("c"): self._copy_done,
         }  # fmt: skip
 
+    @property
+    def in_a_message(self) -> bool:
+        """True if the client has a part of a message: what else is said would be taken for the rest of it."""
+        return self._passing > 0
+
     def feed(self, data: bytes) -> None:
         """Takes any chunk of the server's stream. Raises ProtocolViolation or FatalError; what went before stands."""
+        start = 0
         if self._passing:
             step = min(self._passing, len(data))
             self._passing -= step
             piece = data if step == len(data) else data[:step]
             self._emit(piece)
             self._note(self._passing_for, piece)
-            if step == len(data):
-                return
-            data = data[step:]
-        if self._need:
-            self._held += data
-            if len(self._held) < self._need:
-                return
-            data = bytes(self._held)
-            self._held, self._need = bytearray(), 0
-        self._messages(data)
+            start = step
+        while self._need and start < len(data):
+            start = self._complete(data, start)
+        if start < len(data):
+            self._messages(data, start)
 
-    def _messages(self, data: bytes) -> None:
+    def _complete(self, data: bytes, start: int) -> int:
+        """Adds to the incomplete message what it lacks, and no more; handles it once it is whole."""
+        end = start + self._need - len(self._held)
+        self._held += data[start:end]
+        if len(self._held) == self._need:
+            message = bytes(self._held)
+            self._held, self._need = bytearray(), 0
+            self._messages(message, 0)
+        return min(end, len(data))
+
+    def _messages(self, data: bytes, start: int) -> None:
         view = memoryview(data)
-        size, position, sent, noted = len(data), 0, 0, 0
+        size, position, sent, noted = len(data), start, start, start
         awaited, handlers = self.state.awaited, self._handlers
         owner = awaited[0].running if awaited else None
         while position + 5 <= size:
@@ -115,12 +130,13 @@ class Backend:
                     position = self._touched_rows(data, position, kind, head)
                     sent = noted = position
                     continue
+                if end > size:
+                    if length < STREAMED:
+                        break
+                    self._passing, self._passing_for = end - size, owner
+                    end = size
                 if kind == _DATA_ROW:
                     owner.rows += 1
-                if end > size:
-                    self._passing, self._passing_for = end - size, owner
-                    position = size
-                    break
                 position = end
                 continue
             if end > size:
@@ -173,7 +189,7 @@ class Backend:
 
     def _hold(self, data: bytes, position: int, size: int) -> None:
         """Keeps an incomplete message until it is whole."""
-        need = 0
+        need = 5
         if position + 5 <= size:
             need = 1 + UINT32.unpack_from(data, position + 1)[0]
             if need > MAX_HELD:
@@ -183,7 +199,7 @@ class Backend:
                     hint="Select less of the value, for instance with left() or substring().",
                 )
         self._held += data[position:size]
-        self._need = max(need, 5)
+        self._need = need
 
     # -- rows
 

@@ -86,7 +86,8 @@ class Relay:
     def stop(self, code: str, message: str, hint: str = "") -> None:
         """Ends the session with a FATAL error to the client."""
         if not self._over.done():
-            self._client.write(wire.error_response(code, message, severity="FATAL", hint=hint))
+            if not self._backend.in_a_message:
+                self._client.write(wire.error_response(code, message, severity="FATAL", hint=hint))
             self._over.set_result(message)
 
     async def cancel(self) -> None:
@@ -102,7 +103,7 @@ class Relay:
             return self._over.result()
         if self._client.lost.done() or self._frontend.closed:
             return "the client left"
-        if not self._backend.fatal:
+        if not (self._backend.fatal or self._backend.in_a_message):
             self._client.write(
                 wire.error_response(
                     "08006", "The database server closed the connection unexpectedly.", severity="FATAL",
@@ -150,6 +151,11 @@ class Relay:
             self._break(problem.code, problem.message, problem.hint)
             return
         self._send_to_client()
+        if backend.fatal:
+            # The server closes after these words; a proxy in between may not.
+            if not self._over.done():
+                self._over.set_result("the server ended the session")
+            return
         if self.gate.recorder.pressure and not self._relieving:
             self._relieving = True
             self._server.leg.pause("record")
