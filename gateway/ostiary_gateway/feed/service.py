@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from ostiary_api.problems import Problem
@@ -80,36 +80,39 @@ async def served(
     recorder = await _open_record(data)
     counters.record_queue = lambda: recorder.queued
     counters.record_dropped = lambda: recorder.stats.dropped
-    try:
+    async with AsyncExitStack() as stack:
+        # The gateway closes the record; until it has begun that is ours to do.
+        stack.push_async_callback(recorder.close)
         gateway = Gateway(
             outcome.bundle, _secrets(outcome), data=data, listen=listen, recorder=recorder, counters=counters
         )
-    except BaseException:
-        await recorder.close()
-        raise
-    follower = _Follower(feed, gateway, recorder, outcome)
-    async with gateway:
+        follower = _Follower(feed, gateway, recorder, outcome)
+        if admin is not None:
+            # Before the listeners: who finds one open may ask whether the gateway is ready.
+            await _start_admin(stack, AdminServer(admin, counters, follower.checks, _version()))
+        await stack.enter_async_context(gateway)
         follower.in_force(outcome)
         if not gateway.endpoints:
             raise StartError(
                 "No Connection can be served: " + "; ".join(f"{t.connection}: {t.message}" for t in gateway.troubles),
                 "Mend what is named here, then start again.",
             )
-        server = AdminServer(admin, counters, follower.checks, _version()) if admin is not None else None
-        if server is not None:
-            try:
-                host, port = await server.start()
-            except AdminError as error:
-                raise StartError(str(error).partition(" Next: ")[0], str(error).partition(" Next: ")[2]) from error
-            log.info("admin address", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
         following = asyncio.create_task(follower.follow())
         try:
             yield gateway
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-            if server is not None:
-                await server.stop()
+
+
+async def _start_admin(stack: AsyncExitStack, server: AdminServer) -> None:
+    try:
+        host, port = await server.start()
+    except AdminError as error:
+        message, _, next_step = str(error).partition(" Next: ")
+        raise StartError(message, next_step) from error
+    stack.push_async_callback(server.stop)
+    log.info("admin address", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 class _Follower:
@@ -174,6 +177,8 @@ class _Follower:
         policies = f"{len(self._unaccepted)} problems in policies" if self._unaccepted else ""
         troubles = "; ".join(f"{trouble.connection}: {trouble.message}" for trouble in self._gateway.troubles)
         failing = self._recorder.failing
+        if not self._gateway.endpoints and not troubles:
+            troubles = "the gateway is starting or stopping"
         return [
             Check("bundle", True, changes or policies),
             Check("connections", not troubles, troubles),
