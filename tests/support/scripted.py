@@ -150,7 +150,10 @@ class Saboteur:
                         return
                     server.sendall(data)
             finally:
-                server.shutdown(socket.SHUT_RDWR)
+                try:
+                    server.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
                 back.join(10)
 
 
@@ -158,5 +161,6 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     try:
         while data := source.recv(1 << 16):
             target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass

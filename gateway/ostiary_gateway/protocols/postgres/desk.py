@@ -17,7 +17,7 @@ from .backend import FatalError
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .frontend import SHOWN, Admission, Ask, Stage
 from .lineage import UNKNOWN, Lineage
-from .masks import NoticeMask, ResponseMask, Targets, Withhold
+from .masks import NoticeMask, ResponseMask, RowMasks, Targets, Withhold
 from .origins import Origins
 from .reference import Reference, Unresolvable, estimate
 from .rows import Field
@@ -49,6 +49,7 @@ class Desk:
         self._role = ""
         self._scope = Scope((), "", database)
         self._policies: PolicySet | None = None
+        self._row_masks = RowMasks()
         self._work: Work | None = None
         self._ask: Ask
         self.waiting: Awaitable[object]
@@ -168,7 +169,11 @@ class Desk:
                     for index, select in selects.items():
                         fields = yield self.reference.describe(select, self._search_path, self._role)
                         copies[index] = cast("tuple[Field, ...]", fields)
-            mask = ResponseMask(plan, analysis, *self._origin(origins, analysis, scope), copies)
+            named = any(s.effects.executes is not None or s.effects.fetches is not None for s in analysis.statements)
+            self._row_masks.use(plan, origins, scope)
+            mask = ResponseMask(
+                plan, analysis, *self._origin(origins, analysis, scope), copies, None if named else self._row_masks
+            )
         verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision)
         if waiter is not None:
             yield waiter

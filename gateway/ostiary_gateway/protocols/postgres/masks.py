@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ostiary_gateway.masking.strategies import MaskError, stronger
 from ostiary_policy.masking import MaskPlan, Strategy
@@ -22,10 +22,36 @@ Withhold = Callable[[int, tuple[Field, ...]], Mapping[int, Strategy]]
 """(index of the statement, its result's columns) → the columns that may carry a masked value, by index."""
 
 
+MAX_KEPT: Final = 256
+
+
+class RowMasks:
+    """The row masks of one session, kept by result and statement while plan, origins and scope are the same."""
+
+    def __init__(self) -> None:
+        self._valid_for: tuple[object, ...] = ()
+        self._kept: dict[tuple[bytes, str], RowMask | None] = {}
+
+    def use(self, *valid_for: object) -> None:
+        """What the masks depend on besides result and statement. Compared by identity."""
+        held = self._valid_for
+        if len(held) != len(valid_for) or any(a is not b for a, b in zip(held, valid_for, strict=True)):
+            self._valid_for = valid_for
+            self._kept.clear()
+
+    def get(self, description: bytes, text: str, compile_mask: Callable[[], RowMask | None]) -> RowMask | None:
+        key = (description, text)
+        if key not in self._kept:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = compile_mask()
+        return self._kept[key]
+
+
 class ResponseMask:
     """What the mask plan makes of one request's response."""
 
-    __slots__ = ("_analysis", "_copy", "_copy_fields", "_plan", "_rows", "_targets", "_withhold", "active")
+    __slots__ = ("_analysis", "_copy", "_copy_fields", "_kept", "_plan", "_rows", "_targets", "_withhold", "active")
 
     def __init__(
         self,
@@ -34,8 +60,11 @@ class ResponseMask:
         targets: Targets,
         withhold: Withhold,
         copy_fields: Mapping[int, tuple[Field, ...]],
+        kept: RowMasks | None = None,
     ) -> None:
+        """`kept` may be used if the masks of equal results of equal statements are equal."""
         self._plan = plan
+        self._kept = kept
         self._analysis = analysis
         self._targets = targets
         self._withhold = withhold
@@ -51,12 +80,19 @@ class ResponseMask:
         self._rows, self.active = None, True
         if not body:
             return
+        statements = self._analysis.statements
+        if self._kept is None or len(statements) != 1:
+            self._rows = self._compile(body, index)
+        else:
+            self._rows = self._kept.get(body, statements[0].facts["text"], lambda: self._compile(body, index))
+        self.active = self._rows is not None
+
+    def _compile(self, body: bytes, index: int) -> RowMask | None:
         fields = parse_row_description(body)
         try:
-            self._rows = compile_row_mask(self._plan, fields, self._targets, self._withhold(index, fields))
+            return compile_row_mask(self._plan, fields, self._targets, self._withhold(index, fields))
         except MaskError as problem:
             raise FatalError("XX000", f"A mask cannot be applied: {problem}. Nothing of the result was sent.") from None
-        self.active = self._rows is not None
 
     def rows(self, frames: bytes) -> bytes:
         """Whole DataRow messages."""

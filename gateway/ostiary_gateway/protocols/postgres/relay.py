@@ -182,7 +182,7 @@ class Relay:
                 self._client.write(cast(bytes, parts[0]))
             else:
                 self._client.write_all(parts)
-            self._backend.to_client = []
+            parts.clear()
 
     def _send_to_server(self) -> None:
         parts = self._frontend.to_server
@@ -192,7 +192,7 @@ class Relay:
                 self._server.leg.write(cast(bytes, parts[0]))
             else:
                 self._server.leg.write(b"".join(parts))
-            self._frontend.to_server = []
+            parts.clear()
 
     def _break(self, code: str, message: str, hint: str) -> None:
         log.warning("session broken", session=self.gate.id, reason=message)
