@@ -602,8 +602,10 @@ def test_an_idle_session_is_closed_with_words(start_gateway: StartGateway, pg18:
 # Policies
 
 
-def broken(expression: str) -> Manifest:
-    return policy("broken", [{"name": "typo", "action": "Deny", "expression": expression}])
+def guard(*more: str) -> Manifest:
+    """Reads are allowed, and nothing else; with Deny rules on top."""
+    rules: list[Manifest] = [{"name": "reads", "action": "Allow", "expression": "sql.statements.all(s, s.readOnly)"}]
+    return policy("guard", rules + [{"name": "more", "action": "Deny", "expression": text} for text in more])
 
 
 BROKEN = [
@@ -617,36 +619,41 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("expression", BROKEN, ids=["typo", "half", "no bool", "regex", "deep", "long"])
-def test_a_policy_that_does_not_compile_leaves_the_last_good_one_in_force(
+def test_a_revision_that_does_not_compile_leaves_the_last_good_one_in_force(
     start_gateway: StartGateway, pg18: Server, expression: str
 ) -> None:
     """Sessions go on under what was in force, and the log says what is wrong, where."""
-    no_tables = policy("no-tables", [
-        {"name": "reads", "action": "Allow", "expression": "sql.statements.all(s, s.readOnly)"}])  # fmt: skip
-    gateway = start_gateway(pg18, no_tables)
+    gateway = start_gateway(pg18, guard())
+    good = gateway.connection_manifests
     wire = gateway.login()
-    gateway.write(broken(expression), ALLOW_ALL, file="more.yaml")
-    assert _soon(lambda: "more.yaml" in gateway.log_text()), gateway.log_text()
-    said = gateway.log_text()
-    assert "expression" in said
-    assert "Traceback" not in said
-    assert wire.rows("select 1") == [["1"]]
-    assert code(wire.simple("create table never (a int)")) == "42501"
-    assert gateway.login().rows("select 1") == [["1"]]
-    assert code(gateway.login().simple("create table never (a int)")) == "42501"
-    gateway.write(ALLOW_ALL, file="more.yaml")
-    assert _soon(lambda: not list(errors(wire.simple("create temp table mended (a int)"))))
+    gateway.write(*good, guard(expression))
+    assert _soon(lambda: "spec.rules[1].expression" in gateway.log_text()), gateway.log_text()
+    assert "Traceback" not in gateway.log_text()
+    for session in (wire, gateway.login()):
+        assert session.rows("select 1") == [["1"]]
+        assert code(session.simple("create table never (a int)")) == "42501"
+    gateway.write(*good, guard("false"), ALLOW_ALL)
+    assert _soon(lambda: not list(errors(wire.simple("create temp table if not exists mended (a int)"))))
 
 
-def test_a_gateway_does_not_start_with_a_policy_that_does_not_compile(
-    start_gateway: StartGateway, pg18: Server
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_policy_that_never_compiled_denies_what_it_matches_and_says_why(
+    start_gateway: StartGateway, pg18: Server, when: str
 ) -> None:
-    with pytest.raises(AssertionError, match="did not start") as caught:
-        start_gateway(pg18, broken(BROKEN[0]), ALLOW_ALL)
-    said = str(caught.value)
-    assert "statments" in said
-    assert "all.yaml" in said
-    assert "Traceback" not in said
+    if when == "at the start":
+        gateway = start_gateway(pg18, guard(BROKEN[0]), ALLOW_ALL)
+        wire = gateway.login()
+    else:
+        gateway = start_gateway(pg18)
+        wire = gateway.login()
+        assert wire.rows("select 1") == [["1"]]
+        gateway.write(guard(BROKEN[0]), file="more.yaml")
+        assert _soon(lambda: "statments" in gateway.log_text())
+    denial = next(errors(wire.simple("select 1")))
+    assert denial["C"] == "42501"
+    assert "default/guard" in denial["M"]
+    assert "statments" in denial["M"]
+    assert "statments" in gateway.log_text()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,12 @@ class Gateway:
         draft.chmod(0o600)
         draft.replace(target)
 
+    @property
+    def connection_manifests(self) -> list[Manifest]:
+        """What was written first, without its policies."""
+        found = yaml.safe_load_all((self.manifests / "all.yaml").read_text())
+        return [item for item in found if item["kind"] != "GatewayPolicy"]
+
     def start(self) -> None:
         command = [*ostiary(), "serve", str(self.manifests), "--data", str(self.data), "--listen", self.host]
         command += ["--admin", f"127.0.0.1:{self.admin_port}"]
