@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from . import wire
 from .state import CHANGES, ENDS_CYCLE, Awaited, Denial, Kind, Running, SessionState, result_formats, with_formats
-from .wire import UINT32, ProtocolViolation
+from .wire import UINT32, FatalError, ProtocolViolation
 
 if TYPE_CHECKING:
     from .masks import NoticeMask
@@ -28,16 +28,6 @@ _DROP: Final = b""
 
 _Handler = Callable[[bytes, int, int], bytes | None]
 """(chunk, start of the body, end of the body) → None to pass the message on, b"" to drop it, or what replaces it."""
-
-
-class FatalError(Exception):
-    """The session must end. `code` is an SQLSTATE; the message goes to the client and to the record."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
 
 
 class Listener(Protocol):

@@ -13,7 +13,6 @@ from ostiary_policy.masking import Strategy
 from ostiary_policy.policy_set import PolicySet
 
 from . import params, wire
-from .backend import FatalError
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .frontend import SHOWN, Admission, Ask, Stage
 from .lineage import UNKNOWN, Lineage
@@ -24,6 +23,7 @@ from .rows import Field
 from .startup import is_utf8, split_search_path
 from .state import Denial, Portal, Prepared, Running, SessionState
 from .upstream import QuestionFailed, UpstreamError
+from .wire import FatalError
 
 _ALLOWED: Final = Decision(Action.ALLOW, None, "")
 _NO_ANALYSIS: Final = Analysis(())

@@ -117,6 +117,7 @@ class PostgresLobby:
         """The socket as a leg, after the TLS handshake if there is a context."""
         leg, loop = Leg(), asyncio.get_running_loop()
         timeout = LOGIN_TIMEOUT if context is not None else None
+        # Not what it returns: with TLS uvloop 0.23 gives its own protocol there, not the caller's.
         await loop.connect_accepted_socket(lambda: leg, sock, ssl=context, ssl_handshake_timeout=timeout)
         return leg
 

@@ -9,10 +9,10 @@ from ostiary_gateway.masking.strategies import MaskError, stronger
 from ostiary_policy.masking import MaskPlan, Strategy
 
 from . import wire
-from .backend import FatalError
 from .copy import CopyOptions, CopyOutMask, RowTooLarge, parse_copy_response
 from .notices import MessageMask
 from .rows import Field, RowMask, compile_row_mask, parse_row_description
+from .wire import FatalError
 
 if TYPE_CHECKING:
     from .facts import Analysis

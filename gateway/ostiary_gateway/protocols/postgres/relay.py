@@ -13,13 +13,13 @@ from ostiary_gateway.checkpoint import Gate
 from ostiary_gateway.leg import Leg
 
 from . import wire
-from .backend import Backend, FatalError
+from .backend import Backend
 from .desk import Desk
 from .frontend import Ask, Frontend, Outcome, Refused, Settings, Wait
 from .reference import Reference, Unresolvable
 from .state import Running, SessionState
 from .upstream import QuestionFailed, ServerSession, Target, UpstreamError, cancel
-from .wire import ProtocolViolation
+from .wire import FatalError, ProtocolViolation
 
 log = structlog.get_logger(__name__)
 

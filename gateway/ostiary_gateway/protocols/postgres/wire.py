@@ -33,6 +33,16 @@ class ProtocolViolation(Exception):
     """The peer sent what the protocol does not allow. The session cannot go on; the message says what was wrong."""
 
 
+class FatalError(Exception):
+    """The session must end. `code` is an SQLSTATE; the message goes to the client and to the record."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
 def frame(kind: bytes, body: bytes | bytearray = b"") -> bytes:
     """One message with its header."""
     return kind + INT32.pack(len(body) + 4) + body

@@ -8,11 +8,11 @@ import pytest
 
 from ostiary_gateway.checkpoint import Verdict
 from ostiary_gateway.protocols.postgres import frontend, wire
-from ostiary_gateway.protocols.postgres.backend import Backend, FatalError
+from ostiary_gateway.protocols.postgres.backend import Backend
 from ostiary_gateway.protocols.postgres.facts_model import Analysis, CopyEffect, Effects, Statement
 from ostiary_gateway.protocols.postgres.frontend import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
 from ostiary_gateway.protocols.postgres.state import Awaited, Denial, Kind, Prepared, Running, SessionState
-from ostiary_gateway.protocols.postgres.wire import FLUSH, SYNC, ProtocolViolation, frame
+from ostiary_gateway.protocols.postgres.wire import FLUSH, SYNC, FatalError, ProtocolViolation, frame
 from ostiary_policy.decision import Action, Decision
 from ostiary_policy.facts import StatementFacts
 

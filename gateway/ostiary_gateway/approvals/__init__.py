@@ -1,1 +1,0 @@
-"""Questions to people: may this subject do exactly this?"""
