@@ -24,8 +24,9 @@ from ostiary_gateway.ids import new_id
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.facts import ClientFacts, ConnectionFacts, RequestFacts, SessionFacts
-from ostiary_policy.policy_set import PolicySet
+from ostiary_policy.policy_set import PolicySet, Varying
 
+_WIDEST_FIRST: Final[tuple[Varying, ...]] = ("text", "request")
 MAX_KEPT: Final = 512
 """Decisions that one session keeps for reuse."""
 
@@ -117,7 +118,9 @@ class Gate:
         self._tally = tally
         self._opened = time.time()
         self._open = True
-        self._kept: dict[int, tuple[object, Decision]] = {}
+        self._kept: dict[tuple[bytes, str], Decision] = {}
+        self._reuse: Varying | None = None
+        """In what a request may differ from one whose decision stands for it; None: in nothing."""
         self._revision = ""
         self._policies: PolicySet
         self._connection_facts: ConnectionFacts
@@ -143,6 +146,7 @@ class Gate:
         self._revision = bundle.revision
         self._policies = bound.for_subject(self.identity.subject, self._client)
         self._connection_facts = self._policies.connection
+        self._reuse = next((varying for varying in _WIDEST_FIRST if self._policies.reusable(varying)), None)
         self._kept.clear()
         return True
 
@@ -156,24 +160,31 @@ class Gate:
         return self._revision
 
     def decide(
-        self, protocol_facts: Mapping[str, object], *, key: object = None, final: bool = False
+        self,
+        protocol_facts: Mapping[str, object],
+        *,
+        shape: bytes | None = None,
+        text: str = "",
+        final: bool = False,
     ) -> Decision | Needs:
-        """What the policies say. With `key` (held, and compared by identity) the decision may be one made before for
-        the same key, if nothing that the policies read can differ."""
+        """What the policies say. `shape` is all of the facts that differs neither with a statement's literals nor from
+        one request to the next (Doc.varies), `text` what differs with the literals. Where the policies read nothing
+        else, the decision may be one that was made before for the same."""
         policies = self.policies
         now = time.time()
-        reusable = key is not None and policies.reusable("request")
-        if reusable:
-            kept = self._kept.get(id(key))
-            if kept is not None and kept[1].valid_until > now:
-                return kept[1]
+        key: tuple[bytes, str] | None = None
+        if shape is not None and self._reuse is not None:
+            key = (shape, text if self._reuse == "request" else "")
+            kept = self._kept.get(key)
+            if kept is not None and kept.valid_until > now:
+                return kept
         started = time.perf_counter()
         outcome = policies.decide({"request": self._facts(now), **protocol_facts}, now, final=final)
         self._checkpoint.counters.decided(time.perf_counter() - started)
-        if reusable and isinstance(outcome, Decision):
+        if key is not None and isinstance(outcome, Decision):
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            self._kept[id(key)] = (key, outcome)
+            self._kept[key] = outcome
         return outcome
 
     def _facts(self, now: float) -> RequestFacts:

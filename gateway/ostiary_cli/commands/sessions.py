@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,9 @@ from ostiary_gateway.audit.transcript import bytes_text, duration, moment, visib
 
 WIDE = 110
 """Columns from which on the whole table fits."""
+
+NARROW = len("01m82yg4ptqk7p6b06b6") + len("11-23 01:44:20") + len("Requests") + len("Denied") + 12
+"""Columns that a narrow table needs besides users and Connections; 12 between them."""
 
 
 def since_time(text: str) -> float:
@@ -88,24 +92,46 @@ def _fields(session: Session) -> dict[str, object]:
 
 def _table(found: list[Session], width: int) -> Table:
     """One line a session; what does not fit into the terminal is left out, not folded."""
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    wide = width >= WIDE
+    counts = ("Requests", "Denied", "Rows", "Bytes", "For") if wide else ("Requests", "Denied")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1) if wide else (0, 1, 0, 0))
     for column in ("Session", "Opened (UTC)", "User", "Connection"):
         table.add_column(column, no_wrap=True)
-    numbers = ("Requests", "Denied", "Rows", "Bytes") if width >= WIDE else ("Requests", "Denied")
-    for column in (*numbers, *(("For",) if width >= WIDE else ())):
+    for column in counts:
         table.add_column(column, justify="right", no_wrap=True)
+    users, connections = [visible(each.username) for each in found], [each.connection for each in found]
+    user, connection = _shares(users, connections, width - NARROW) if not wide else (width, width)
     for session in found:
+        opened = moment(session.opened).removesuffix(" UTC")
         cells = [
             Text(session.id, "bold"),
-            Text(moment(session.opened).removesuffix(" UTC")),
-            Text(visible(session.username)),
-            Text(session.connection),
+            Text(opened if wide else opened.partition("-")[2]),
+            _cut(visible(session.username), user),
+            _cut(session.connection, connection),
             Text(f"{session.requests:,}"),
             Text(f"{session.denied:,}", "bold red" if session.denied else "dim"),
         ]
-        if width >= WIDE:
+        if wide:
             lasted = duration(session.closed - session.opened) if session.closed is not None else session.state
             style = {"open": "green", "lost": "yellow"}.get(session.state, "")
             cells += [Text(f"{session.rows:,}"), Text(bytes_text(session.bytes)), Text(lasted, style)]
         table.add_row(*cells)
     return table
+
+
+def _shares(users: list[str], connections: list[str], room: int) -> tuple[int, int]:
+    """Columns for the users and for the Connections: each takes what it needs, the longer one gives way."""
+    user = max([len("User"), *(cell_len(each) for each in users)])
+    connection = max([len("Connection"), *(cell_len(each) for each in connections)])
+    while user + connection > room and (user > len("User") or connection > len("Connection")):
+        if user > connection or connection == len("Connection"):
+            user -= 1
+        else:
+            connection -= 1
+    return user, connection
+
+
+def _cut(text: str, width: int) -> Text:
+    cut = Text(text)
+    cut.truncate(width, overflow="ellipsis")
+    return cut

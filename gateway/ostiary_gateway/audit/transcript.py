@@ -21,7 +21,7 @@ from ostiary_gateway.audit import postgres_recording as recording
 from ostiary_gateway.audit.reader import Reader, Request, Session
 
 DECISION_STYLES = {"Allow": "bold green", "Deny": "bold red", "RequireApproval": "bold yellow"}
-OUTCOME_STYLES = {"ok": "green", "error": "red", "denied": "red", "cancelled": "yellow", "lost": "yellow"}
+OUTCOME_STYLES = {"ok": "green", "error": "red", "denied": "red", "skipped": "yellow", "lost": "yellow"}
 NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 790, 1700})
 """OIDs of the types that stand to the right."""
 
@@ -30,6 +30,9 @@ CELL = 60
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that are never sent to a terminal: control, format, line separators and what has no meaning."""
+
+TAGS = 8
+"""Command tags of one request that are shown."""
 
 COPY_LINES = 64 * 1024
 """Bytes of COPY data that are kept to be shown."""
@@ -97,7 +100,7 @@ def request_view(reader: Reader, request: Request, number: int, width: int, opti
         highlighted.rstrip()
         parts.append(highlighted)
         parts += _parameters(_mapping(begun.get("detail")), options)
-        parts.append(_decision(decision, action))
+        parts.append(_decision(decision, action, str(_mapping(begun.get("detail")).get("refused", ""))))
     else:
         parts.append(Text("outside a request", "dim"))
     parts += response_view(reader, request, width, options)
@@ -109,7 +112,7 @@ def request_view(reader: Reader, request: Request, number: int, width: int, opti
 
 
 def _parameters(detail: Mapping[str, object], options: Options) -> list[RenderableType]:
-    values = detail.get("params")
+    values = detail.get("parameters")
     if not isinstance(values, list) or not values:
         return []
     line = Text()
@@ -122,25 +125,33 @@ def _parameters(detail: Mapping[str, object], options: Options) -> list[Renderab
     return [line]
 
 
-def _decision(decision: Mapping[str, object], action: str) -> RenderableType:
+def _decision(decision: Mapping[str, object], action: str, refused: str) -> RenderableType:
+    """`refused`: the SQLSTATE of what was refused under any policy, or empty."""
     line = Text()
     line.append(
         {"Allow": "✓ ", "Deny": "✗ "}.get(action, "? ") + (action or "not known"), DECISION_STYLES.get(action, "")
     )
-    rule = _mapping(decision.get("rule"))
+    rule, message = _mapping(decision.get("rule")), str(decision.get("message", ""))
     if rule:
-        line.append(visible(f"  {rule.get('namespace')}/{rule.get('policy')}#{rule.get('rule')}"), "cyan")
+        name = f"{rule.get('namespace')}/{rule.get('policy')}#{rule.get('rule')}"
+        line.append(visible(f"  {name}"), "cyan")
+        if message == f"Allowed by rule {name}.":
+            message = ""  # it stands there already
+    elif refused:
+        line.append(visible(f"  refused under any policy ({refused})"), "cyan")
     elif action == "Deny" and not decision.get("errors"):
         line.append("  no rule allows it", "cyan")
-    for key in ("message", "hint"):
-        if decision.get(key):
-            line.append(visible(f"  {decision[key]}"), "" if key == "message" else "italic dim")
+    if message:
+        line.append(visible(f"  {message}"))
+    if decision.get("hint"):
+        line.append("\nhint: ", "dim")
+        line.append(visible(str(decision["hint"])), "italic dim")
     for error in _list(decision.get("errors")):
         fields = _mapping(error)
         line.append("\n")
         line.append(visible(f"{fields.get('policy')}: {fields.get('field')}: {fields.get('message')}"), "red")
     masks = [_mapping(mask) for mask in _list(decision.get("masks"))]
-    if masks:
+    if masks and action == "Allow":
         names = (f"{m.get('column') or m.get('detector') or m.get('jsonPath')} ({m.get('strategy')})" for m in masks)
         line.append("\nmasks ", "dim")
         line.append(visible(", ".join(names)), "magenta")
@@ -151,9 +162,12 @@ def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:
     outcome = str(ended.get("outcome", ""))
     line = Text()
     line.append(outcome, OUTCOME_STYLES.get(outcome, ""))
-    tag = _mapping(ended.get("detail")).get("tag")
-    if tag:
-        line.append(visible(f"  {tag}"), "bold")
+    detail = _mapping(ended.get("detail"))
+    tags = _list(detail.get("tags"))
+    if tags:
+        line.append(visible("  " + ", ".join(str(tag) for tag in tags[:TAGS])), "bold")
+        if len(tags) > TAGS:
+            line.append(f" … {len(tags) - TAGS:,} more", "dim")
     at = ended.get("at")
     if isinstance(at, float) and isinstance(started, float):
         line.append(f"  {duration(at - started)}", "dim")
@@ -165,6 +179,8 @@ def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:
             line.append(f"  recording cut at {bytes_text(recorded)} of {bytes_text(size)} (limit)", "bold yellow")
         elif response.get("missing"):
             line.append(f"  only {bytes_text(recorded)} recorded: the record could not be written", "bold yellow")
+    elif detail.get("sqlstate"):
+        line.append(visible(f"\nERROR {detail['sqlstate']}  {detail.get('message', '')}"), "red")
     return line
 
 
