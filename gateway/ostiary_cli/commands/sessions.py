@@ -19,11 +19,14 @@ from ostiary_cli.options import data_option, open_record
 from ostiary_gateway.audit.reader import Session
 from ostiary_gateway.audit.transcript import bytes_text, duration, moment, visible
 
-WIDE = 110
+WIDE = 120
 """Columns from which on the whole table fits."""
 
 NARROW = len("01m82yg4ptqk7p6b06b6") + len("11-23 01:44:20") + len("Requests") + len("Denied") + 12
 """Columns that a narrow table needs besides users and Connections; 12 between them."""
+
+MORE = len("2026-") + len("1,234,567") + len("999.9 MiB") + len("59 min 59 s") + 6
+"""Columns that the whole table needs on top."""
 
 
 def since_time(text: str) -> float:
@@ -81,7 +84,7 @@ def command(
     if not found:
         console.print("No session fits.")
         return
-    console.print(_table(found, console.width))
+    console.print(session_table(found, console.width))
     if len(found) == limit:
         console.print(Text(f"The newest {limit}; --limit shows more.", "dim"))
 
@@ -90,17 +93,17 @@ def _fields(session: Session) -> dict[str, object]:
     return {name: getattr(session, name) for name in Session.__slots__ if name != "sid"}
 
 
-def _table(found: list[Session], width: int) -> Table:
+def session_table(found: list[Session], width: int) -> Table:
     """One line a session; what does not fit into the terminal is left out, not folded."""
     wide = width >= WIDE
     counts = ("Requests", "Denied", "Rows", "Bytes", "For") if wide else ("Requests", "Denied")
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1) if wide else (0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("Session", "Opened (UTC)", "User", "Connection"):
         table.add_column(column, no_wrap=True)
     for column in counts:
         table.add_column(column, justify="right", no_wrap=True)
     users, connections = [visible(each.username) for each in found], [each.connection for each in found]
-    user, connection = _shares(users, connections, width - NARROW) if not wide else (width, width)
+    user, connection = _shares(users, connections, width - NARROW - (MORE if wide else 0))
     for session in found:
         opened = moment(session.opened).removesuffix(" UTC")
         cells = [

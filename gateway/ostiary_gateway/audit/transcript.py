@@ -180,7 +180,8 @@ def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:
         elif response.get("missing"):
             line.append(f"  only {bytes_text(recorded)} recorded: the record could not be written", "bold yellow")
     elif detail.get("sqlstate"):
-        line.append(visible(f"\nERROR {detail['sqlstate']}  {detail.get('message', '')}"), "red")
+        line.append("\n")
+        line.append(visible(f"ERROR {detail['sqlstate']}  {detail.get('message', '')}"), "red")
     return line
 
 

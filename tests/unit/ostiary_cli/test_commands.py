@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import subprocess
@@ -12,11 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from ostiary_api.manifests import parse
 from ostiary_cli.agent_token import generate, well_formed
+from ostiary_cli.commands.sessions import session_table
 from ostiary_cli.main import COMMANDS, cli
 from ostiary_cli.options import default_data
+from ostiary_gateway.audit.reader import Session
 
 SHOP = str(Path(__file__).parents[3] / "examples" / "shop")
 
@@ -193,6 +197,25 @@ def test_without_a_record_the_next_step_is_named(command: list[str], tmp_path: P
     assert result.exit_code == 3
     assert "Next:" in result.stderr
     assert "--data DIR" in result.stderr
+
+
+@pytest.mark.parametrize("width", [80, 119, 120, 160])
+def test_a_list_of_sessions_keeps_its_headers_ids_and_counts(width: int) -> None:
+    found = [
+        Session(1, "01m82yg4ptqk7p6b06b6", 0.0, 3599.0, "closed", "demo/shop", "Postgres",
+                "planner", "Full", 12, 3, 0, 0, 1_234_567, 1_000_000_000),
+        Session(2, "01m8319m9980kpsa5ky6", 0.0, None, "open", "a-long-namespace/and-a-long-name", "Postgres",
+                "somebody.with.a.long.name@example.com", "Full", 1, 0, 0, 0, 0, 0),
+    ]  # fmt: skip
+    output = io.StringIO()
+    console = Console(file=output, width=width)
+    console.print(session_table(found, width))
+    lines = output.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= width
+    for kept in ("Session", "Opened (UTC)", "Requests", "Denied", *(each.id for each in found)):
+        assert kept in output.getvalue()
+    assert "planner" in output.getvalue()
+    assert len(lines) == 3 + len(found) + 1
 
 
 def test_serve_refuses_manifests_with_problems(tmp_path: Path) -> None:

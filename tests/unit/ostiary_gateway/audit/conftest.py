@@ -58,8 +58,18 @@ class Play:
     def respond(self, session: str, request: str, data: bytes) -> None:
         self.recorder.response(session, request, data)
 
-    def end(self, session: str, request: str, outcome: str = "ok", rows: int = 0, size: int = 0) -> None:
-        self.recorder.end(RequestEnded(request, session, time.time(), outcome, {"tag": "SELECT"}, rows, size))
+    def end(
+        self,
+        session: str,
+        request: str,
+        outcome: str = "ok",
+        rows: int = 0,
+        size: int = 0,
+        *,
+        detail: dict[str, object] | None = None,
+    ) -> None:
+        told = {"tags": [f"SELECT {rows}"]} if detail is None else detail
+        self.recorder.end(RequestEnded(request, session, time.time(), outcome, told, rows, size))
 
     def close(self, session: str) -> None:
         self.recorder.session_closed(SessionClosed(session, time.time(), "the client went away", 0))

@@ -23,7 +23,7 @@ async def test_a_session_comes_back_as_it_went_in(path: Path, play: Playing) -> 
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1", "select $1", detail={"params": ["7", None]})
+    acts.begin("s1", "r1", "select $1", detail={"parameters": ["7", None]})
     acts.respond("s1", "r1", b"one ")
     acts.respond("s1", "r1", memoryview(bytearray(b"two")))
     acts.end("s1", "r1", rows=1, size=7)
@@ -43,7 +43,7 @@ async def test_a_session_comes_back_as_it_went_in(path: Path, play: Playing) -> 
         assert first.ended is not None
         assert second.begun is not None
         assert first.begun.fields["text"] == "select $1"
-        assert first.begun.fields["detail"] == {"params": ["7", None]}
+        assert first.begun.fields["detail"] == {"parameters": ["7", None]}
         assert b"".join(reader.response(first)) == b"one two"
         assert first.ended.fields["response"] == {"size": 7, "recorded": 7}
         decision = second.begun.fields["decision"]

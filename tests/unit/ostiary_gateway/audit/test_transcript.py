@@ -16,6 +16,7 @@ from rich.console import Console
 from ostiary_gateway.audit.reader import Reader
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_gateway.audit.transcript import HIDDEN, Options, bytes_text, duration, render, visible
+from ostiary_policy.decision import Action, Decision
 
 Playing = Callable[[SqliteRecorder], Any]
 
@@ -49,7 +50,7 @@ async def test_a_result_stands_under_its_statement(path: Path, play: Playing) ->
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1", "select id, name\n  from t", detail={"params": ["7", None]})
+    acts.begin("s1", "r1", "select id, name\n  from t", detail={"parameters": ["7", None]})
     acts.respond("s1", "r1", table([("id", 23), ("name", 25)], ["1", "Ada"], ["22", None], ["3", "x"]))
     acts.end("s1", "r1", rows=3)
     acts.close("s1")
@@ -68,7 +69,7 @@ async def test_a_result_stands_under_its_statement(path: Path, play: Playing) ->
   │ 22 │ NULL │
   ╰────┴──────╯
   … 1 more row
-  ok  SELECT"""
+  ok  SELECT 3"""
         in text
     )
     assert "subject     planner" in text
@@ -85,9 +86,41 @@ async def test_a_denial_says_which_rule_and_what_the_agent_saw(path: Path, play:
     acts.close("s1")
     await recorder.close()
     text = shown(path)
-    assert "✗ Deny  prod/agents#no-drop  Dropping a database is not allowed.  Ask the platform team." in text
+    assert "✗ Deny  prod/agents#no-drop  Dropping a database is not allowed.\n  hint: Ask the platform team." in text
     assert "ERROR 42501  Dropping is not allowed.\n    HINT  Ask.\n  denied" in text
     assert "outside a request" not in text
+
+
+async def test_what_no_policy_was_asked_about_is_not_laid_to_a_missing_rule(path: Path, play: Playing) -> None:
+    recorder = await SqliteRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1")
+    refusal = Decision(Action.DENY, None, "client_encoding must stay UTF8.")
+    acts.begin("s1", "r1", "set names latin1", refusal, detail={"refused": "42501"})
+    acts.end("s1", "r1", "denied")
+    await recorder.close()
+    text = shown(path)
+    assert "✗ Deny  refused under any policy (42501)  client_encoding must stay UTF8." in text
+
+
+async def test_an_error_whose_answer_is_not_recorded_is_told_by_its_end(path: Path, play: Playing) -> None:
+    recorder = await SqliteRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1", recording="Metadata")
+    acts.begin("s1", "r1", "select 1/0")
+    acts.end("s1", "r1", "error", detail={"sqlstate": "22012", "message": "division by zero"})
+    await recorder.close()
+    assert "\n  ERROR 22012  division by zero" in shown(path)
+
+
+async def test_the_tags_of_many_statements_are_counted(path: Path, play: Playing) -> None:
+    recorder = await SqliteRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1")
+    acts.begin("s1", "r1", ";".join(["begin"] * 10))
+    acts.end("s1", "r1", detail={"tags": ["BEGIN"] * 10})
+    await recorder.close()
+    assert f"ok  {', '.join(['BEGIN'] * 8)} … 2 more" in shown(path)
 
 
 async def test_a_result_wider_than_the_terminal_has_a_line_for_each_value(path: Path, play: Playing) -> None:
@@ -124,7 +157,7 @@ async def test_what_was_recorded_cannot_steer_the_terminal(path: Path, play: Pla
     acts = play(recorder)
     evil = "\x1b[2J\x1b]0;owned\x07\u202e\x9b31m[bold]"
     acts.open("s1", username=evil)
-    acts.begin("s1", "r1", f"select '{evil}'", detail={"params": [evil]})
+    acts.begin("s1", "r1", f"select '{evil}'", detail={"parameters": [evil]})
     acts.respond("s1", "r1", table([(evil, 25)], [evil]) + message("N", b"SNOTICE\0M" + evil.encode() + b"\0\0"))
     acts.end("s1", "r1")
     acts.close("s1")
