@@ -24,8 +24,9 @@ def configure(level: str = "info", *, json: bool | None = None, stream: TextIO |
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # A line for people must fit into a terminal: the time of day, and no logger's name.
+        *([structlog.stdlib.add_logger_name] if as_json else []),
+        structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%SZ", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
     tail: list[Processor]
