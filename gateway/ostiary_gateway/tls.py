@@ -70,7 +70,7 @@ def listener_context(connection: Connection, secret: Secret | None, data: Path, 
         if not is_loopback(listen):
             raise TLSError(
                 f"listener.tls.mode Disable is for loopback only, and the gateway listens on {listen}: "
-                "an agent's token would cross the network in clear"
+                "an agent's token would cross the network in clear; leave the mode out, or listen on 127.0.0.1"
             )
         return None
     if tls.secret_ref is None:

@@ -47,6 +47,7 @@ def command(data: Path, keys: Path | None, anchor: str, json_: bool) -> None:
         console = Console(highlight=False)
         *lines, verdict = findings(report)
         for line in lines:
-            console.print(Text(line))
-        console.print(Text(f"{'✓' if report.ok else '✗'} {verdict}", "bold green" if report.ok else "bold red"))
+            console.print(Text(line), soft_wrap=True)
+        style = "bold green" if report.ok else "bold red"
+        console.print(Text(f"{'✓' if report.ok else '✗'} {verdict}", style), soft_wrap=True)
     raise SystemExit(report.exit_status)

@@ -103,7 +103,8 @@ async def connect(target: Target, settings: dict[str, str], keys: KeyCache) -> S
         raise UpstreamError(f"no answer from {where} within {CONNECT_TIMEOUT:.0f} s") from None
     except ssl.SSLCertVerificationError as problem:
         raise UpstreamError(
-            f"the certificate of {where} is not accepted: {problem.verify_message}; check spec.upstream.tls"
+            f"the certificate of {where} is not accepted: {problem.verify_message.rstrip('.')}; name its authority "
+            "in spec.upstream.tls.caRef, or the name that it is for in serverName"
         ) from None
     except (OSError, LegClosed, EOFError) as problem:
         raise UpstreamError(f"cannot connect to {where}: {str(problem) or type(problem).__name__}") from None
