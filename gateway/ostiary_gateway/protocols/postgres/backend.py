@@ -311,6 +311,8 @@ class Backend:
     def _command_complete(self, data: bytes, start: int, end: int) -> bytes | None:
         head = self._accepted(Kind.QUERY, Kind.EXECUTE)
         self.state.copying = False
+        if head.kind == Kind.EXECUTE and self.state.status == b"E" and not head.hidden:
+            self.state.status = b"T"  # only what ends or rolls back a failed transaction can complete in it
         running = head.running
         tail = b""
         if running is not None:
@@ -416,7 +418,7 @@ class Backend:
         self._accepted(Kind.QUERY, Kind.EXECUTE)
         if len(self.state.awaited) > 1:
             raise FatalError("08P01", "The server began COPY FROM STDIN for a statement that was not known to do so.")
-        self.state.copying = True
+        self.state.copying, self.state.copy_ended = True, False
         return None
 
     def _copy_out(self, data: bytes, start: int, end: int) -> bytes | None:

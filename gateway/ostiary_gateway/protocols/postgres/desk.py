@@ -81,14 +81,15 @@ class Desk:
         scope = Scope(
             split_search_path(self._search_path, self._role), self._role, self._database,
             has_temp=state.has_temp, uncommitted_ddl=state.uncommitted_ddl, rebound=state.rebound,
+            touched=state.touched_session,
         )  # fmt: skip
         if scope != self._scope:
             self._scope = scope
 
     def _current_scope(self) -> Scope:
         state, scope = self._state, self._scope
-        now = (state.has_temp, state.uncommitted_ddl, state.rebound)
-        if (scope.has_temp, scope.uncommitted_ddl, scope.rebound) != now:
+        now = (state.has_temp, state.uncommitted_ddl, state.rebound, state.touched_session)
+        if (scope.has_temp, scope.uncommitted_ddl, scope.rebound, scope.touched) != now:
             self._rescope()
         return self._scope
 
@@ -132,6 +133,9 @@ class Desk:
 
     def _admit(self, ask: Ask) -> Work:
         policies = self._take_policies()
+        path = self._search_path, self._role
+        if ask.stage is Stage.BIND and ask.portal is not None:
+            ask.portal.path = path
         if ask.stage is not Stage.RUN and self._decided_elsewhere(ask, policies):
             return _LATER
         scope = self._current_scope()
@@ -141,6 +145,8 @@ class Desk:
             analysis = cast(Analysis, (yield work))
         if pinned := next((s.effects.pinned for s in analysis.statements if s.effects.pinned), ""):
             return self._refused(ask, Denial("42501", pinned, hint=_PINNED))
+        if any(portal.path != path for portal in self._fetched(ask, analysis)):
+            return self._refused(ask, _MOVED)
         facts = self._facts(ask, analysis, policies)
         shape = None if policies.reads_params else self._shape(analysis)
         decision = self.gate.decide({"sql": facts}, shape=shape, text=ask.text)
@@ -185,6 +191,14 @@ class Desk:
             verdict, analysis, None, mask, needs_description=mask is not None or self.gate.full,
             by_origin=bool(decision.masks.columns),
         )  # fmt: skip
+
+    def _fetched(self, ask: Ask, analysis: Analysis) -> list[Portal]:
+        """The portals whose rows come: planned when they were made, whatever names mean now."""
+        if ask.stage is not Stage.RUN:
+            return []
+        names = [each.effects.fetches.encode() for each in analysis.statements if each.effects.fetches is not None]
+        found = [self._state.portals[name] for name in names if name in self._state.portals]
+        return found if ask.portal is None else [ask.portal, *found]
 
     def _decided_elsewhere(self, ask: Ask, policies: PolicySet) -> bool:
         deferred = policies.reads_params or _COSTLY in policies.reads
@@ -268,7 +282,7 @@ class Desk:
         """Fail closed: the request is refused, with what went wrong."""
         if isinstance(problem, RecordError):
             denial = Denial(
-                "58030", f"The audit record cannot be written, so nothing may run: {problem}",
+                "58030", f"Nothing may run now: {problem}.",
                 hint="Try again later, and tell the gateway's operator.",
             )  # fmt: skip
             return Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, denial)
@@ -301,9 +315,13 @@ class Desk:
 
     def ended(self, running: Running, outcome: str) -> None:
         """Takes over what a request's completed statements have done to names, and records its end."""
-        for statement in running.analysis.statements[: running.completed]:
-            effects = statement.effects
-            self._settle_names(statement.facts["text"], effects)
+        statements = running.analysis.statements
+        moved = any(each.effects.may_change_session for each in statements) or (
+            self._state.touched_session and any(each.effects.transaction for each in statements)
+        )
+        path = None if moved else (self._search_path, self._role)
+        for statement in statements[: running.completed]:
+            self._settle_names(statement.facts["text"], statement.effects, path)
         detail: dict[str, object] = {}
         if running.tags:
             detail["tags"] = running.tags[:100]
@@ -311,7 +329,7 @@ class Desk:
             detail["sqlstate"], detail["message"] = running.error
         self.gate.end(Ended(running.id, outcome, detail, running.rows, running.bytes))
 
-    def _settle_names(self, text: str, effects: Effects) -> None:
+    def _settle_names(self, text: str, effects: Effects, path: tuple[str, str] | None) -> None:
         state = self._state
         if effects.prepares is not None:
             name, parsed = effects.prepares
@@ -322,7 +340,7 @@ class Desk:
             state.statements.pop(effects.deallocates.encode(), None)
         if effects.declares_cursor is not None:
             cursor = effects.declares_cursor.encode()
-            state.portals[cursor] = Portal(cursor, Prepared(b"", text))
+            state.portals[cursor] = Portal(cursor, Prepared(b"", text), path=path)
         if effects.closes_cursor == "*":
             state.portals = {name: portal for name, portal in state.portals.items() if portal.bind}
         elif effects.closes_cursor is not None:
@@ -339,8 +357,8 @@ class Desk:
 
         def withhold(index: int, fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
             statements = analysis.statements
-            # What an earlier statement of the same text makes is not in the catalog yet.
-            made = any(each.effects.ddl or each.effects.rebinds for each in statements[:index])
+            # What an earlier statement of the same transaction makes is not in the catalog yet.
+            made = scope.rebound or any(each.effects.ddl or each.effects.rebinds for each in statements[:index])
             if index >= len(statements) or made:
                 return UNKNOWN.withheld(fields)
             return self._lineage(origins, statements[index], scope).withheld(fields)
@@ -356,7 +374,8 @@ class Desk:
             if known is None:
                 return UNKNOWN
             text = known.text
-        if not statement.facts["verb"]:
+        scope = statement.scope or scope
+        if not statement.facts["verb"] or scope.rebound:
             return UNKNOWN
         return origins.lineage(text, scope)
 
@@ -370,6 +389,10 @@ def _copied(analysis: Analysis) -> dict[int, str]:
     }
 
 
+_MOVED: Final = Denial(
+    "55000", "The search_path or the role is not what it was when the cursor was made, or that cannot be told.",
+    hint="Set them back, or make the cursor again.",
+)  # fmt: skip
 _COPIES: Final = Denial(
     "42501", "The statement would write values of a masked column to where no mask follows them.",
     hint="Leave the masked columns out of what is written.",

@@ -97,7 +97,7 @@ def resolve(
     statements = []
     resolver = Resolver(catalog, prepared, cursors)
     for statement in parsed.statements:
-        found = resolver.statement(statement, scope)
+        found = replace(resolver.statement(statement, scope), scope=scope)
         statements.append(found)
         effects = found.effects
         # What ran before in this text decides what names mean behind it.
@@ -107,8 +107,16 @@ def resolve(
             scope = replace(scope, search_path=effects.search_path)
         elif effects.may_change_session and _moves_names(found):
             scope = replace(scope, rebound=True)
+        if scope.touched and effects.transaction in _CHANGES_BACK:
+            scope = replace(scope, rebound=True)
+        if effects.may_change_session:
+            scope = replace(scope, touched=True)
     wanted = resolver.wanted()
     return Analysis(tuple(statements)) if wanted is None else wanted
+
+
+_CHANGES_BACK = frozenset(("COMMIT", "ROLLBACK", "ROLLBACK_TO", "PREPARE_TRANSACTION"))
+"""What undoes SET or SET LOCAL: what the settings are then does not stand in the text."""
 
 
 def _moves_names(statement: Statement) -> bool:

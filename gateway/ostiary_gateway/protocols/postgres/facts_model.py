@@ -14,6 +14,7 @@ class Scope:
 
     `has_temp`: the session may own temporary objects. `uncommitted_ddl`: this transaction ran a statement whose
     Effects say `ddl`. `rebound`: … whose Effects say `rebinds`, so that known names may mean something else.
+    `touched`: the session changed settings before, so that the end of a transaction may change them back.
     """
 
     search_path: tuple[str, ...]
@@ -22,6 +23,7 @@ class Scope:
     has_temp: bool = False
     uncommitted_ddl: bool = False
     rebound: bool = False
+    touched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,11 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement: its facts for the policy, its effects for the protocol."""
+    """One statement: its facts for the policy, its effects for the protocol, and what its names were resolved in."""
 
     facts: StatementFacts
     effects: Effects
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,9 +108,10 @@ class Frontend:
         self.to_server: list[bytes | bytearray | memoryview] = []
         self.closed = False
         self._admit = admit
-        self._copy_ended = False
         self._cycle_open = False
         """True after an extended-protocol message, until Sync."""
+        self._told_in_cycle = False
+        """True if settings were asked for in the cycle that is open: its end may change them back (SET LOCAL)."""
         self._handlers: dict[int, Callable[[bytes], Steps | None]] = {
             ord("Q"): self._query, ord("P"): self._parse, ord("B"): self._bind, ord("D"): self._describe,
             ord("E"): self._execute, ord("C"): self._close, ord("S"): self._sync, ord("H"): self._flush,
@@ -121,7 +122,7 @@ class Frontend:
         """True if what was waited for has come by the server's replies."""
         state = self.state
         if wait is Wait.DRAIN:
-            return not state.awaited or state.copying
+            return not state.awaited or (state.copying and not state.copy_ended)
         return wait is Wait.ROOM and len(state.awaited) < MAX_AWAITED // 2
 
     def run(self) -> Steps:
@@ -143,8 +144,10 @@ class Frontend:
             kind, body = message
             if kind in _COPY_KINDS:
                 self._copy_data(kind, body)
+                if state.copy_ended and not self._cycle_open:
+                    yield Wait.DRAIN  # the same Query may copy once more
                 continue
-            if state.copying and not self._copy_ended:
+            if state.copying and not state.copy_ended:
                 if kind in _IGNORED_WHILE_COPYING:
                     continue
                 if kind != ord("X"):
@@ -218,7 +221,7 @@ class Frontend:
         yield from self._settled()
         self._cycle_open = True
         reader = wire.Reader(body, "Bind")
-        portal_name, statement_name = reader.string(), reader.string()
+        portal_name, statement_name = reader.name(), reader.name()
         if self.state.doubtful(False, statement_name):
             yield Wait.DRAIN
         statement = self.state.statements.get(statement_name)
@@ -293,6 +296,8 @@ class Frontend:
         self._cycle_open = False
         self._owe(Awaited(Kind.SYNC), wire.SYNC)
         self.state.epoch += 1
+        self.state.unsure |= self._told_in_cycle
+        self._told_in_cycle = False
 
     def _flush(self, body: bytes) -> None:
         if body:
@@ -306,13 +311,13 @@ class Frontend:
     # -- COPY FROM STDIN
 
     def _copy_data(self, kind: int, raw: bytes) -> None:
-        if not self.state.copying or self._copy_ended:
+        if not self.state.copying or self.state.copy_ended:
             return  # the server ignores these outside COPY (it has failed, most likely), so they go no further
         if kind == ord("d"):
             self.to_server.append(raw)
             return
         self.to_server.append(wire.frame(bytes((kind,)), raw))
-        self._copy_ended = True
+        self.state.copy_ended = True
 
     # -- what all of them share
 
@@ -335,7 +340,6 @@ class Frontend:
             for effect in effects
         )
         if copies or names or any(statement.facts["verb"] == "" for statement in analysis.statements):
-            self._copy_ended = False
             if self._cycle_open:
                 self.to_server.append(FLUSH)
             yield Wait.DRAIN
@@ -363,6 +367,7 @@ class Frontend:
             if len(values) != len(SHOWN):
                 return  # an error came first: the transaction has failed, nothing runs before it has ended
             state.unsure = False
+            self._told_in_cycle = self._cycle_open
             yield Settings(tuple(values))
 
     def _show(self) -> list[str]:

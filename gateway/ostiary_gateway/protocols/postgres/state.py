@@ -76,6 +76,8 @@ class Portal:
     bind: bytes = b""
     """The body of its Bind message; empty for a cursor."""
     description: bytes | None = None
+    path: tuple[str, str] | None = None
+    """search_path and role that its names were resolved by; None if they cannot be told."""
 
 
 @dataclass(eq=False, slots=True)
@@ -121,8 +123,8 @@ class SessionState:
     """One session's protocol state. Pure bookkeeping: it never sees a socket."""
 
     __slots__ = (
-        "awaited", "bytes", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows", "skipped",
-        "skipping", "statements",
+        "awaited", "bytes", "copy_ended", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows",
+        "skipped", "skipping", "statements",
         "status", "touched_session", "uncommitted_ddl", "unsettled", "unsure", "written",
     )  # fmt: skip
 
@@ -139,6 +141,8 @@ class SessionState:
         """Transaction status of the last ReadyForQuery: I, T or E."""
         self.copying = False
         """True while the server takes CopyData."""
+        self.copy_ended = False
+        """True once the client has ended what it copies."""
         self.skipping = False
         """True while the server ignores everything up to a Sync that was not sent yet."""
         self.skipped: list[Running] = []

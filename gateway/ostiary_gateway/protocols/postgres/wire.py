@@ -25,6 +25,8 @@ MAX_STARTUP: Final = 10_000
 """Bytes; PostgreSQL's own MAX_STARTUP_PACKET_LENGTH."""
 MAX_MESSAGE: Final = 0x3FFFFFFF
 """Bytes; PostgreSQL's own PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize)."""
+MAX_NAME: Final = 63
+"""Bytes; PostgreSQL tells names of statements and portals apart by no more (NAMEDATALEN - 1)."""
 MAX_SMALL: Final = 30_000
 """Bytes; for messages without a statement or data (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT is 10,000)."""
 
@@ -70,6 +72,16 @@ class Reader:
         value = self.body[self.position : end]
         self.position = end + 1
         return value
+
+    def name(self) -> bytes:
+        """The name of a prepared statement or a portal, as far as PostgreSQL reads it.
+
+        It cuts names in the encoding of the database; where that matters the name is a ProtocolViolation.
+        """
+        name = self.string()
+        if len(name) > MAX_NAME // 2 and not name.isascii():
+            raise ProtocolViolation(f"{self.kind}: a name of more than {MAX_NAME // 2} bytes that is not ASCII")
+        return name[:MAX_NAME]
 
     def int16(self) -> int:
         return int(self._take(INT16))
@@ -197,7 +209,7 @@ class Parse:
 
 def parse_parse(body: bytes) -> Parse:
     reader = Reader(body, "Parse")
-    name, text = reader.string(), reader.string()
+    name, text = reader.name(), reader.string()
     types = tuple(reader.uint32() for _ in range(reader.count()))
     reader.end()
     return Parse(name, text, types)
@@ -222,7 +234,7 @@ class Bind:
 
 def parse_bind(body: bytes) -> Bind:
     reader = Reader(body, "Bind")
-    portal, statement = reader.string(), reader.string()
+    portal, statement = reader.name(), reader.name()
     formats = tuple(reader.int16() for _ in range(reader.count()))
     values: list[bytes | None] = []
     for _ in range(reader.count()):
@@ -254,7 +266,7 @@ def parse_target(body: bytes, kind: str) -> tuple[bytes, bytes]:
     which = reader.take(1)
     if which not in (b"S", b"P"):
         raise ProtocolViolation(f"{kind}: {which!r} is neither a statement nor a portal")
-    name = reader.string()
+    name = reader.name()
     reader.end()
     return which, name
 
@@ -262,7 +274,7 @@ def parse_target(body: bytes, kind: str) -> tuple[bytes, bytes]:
 def parse_execute(body: bytes) -> tuple[bytes, int]:
     """Execute ('E'): portal and the most rows to return (0: all)."""
     reader = Reader(body, "Execute")
-    portal, limit = reader.string(), reader.int32()
+    portal, limit = reader.name(), reader.int32()
     reader.end()
     return portal, limit
 

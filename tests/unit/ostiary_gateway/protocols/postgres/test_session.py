@@ -253,8 +253,9 @@ def test_copy_in_waits_for_the_server_before_anything_else_is_understood() -> No
     assert play.client(query("copy t from stdin"), data, frame(b"c"), query("select 1")) == query("copy t from stdin")
     assert play.waiting is Wait.DRAIN
     play.server(frame(b"G", b"\0\0\0"))
-    assert play.then == data + frame(b"c") + query("select 1")
-    assert play.server(done("COPY 3"), READY, done("SELECT 1"), READY)[-6:] == READY
+    assert play.then == data + frame(b"c")
+    assert play.server(done("COPY 3"), READY) == done("COPY 3") + READY
+    assert play.then == query("select 1")
 
 
 def test_copy_data_for_a_copy_that_was_refused_goes_nowhere() -> None:
@@ -310,6 +311,43 @@ def test_settings_are_asked_inside_the_clients_own_pipeline_without_ending_it() 
     assert SYNC not in play.then
     play.server((PARSED + BOUND + ROW + done("SHOW") + CLOSED + CLOSED) * len(SHOWN))
     assert play.then == parse("select 1") + SYNC
+
+
+def test_settings_told_inside_a_pipeline_are_asked_for_again_behind_its_sync() -> None:
+    play = Play(effects={"set local": {"may_change_session": True}})
+    play.client(parse("set local"), bind(), execute(), parse("a"), bind(), execute(), SYNC, query("b"))
+    play.server(PARSED, BOUND, done("SET"))
+    play.server((PARSED + BOUND + ROW + done("SHOW") + CLOSED + CLOSED) * len(SHOWN))
+    assert play.then == parse("a") + bind() + execute() + SYNC
+    play.server(PARSED, BOUND, done("SELECT 1"), READY)
+    assert b"SHOW" in play.then
+    assert query("b") not in play.then
+
+
+def test_settings_are_asked_for_behind_a_rollback_that_no_sync_follows() -> None:
+    effects: dict[str, dict[str, object]] = {
+        "set": {"may_change_session": True}, "rollback": {"transaction": "ROLLBACK"},
+    }  # fmt: skip
+    play = Play(effects=effects)
+    play.client(query("set"))
+    play.server(done("SET"), wire.ready_for_query(b"E"))
+    play.client(parse("rollback"), bind(), execute(), parse("select 1"))
+    for answer in (PARSED, BOUND, done("ROLLBACK")):
+        play.server(answer)
+    assert b"SHOW" in play.then
+    assert parse("select 1") not in play.then
+
+
+def test_names_are_told_apart_as_the_server_tells_them_apart() -> None:
+    play, name = Play(), b"n" * 63
+    play.client(parse("select 1", name + b"1"), SYNC)
+    play.server(PARSED, READY)
+    play.client(wire.close_message(b"S", name + b"2"), parse("delete", name + b"2"), SYNC)
+    play.server(CLOSED, PARSED, READY)
+    play.client(bind(name + b"1"), execute(), SYNC)
+    assert play.asked[-1] == ("run", "delete")
+    with pytest.raises(ProtocolViolation, match="not ASCII"):
+        play.client(parse("select 1", "ä".encode() * 16))
 
 
 def test_an_error_after_settings_were_touched_makes_them_unsure_again() -> None:
