@@ -154,6 +154,11 @@ class Login:
     def _md5(self, salt: bytes) -> bytes:
         if self._expects != "start":
             raise LoginFailed("the server changed the authentication method in the middle of a login")
+        if self._certificate is None:
+            raise LoginFailed(
+                "the server asks for an MD5 hash of the password on an unencrypted connection, where anybody could crack "
+                "it; use scram-sha-256 in its pg_hba.conf, or TLS (spec.upstream.tls)"
+            )
         inner = hashlib.md5((self._password + self._user).encode(), usedforsecurity=False).hexdigest()
         outer = hashlib.md5(inner.encode() + salt, usedforsecurity=False).hexdigest()
         self._expects, self.method = "ok", "md5"

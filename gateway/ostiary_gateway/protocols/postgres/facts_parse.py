@@ -44,6 +44,11 @@ _COMMENTS = frozenset((275, 276))
 _SET = 660
 
 
+OPERATOR_RUN = 500
+"""Characters; see `_rescanned`."""
+_OPERATORS = re.compile(r"[~!@#^&|`?+\-*/%<>=]{500,}")
+
+
 class Unparsable(Exception):
     """The text cannot be read. The message says why, for people."""
 
@@ -66,11 +71,23 @@ def _encode(text: str) -> bytes:
         raise Unparsable("the text contains a NUL")
     if len(data) > MAX_BYTES:
         raise Unparsable(f"the text is longer than {MAX_BYTES} bytes")
+    if len(data) > OPERATOR_RUN and any(_rescanned(run[0]) for run in _OPERATORS.finditer(text)):
+        raise Unparsable(f"the text has a run of more than {OPERATOR_RUN} operator characters")
     if len(data) > UNSCANNED_BYTES and _chain(text) > MAX_CHAIN:
         raise Unparsable(f"the text nests too deeply: an expression chains more than {MAX_CHAIN} tokens")
     if _MULTIPLE.search(text) and _SET_WORD.search(text) and _copies(text) > MAX_COPIES:
         raise Unparsable("the text assigns one source to too many columns at once")
     return data
+
+
+def _rescanned(run: str) -> bool:
+    """True if PostgreSQL's scanner would read this run of operator characters again and again.
+
+    It matches a whole run, then gives back what follows a comment's start, and every + and - at the end of an operator:
+    32 kB of such text take seconds. A line of dashes or stars takes none.
+    """
+    signs = run.count("+")
+    return run.count("/*") > 50 or (signs > 0 and signs + run.count("-") > OPERATOR_RUN // 2)
 
 
 def _scan(text: str) -> Any:

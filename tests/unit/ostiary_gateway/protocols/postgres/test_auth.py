@@ -96,10 +96,15 @@ def test_over_tls_a_clear_password_is_sent_if_asked(tmp_path: object) -> None:
     assert login(b"certificate").authentication(code(3)) == frame(b"p", b"pencil\0")
 
 
-def test_md5_is_answered() -> None:
+def test_md5_is_not_answered_in_clear() -> None:
+    with pytest.raises(LoginFailed, match="MD5 hash of the password on an unencrypted connection"):
+        login().authentication(code(5, b"salt"))
+
+
+def test_md5_is_answered_over_tls() -> None:
     inner = hashlib.md5(b"penciluser", usedforsecurity=False).hexdigest().encode()
     outer = hashlib.md5(inner + b"salt", usedforsecurity=False).hexdigest().encode()
-    assert login().authentication(code(5, b"salt")) == frame(b"p", b"md5" + outer + b"\0")
+    assert login(b"certificate").authentication(code(5, b"salt")) == frame(b"p", b"md5" + outer + b"\0")
 
 
 def test_channel_binding_is_used_where_the_server_offers_it(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -134,3 +134,16 @@ def test_broken_statements_never_raise() -> None:
         text = " ".join(pieces)
         for statement in parse(text[: chance.randint(1, len(text))] if chance.random() < 0.3 else text).statements:
             assert statement.draft.verb or statement.draft.opaque
+
+
+@pytest.mark.parametrize("run", ["+-" * 16_000, "+" * 32_000, "/*" * 16_000, "/**/" * 8_000, "<>" + "-+" * 9_000])
+def test_runs_of_operators_that_the_scanner_is_quadratic_in_are_not_scanned(run: str) -> None:
+    parsed = parse(f"select 1 {run}")
+    assert "operator characters" in parsed.error
+
+
+@pytest.mark.parametrize(
+    "text", ["select 1 /*" + "*" * 900 + "*/", "--" + "-" * 900 + "\nselect 1", "select '" + "=" * 900 + "'"]
+)
+def test_lines_of_dashes_and_stars_are_no_harm(text: str) -> None:
+    assert parse(text).error == ""
