@@ -173,8 +173,8 @@ class _Follower:
 
     def checks(self) -> list[Check]:
         """What /readyz says. A refused change does not make a gateway unready: it serves the last good one."""
-        changes = f"{len(self._refused)} problems; the last good bundle is served" if self._refused else ""
-        policies = f"{len(self._unaccepted)} problems in policies" if self._unaccepted else ""
+        changes = f"{_problems(self._refused)}; the last good bundle is served" if self._refused else ""
+        policies = f"{_problems(self._unaccepted)} in policies" if self._unaccepted else ""
         troubles = "; ".join(f"{trouble.connection}: {trouble.message}" for trouble in self._gateway.troubles)
         failing = self._recorder.failing
         if not self._gateway.endpoints and not troubles:
@@ -220,3 +220,7 @@ def _version() -> str:
         return importlib.metadata.version("ostiary")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _problems(found: Sequence[Problem]) -> str:
+    return f"{len(found)} problem{'' if len(found) == 1 else 's'}"

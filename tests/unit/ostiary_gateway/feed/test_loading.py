@@ -78,6 +78,29 @@ def test_what_nobody_can_use_is_noted() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("of_a_login", "instead", "noted"),
+    [
+        (
+            "static: {secretRef: {name: login}}",
+            "postgresRole: {adminSecretRef: {name: login}, memberOf: [readers]}",
+            "spec.credentials.postgresRole: this version logs in with static credentials only, so logins are refused",
+        ),
+        (
+            "Postgres\n  upstream: {host: db.example}\n  credentials: {static: {secretRef: {name: login}}}",
+            "Kubernetes\n  upstream: {server: 'https://k8s.example'}\n  credentials: {impersonate: {}}",
+            "spec.protocol: Kubernetes is not served by this version, so nobody can connect",
+        ),
+    ],
+)
+def test_what_this_version_does_not_serve_is_noted(of_a_login: str, instead: str, noted: str) -> None:
+    text = connection()
+    assert of_a_login in text
+    outcome = compile_texts({"a.yaml": text.replace(of_a_login, instead), "b.yaml": SECRET})
+    assert isinstance(outcome, Loaded), outcome
+    assert noted in str(outcome.notices[0])
+
+
 def test_no_secret_is_in_what_is_shown() -> None:
     outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET})
     assert "hunter2" not in repr(outcome)
