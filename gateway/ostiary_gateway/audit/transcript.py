@@ -135,8 +135,8 @@ def _decision(decision: Mapping[str, object], action: str, refused: str) -> Rend
     if rule:
         name = f"{rule.get('namespace')}/{rule.get('policy')}#{rule.get('rule')}"
         line.append(visible(f"  {name}"), "cyan")
-        if message == f"Allowed by rule {name}.":
-            message = ""  # it stands there already
+        # The rule's name stands there already.
+        message = message.removesuffix(f" (rule {name})").removeprefix(f"Allowed by rule {name}.")
     elif refused:
         line.append(visible(f"  refused under any policy ({refused})"), "cyan")
     elif action == "Deny" and not decision.get("errors"):

@@ -6,6 +6,7 @@ import io
 import struct
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from rich.console import Console
 from ostiary_gateway.audit.reader import Reader
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_gateway.audit.transcript import HIDDEN, Options, bytes_text, duration, render, visible
-from ostiary_policy.decision import Action, Decision
+from ostiary_policy.decision import Action, Decision, RuleRef
 
+READS = RuleRef("prod", "agents", "reads", "sha256:1")
 Playing = Callable[[SqliteRecorder], Any]
 
 
@@ -89,6 +91,18 @@ async def test_a_denial_says_which_rule_and_what_the_agent_saw(path: Path, play:
     assert "✗ Deny  prod/agents#no-drop  Dropping a database is not allowed.\n  hint: Ask the platform team." in text
     assert "ERROR 42501  Dropping is not allowed.\n    HINT  Ask.\n  denied" in text
     assert "outside a request" not in text
+
+
+async def test_a_rule_is_named_once(path: Path, play: Playing) -> None:
+    recorder = await SqliteRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1")
+    acts.begin("s1", "r1", decision=replace(acts.allow, rule=READS, message=f"Allowed by rule {READS}."))
+    acts.begin("s1", "r2", decision=replace(acts.deny, rule=READS, message=f"Not you. (rule {READS})"))
+    await recorder.close()
+    text = shown(path)
+    assert "✓ Allow  prod/agents#reads\n" in text
+    assert "✗ Deny  prod/agents#reads  Not you.\n" in text
 
 
 async def test_what_no_policy_was_asked_about_is_not_laid_to_a_missing_rule(path: Path, play: Playing) -> None:
