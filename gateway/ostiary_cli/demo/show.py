@@ -35,14 +35,14 @@ class Show:
             ("Ostiary", "bold cyan"),
             " stands between an agent and a shop's database.\n",
             ("agent", "bold"),
-            " ── psql, with its own token ──▶ ",
+            " ── its own token ──▶ ",
             ("ostiary", "bold cyan"),
-            " ── the database's password ──▶ ",
+            " ── the password ──▶ ",
             ("PostgreSQL 18", "bold"),
-            "\nEvery statement is decided by policies before it runs, answers are masked, both are recorded.",
+            "\nPolicies decide before a statement runs; answers are masked and recorded.",
             justify="center",
         )
-        self.console.print(Panel(lines, box=box.DOUBLE, border_style="cyan", padding=(1, 2)))
+        self.console.print(Panel(lines, box=box.DOUBLE, border_style="cyan", padding=1))
 
     def waiting(self, what: str) -> AbstractContextManager[Status]:
         """A spinner for as long as the block lasts."""
