@@ -5,12 +5,27 @@ Each play tries to make the gateway believe that a name means something else tha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.gateway import Gateway, policy
+from support.gateway import ALLOW_ALL, TOKEN, Gateway, agent_token, policy
 from support.servers import Server
-from support.wire import SYNC, Message, Wire, bind, close, close_all, execute, frame, parse, query
+from support.wire import (
+    SYNC,
+    Message,
+    Refused,
+    Wire,
+    bind,
+    close,
+    close_all,
+    errors,
+    execute,
+    frame,
+    parse,
+    query,
+    startup,
+)
 
 DENIED, MASKED = "DENIED-ROW", "MASKED-VALUE"
 WORLD = f"""
@@ -73,6 +88,18 @@ def cursor_declared_behind_a_set(agent: Wire) -> list[Message]:
     queries(agent, "set search_path = other", "begin")
     queries(agent, f"set search_path = public; declare c cursor for {UPPER}; set search_path = other")
     return agent.simple("fetch all from c")
+
+
+def cursor_whose_table_is_hidden_by_a_new_one(agent: Wire) -> list[Message]:
+    queries(agent, "drop schema if exists first cascade", "create schema first", "set search_path = first, public")
+    queries(agent, "begin", f"declare h cursor with hold for {UPPER}", "commit")
+    return queries(agent, "create table first.customers (id int, email text)", "fetch all from h")
+
+
+def table_dropped_in_this_transaction(agent: Wire) -> list[Message]:
+    queries(agent, "drop schema if exists first cascade", "create schema first", "set search_path = first, public")
+    queries(agent, "create table first.customers (id int, email text)", UPPER, "begin", "drop table first.customers")
+    return queries(agent, UPPER, "rollback")
 
 
 def mask_behind_a_set(agent: Wire) -> list[Message]:
@@ -151,7 +178,8 @@ def two_portals_of_one_long_name(agent: Wire) -> list[Message]:
 
 PLAYS = [
     portal_bound_under_another_path, masked_portal_bound_under_another_path, cursor_declared_under_another_path,
-    cursor_declared_behind_a_set, mask_behind_a_set, mask_behind_a_rollback, view_replaced_in_this_transaction,
+    cursor_declared_behind_a_set, cursor_whose_table_is_hidden_by_a_new_one, table_dropped_in_this_transaction,
+    mask_behind_a_set, mask_behind_a_rollback, view_replaced_in_this_transaction,
     rollback_in_one_query, rollback_of_what_is_implicit,
     rollback_of_a_failed_transaction, rollback_to_a_savepoint, commit_that_ends_set_local,
     pipelined_rollback_of_a_failed_transaction, sync_that_ends_set_local, error_that_undoes_a_set_in_its_pipeline,
@@ -200,3 +228,61 @@ def test_a_text_may_copy_in_twice(agent: Wire) -> None:
 def test_names_are_as_long_as_the_server_takes_them(agent: Wire) -> None:
     told = sent(agent, parse("select 'here'", LONG + "1"), bind(LONG + "1", LONG + "2"), execute(LONG), SYNC)
     assert [message.cells for message in told if message.type == "D"] == [[b"here"]]
+
+
+def test_a_token_that_was_revoked_during_the_login_opens_no_session(
+    pg18: Server, start_gateway: Callable[..., Gateway]
+) -> None:
+    gateway = start_gateway(pg18)
+    slow = Wire.open(gateway.host, gateway.port)
+    slow.send(startup(gateway.user, pg18.database))
+    assert slow.receive().type == "R"
+    kept = [item for item in gateway.connection_manifests if item["metadata"] != {"name": "planner-token"}]
+    another = agent_token("planner-token", "another token of enough entropy 0123456789", "planner")
+    gateway.write(*kept, ALLOW_ALL, another)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            gateway.login().close()
+        except Refused:
+            break
+        time.sleep(0.1)
+    slow.send(frame("p", TOKEN.encode() + b"\0"))
+    assert [error["C"] for error in errors(slow.until("ZE"))] == ["28P01"]
+
+
+def test_what_a_session_can_make_the_gateway_hold_has_an_end(gateway: Gateway, agent: Wire) -> None:
+    """Parameters under names, parameters under way, and what is remembered of texts."""
+    large, before = b"x" * 900_000, gateway.resident()
+    agent.simple("begin")
+    sent(agent, parse("select $1::text is null", "s"), SYNC)
+    told = [message for number in range(200) for message in sent(agent, bind(f"p{number}", "s", [large]), SYNC)]
+    assert "54000" in {error["C"] for error in errors(told)}
+    agent.simple("rollback")
+    agent.send(b"".join(bind("", "s", [large]) for _ in range(200)))
+    sent(agent, SYNC)
+    for number in range(20):
+        agent.simple(f"select {number};" + "select 1;" * 3000)
+    assert gateway.resident() - before < 160 << 20
+
+
+def test_who_waits_for_an_estimate_keeps_nobody_waiting(pg18: Server, start_gateway: Callable[..., Gateway]) -> None:
+    pg18.recreate("plays")
+    big = {"name": "big", "action": "Deny", "expression": "sql.estimatedRows > 1000"}
+    rules = [big, {"name": "all", "action": "Allow", "expression": "true"}]
+    gateway = start_gateway(pg18, policy("estimates", rules), database="plays")
+    gateway.database = "plays"
+    first, second = gateway.login(), gateway.login()
+    queries(first, "create table held (a int)", "analyze held", "begin", "alter table held add column b int")
+    started = time.monotonic()
+    first.send(query("delete from held where a = 1"))
+    second.simple("select 1 from pg_class limit 1")
+    assert [error["C"] for error in errors(first.until())] == ["58000"]
+    assert time.monotonic() - started < 5
+
+
+def test_an_error_of_many_quotes_takes_no_time(agent: Wire) -> None:
+    pieces = '"'.join(f"k{number}" for number in range(60_000))
+    started = time.monotonic()
+    agent.simple(f"select '{'x' * 400_000}', ('{pieces}' || clock_timestamp()::text)::int")
+    assert time.monotonic() - started < 5

@@ -73,6 +73,11 @@ class Catalog:
         self.bodies: dict[int, Draft] = {}
         """What the bodies of functions say, by OID."""
 
+    @property
+    def names(self) -> int:
+        """How many names it is known of what they are, or that there are none such."""
+        return len(self.relations) + len(self.functions)
+
     def forget(self) -> None:
         """Forget all that DDL can change."""
         self.generation += 1

@@ -135,7 +135,7 @@ class Desk:
         policies = self._take_policies()
         path = self._search_path, self._role
         if ask.stage is Stage.BIND and ask.portal is not None:
-            ask.portal.path = path
+            ask.portal.path, ask.portal.changes = path, self.reference.changes
         if ask.stage is not Stage.RUN and self._decided_elsewhere(ask, policies):
             return _LATER
         scope = self._current_scope()
@@ -145,10 +145,12 @@ class Desk:
             analysis = cast(Analysis, (yield work))
         if pinned := next((s.effects.pinned for s in analysis.statements if s.effects.pinned), ""):
             return self._refused(ask, Denial("42501", pinned, hint=_PINNED))
-        if any(portal.path != path for portal in self._fetched(ask, analysis)):
+        fetched = self._fetched(ask, analysis)
+        if any(portal.path != path for portal in fetched):
             return self._refused(ask, _MOVED)
         facts = self._facts(ask, analysis, policies)
-        shape = None if policies.reads_params else self._shape(analysis)
+        lasting = self.reference.lasting(ask.text, analysis)
+        shape = None if policies.reads_params or not lasting else self._shape(analysis)
         decision = self.gate.decide({"sql": facts}, shape=shape, text=ask.text)
         if isinstance(decision, Needs):
             if _COSTLY in decision.facts:
@@ -158,7 +160,7 @@ class Desk:
             decision = self.gate.decide({"sql": facts}, final=True)
             assert isinstance(decision, Decision)
         if decision.action is not Action.ALLOW:
-            return self._denied(ask, decision)
+            return self._denied(ask, decision, analysis)
         if ask.stage is not Stage.RUN:
             if ask.statement is not None:
                 ask.statement.decided = self.gate.revision
@@ -173,6 +175,8 @@ class Desk:
                     origins = cast(Origins, (yield self.reference.find_origins(plan)))
                 if origins.targets and any(self._lineage(origins, s, scope).copies for s in analysis.statements):
                     return self._refused(ask, _COPIES)
+                if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
+                    return self._refused(ask, _CHANGED)
                 if selects := _copied(analysis):
                     if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
                         return self._refused(ask, _COPY_UNSURE)
@@ -180,10 +184,9 @@ class Desk:
                         fields = yield self.reference.describe(select, self._search_path, self._role)
                         copies[index] = cast("tuple[Field, ...]", fields)
             named = any(s.effects.executes is not None or s.effects.fetches is not None for s in analysis.statements)
-            self._row_masks.use(plan, origins, scope)
-            mask = ResponseMask(
-                plan, analysis, *self._origin(origins, analysis, scope), copies, None if named else self._row_masks
-            )
+            self._row_masks = self._row_masks.such_for(plan, origins, scope)
+            kept = self._row_masks if lasting and not named else None
+            mask = ResponseMask(plan, analysis, *self._origin(origins, analysis, scope), copies, kept)
         verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision)
         if waiter is not None:
             yield waiter
@@ -245,7 +248,7 @@ class Desk:
                 if size is None:
                     return None
                 total += size
-            elif effects.estimable:
+            elif effects.estimable and effects.executes is None:  # what was prepared is not known aside
                 total += await self._explain(ask, effects.explain_text)
             else:
                 return None
@@ -256,7 +259,7 @@ class Desk:
         types: tuple[int, ...] = ()
         if ask.portal is not None and ask.portal.bind:
             bind, types = wire.parse_bind(ask.portal.bind), ask.portal.statement.declared_types
-        explained = await self.reference.aside.explain(
+        explained = await self.reference.planner.explain(
             text, self._search_path, self._role, types=types,
             formats=bind.formats if bind is not None else (), values=bind.values if bind is not None else (),
         )  # fmt: skip
@@ -264,9 +267,10 @@ class Desk:
 
     # -- answers
 
-    def _denied(self, ask: Ask, decision: Decision) -> Admission:
+    def _denied(self, ask: Ask, decision: Decision, analysis: Analysis) -> Admission:
         verdict, _ = self.gate.begin(ask.text, self._detail(ask), decision)
-        message, detail, hint = explain_denial(verdict)
+        unknown = next((s.facts["opaqueReason"] for s in analysis.statements if s.facts["opaque"]), "")
+        message, detail, hint = explain_denial(verdict, unknown)
         return Admission(verdict, _NO_ANALYSIS, Denial("42501", message, detail, hint))
 
     def _refused(self, ask: Ask, denial: Denial) -> Admission:
@@ -340,7 +344,7 @@ class Desk:
             state.statements.pop(effects.deallocates.encode(), None)
         if effects.declares_cursor is not None:
             cursor = effects.declares_cursor.encode()
-            state.portals[cursor] = Portal(cursor, Prepared(b"", text), path=path)
+            state.portals[cursor] = Portal(cursor, Prepared(b"", text), path=path, changes=self.reference.changes)
         if effects.closes_cursor == "*":
             state.portals = {name: portal for name, portal in state.portals.items() if portal.bind}
         elif effects.closes_cursor is not None:
@@ -392,6 +396,10 @@ def _copied(analysis: Analysis) -> dict[int, str]:
 _MOVED: Final = Denial(
     "55000", "The search_path or the role is not what it was when the cursor was made, or that cannot be told.",
     hint="Set them back, or make the cursor again.",
+)  # fmt: skip
+_CHANGED: Final = Denial(
+    "55000", "Tables or views were changed since the cursor was made, so its columns cannot be masked any more.",
+    hint="Make the cursor again.",
 )  # fmt: skip
 _COPIES: Final = Denial(
     "42501", "The statement would write values of a masked column to where no mask follows them.",

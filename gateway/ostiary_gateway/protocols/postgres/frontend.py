@@ -29,6 +29,13 @@ MAX_PREPARED: Final = 5000
 """Prepared statements that one session may hold."""
 
 
+LARGE: Final = 16_384
+"""Bytes; a larger message counts for the two limits below."""
+MAX_UNDER_WAY: Final = 16 * 1024 * 1024
+"""Bytes of large messages, then their replies are waited for: until they come, the messages are held."""
+MAX_HELD: Final = 64 * 1024 * 1024
+"""Bytes of large statements and parameters that one session may hold under names."""
+
 TURN: Final = 256
 """Messages that are handled in one go, before other sessions have their turn."""
 
@@ -128,7 +135,7 @@ class Frontend:
     def run(self) -> Steps:
         """Goes on until the client ends; raises ProtocolViolation where the session cannot."""
         state, inbox, handlers = self.state, self.inbox, self._handlers
-        handled = 0
+        handled = under_way = 0
         while not self.closed:
             handled += 1
             if handled % TURN == 0:
@@ -142,6 +149,13 @@ class Frontend:
                 yield Wait.READ
                 continue
             kind, body = message
+            if len(body) > LARGE and kind not in _COPY_KINDS:
+                under_way += len(body)
+                if under_way > MAX_UNDER_WAY:
+                    if self._cycle_open:
+                        self.to_server.append(FLUSH)
+                    yield Wait.DRAIN
+                    under_way = len(body)
             if kind in _COPY_KINDS:
                 self._copy_data(kind, body)
                 if state.copy_ended and not self._cycle_open:
@@ -202,9 +216,11 @@ class Frontend:
         except UnicodeDecodeError as problem:
             yield from self._refuse(Kind.PARSE, repr(message.text[:200]), _not_utf8(problem), name=message.name)
             return
-        if message.name and len(self.state.statements) >= MAX_PREPARED and message.name not in self.state.statements:
+        new = message.name and message.name not in self.state.statements
+        if (new and len(self.state.statements) >= MAX_PREPARED) or self._too_much(message.name, len(body)):
             denial = Denial(
-                "54000", f"This session holds {MAX_PREPARED} prepared statements, the most that Ostiary keeps.",
+                "54000", f"This session holds {MAX_PREPARED} prepared statements, or {MAX_HELD} bytes of them and of "
+                "portals, the most that Ostiary keeps.",
                 hint="Close statements that are no longer needed (DEALLOCATE, or Close).",
             )  # fmt: skip
             yield from self._refuse(Kind.PARSE, text[:200], denial, name=message.name)
@@ -227,6 +243,13 @@ class Frontend:
         statement = self.state.statements.get(statement_name)
         if statement is None:
             self._substitute(Kind.BIND, _no_statement(statement_name), name=portal_name)
+            return
+        if self._too_much(portal_name, len(body)):
+            denial = Denial(
+                "54000", f"This session holds {MAX_HELD} bytes of statements and portals, the most that Ostiary keeps.",
+                hint="Close portals that are no longer needed, or use the unnamed portal.",
+            )  # fmt: skip
+            yield from self._refuse(Kind.BIND, statement.text[:200], denial, name=portal_name)
             return
         portal = Portal(portal_name, statement, body)
         ask = Ask(Stage.BIND, statement.text, statement, portal)
@@ -320,6 +343,10 @@ class Frontend:
         self.state.copy_ended = True
 
     # -- what all of them share
+
+    def _too_much(self, name: bytes, size: int) -> bool:
+        """True if a large message would be held under a name beside too many others."""
+        return bool(name) and size > LARGE and self.state.held + size > MAX_HELD
 
     def _after(self, analysis: Analysis) -> Steps:
         """What must be known before the next message can be understood."""

@@ -56,6 +56,7 @@ class PostgresLobby:
         self._counters = counters
         self._keys = keys
         self._references: dict[tuple[Target, str], Reference] = {}
+        self._reached: tuple[object, Target] | None = None
 
     async def admit(self, sock: socket.socket, admitted: Callable[[], None]) -> None:
         """One client, from its socket to the end of its session. `admitted` is called once the login has ended."""
@@ -145,7 +146,7 @@ class PostgresLobby:
             client["application"] = opening.application
             if opening.negotiate is not None:
                 leg.write(wire.negotiate_protocol_version(opening.minor, opening.negotiate))
-            identity = await self._identify(leg, site, client)
+            identity = await self._identify(leg, client)
             return await self._open(leg, site, opening, identity, client)
         except ProtocolViolation as problem:
             self._counters.login_refused(site.name, "protocol")
@@ -155,7 +156,7 @@ class PostgresLobby:
         await _last_words(leg)
         return None
 
-    async def _identify(self, leg: Leg, site: Site, client: ClientFacts) -> Identity:
+    async def _identify(self, leg: Leg, client: ClientFacts) -> Identity:
         """The agent's token, asked for in clear: a bearer token cannot be checked by SCRAM."""
         leg.write(wire.AUTHENTICATION_CLEARTEXT)
         header = await leg.read_exactly(5)
@@ -163,6 +164,7 @@ class PostgresLobby:
         if header[:1] != b"p" or not 5 <= length <= MAX_PASSWORD:
             raise ProtocolViolation("expected the password")
         password = (await leg.read_exactly(length - 4)).rstrip(b"\0").decode(errors="replace")
+        site = self.site
         identity = site.identities.find(site.namespace, password)
         if identity is None:
             self._counters.login_refused(site.name, "token")
@@ -191,6 +193,11 @@ class PostgresLobby:
             server = await upstream.connect(target, settings, self._keys)
             try:
                 shown = await upstream.show(server, SHOWN)
+                if not self._holds(site, identity):
+                    raise Refusal(
+                        "57P01", "The agent's token or the Connection's target has changed during the login.",
+                        "Connect again.",
+                    )  # fmt: skip
             except BaseException:
                 server.leg.abort()
                 raise
@@ -203,6 +210,12 @@ class PostgresLobby:
                 "Try again later; the gateway's log says under this id what is wrong.",
             ) from None  # fmt: skip
         return self._relay(leg, site, opening, identity, client, target, server), shown, *self._greet(opening, server)
+
+    def _holds(self, site: Site, identity: Identity) -> bool:
+        """True if what a login began with is so in the bundle that is in force now."""
+        now = self.site
+        found = now.identities.by_digest(now.namespace, identity.credential)
+        return found is not None and found.subject == identity.subject and _reaches(site) == _reaches(now)
 
     def _relay(
         self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts, target: Target,
@@ -231,6 +244,13 @@ class PostgresLobby:
         return b"".join(greeting), key
 
     def _target(self, site: Site) -> Target:
+        """The same object as long as the way is the same: all sessions then share what is known of its databases."""
+        way = _reaches(site)
+        if self._reached is None or self._reached[0] != way:
+            self._reached = way, self._new_target(site)
+        return self._reached[1]
+
+    def _new_target(self, site: Site) -> Target:
         spec = site.connection.spec
         where, tls = spec.upstream, spec.upstream.tls
         credential = password_of(site.connection, site.secrets)
@@ -269,14 +289,17 @@ class PostgresLobby:
         limit = self.site.connection.spec.limits.idle_timeout
         now = time.monotonic()
         for relay in list(self.relays.values()):
-            if now - relay.active > limit:
+            if now - relay.active > limit and not relay.busy:
                 relay.stop("57P05", f"The session was idle for more than {limit:.0f} s.", "Connect again.")
 
     def replace(self, site: Site) -> None:
         """A new bundle: sessions whose token was revoked or whose target changed are closed."""
         old, self.site = self.site, site
-        self._references.clear()
         moved = _reaches(old) != _reaches(site)
+        if moved:
+            for reference in self._references.values():
+                reference.drop()
+            self._references.clear()
         for relay in list(self.relays.values()):
             credential = relay.gate.identity.credential
             found = site.identities.by_digest(site.namespace, credential)
@@ -293,6 +316,7 @@ class PostgresLobby:
     async def close(self) -> None:
         for reference in self._references.values():
             await reference.aside.close()
+            await reference.planner.close()
 
 
 _PINNED: Final = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}

@@ -28,16 +28,17 @@ MAX_KEPT: Final = 256
 class RowMasks:
     """The row masks of one session, kept by result and statement while plan, origins and scope are the same."""
 
-    def __init__(self) -> None:
-        self._valid_for: tuple[object, ...] = ()
+    def __init__(self, *valid_for: object) -> None:
+        """`valid_for`: what the masks depend on besides result and statement. Compared by identity."""
+        self._valid_for = valid_for
         self._kept: dict[tuple[bytes, str], RowMask | None] = {}
 
-    def use(self, *valid_for: object) -> None:
-        """What the masks depend on besides result and statement. Compared by identity."""
+    def such_for(self, *valid_for: object) -> RowMasks:
+        """These, or new ones if they depend on something else: a request that is under way goes on with its own."""
         held = self._valid_for
         if len(held) != len(valid_for) or any(a is not b for a, b in zip(held, valid_for, strict=True)):
-            self._valid_for = valid_for
-            self._kept.clear()
+            return RowMasks(*valid_for)
+        return self
 
     def get(self, description: bytes, text: str, compile_mask: Callable[[], RowMask | None]) -> RowMask | None:
         key = (description, text)

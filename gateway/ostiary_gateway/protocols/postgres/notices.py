@@ -14,6 +14,8 @@ from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 from ostiary_policy.masking import MaskPlan
 
 HIDDEN = b"[redacted]"
+_MAX_QUOTED = 100
+"""Pieces between quotes that are looked for in the statement; a message with more quotes a value."""
 
 _TEXTS = frozenset(b"MDHWqstcdn")
 """Message, detail, hint, context, internal query, and the names of schema, table, column, type, constraint."""
@@ -83,7 +85,8 @@ class MessageMask:
             text = _JSON_CONTEXT.sub(rb"\g<1>" + HIDDEN, text)
         quoted = text.split(b'"')
         names = [fields[name] for name in _NAMES if name in fields]
-        if all(part in statement or part in names or part == HIDDEN for part in quoted[1::2]):
+        few = len(quoted) <= _MAX_QUOTED
+        if few and all(part in statement or part in names or part == HIDDEN for part in quoted[1::2]):
             return text
         # A value may hold quotes itself, so everything between the first and the last goes.
         return quoted[0] + b'"' + HIDDEN + (b'"' + quoted[-1] if len(quoted) > 2 else b"")

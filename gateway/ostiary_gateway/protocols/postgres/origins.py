@@ -16,6 +16,8 @@ from .facts_names import search
 from .lineage import Lineage, RelationView, lineage_of
 
 MAX_LINEAGES: Final = 1024
+MAX_LONG: Final = 8192
+"""Characters; of a longer text nothing is kept."""
 
 MASKED_VIEWS: Final = """
 WITH RECURSIVE reading AS (
@@ -61,7 +63,10 @@ class Origins:
         key = (text, scope)
         found = self._lineages.get(key)
         if found is None:
-            found = self._lineages[key] = lineage_of(text, self.targets, _Seen(self._catalog, self._views, scope))
+            found = lineage_of(text, self.targets, _Seen(self._catalog, self._views, scope))
+            if len(text) > MAX_LONG:
+                return found
+            self._lineages[key] = found
             if len(self._lineages) > MAX_LINEAGES:
                 self._lineages.popitem(last=False)
         return found

@@ -7,7 +7,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from ostiary_policy.masking import MaskPlan
 
@@ -21,6 +21,14 @@ from .upstream import Aside, QuestionFailed
 CATALOG_AGE: Final = 30.0
 """Seconds after which the catalog is asked again. DDL through this gateway is seen at once."""
 MAX_TEXTS: Final = 4096
+MAX_CHARACTERS: Final = 4 * 1024 * 1024
+"""Of all texts that are kept together: what was read of a text takes up to a hundred times its length."""
+MAX_KEPT_TEXT: Final = 8192
+"""Characters; what is kept for each session, it keeps of shorter texts only."""
+MAX_KEPT_STATEMENTS: Final = 16
+"""A text of more statements is not kept: it takes much memory, and seldom comes again."""
+MAX_NAMES: Final = 500_000
+"""Names that the catalog is remembered to have or not to have; then it is asked again."""
 BIG_TEXT: Final = 32_768
 """Characters; a longer text is parsed in a thread (a 1 MB statement takes 100 ms)."""
 MAX_ROUNDS: Final = 16
@@ -40,6 +48,30 @@ Known = Callable[[str], Parsed | None]
 """A session's prepared statements, or its cursors, by name."""
 
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class _Kept(Generic[_Key, _Value]):
+    """What was made of texts; the oldest goes when there are too many, or too long ones."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[_Key, tuple[int, _Value]] = OrderedDict()
+        self._characters = 0
+
+    def get(self, key: _Key) -> _Value | None:
+        found = self._items.get(key)
+        return None if found is None else found[1]
+
+    def keep(self, key: _Key, characters: int, value: _Value) -> None:
+        before = self._items.pop(key, None)
+        self._characters += characters - (0 if before is None else before[0])
+        self._items[key] = characters, value
+        while len(self._items) > MAX_TEXTS or self._characters > MAX_CHARACTERS:
+            _, (gone, _) = self._items.popitem(last=False)
+            self._characters -= gone
+
+
 class Unresolvable(Exception):
     """The catalog does not tell enough to know what a statement does."""
 
@@ -49,22 +81,35 @@ class Reference:
 
     def __init__(self, aside: Aside, server_version: int) -> None:
         self.aside = aside
+        self.planner = aside.another()
+        """For EXPLAIN and descriptions: what an agent makes slow there keeps nobody from the catalog."""
         self.catalog = Catalog(server_version)
+        self.changes = 0
+        """Times that DDL was seen through the gateway."""
         self._loaded = time.monotonic()
-        self._texts: OrderedDict[str, Parsed] = OrderedDict()
-        self._analyses: OrderedDict[tuple[str, Scope], tuple[int, Analysis]] = OrderedDict()
+        self._texts: _Kept[str, Parsed] = _Kept()
+        self._analyses: _Kept[tuple[str, Scope], tuple[int, Analysis]] = _Kept()
         self._origins: dict[MaskPlan, Origins] = {}
         self._loading = asyncio.Lock()
 
+    def drop(self) -> None:
+        """Closes the connections for questions now."""
+        self.aside.drop()
+        self.planner.drop()
+
     def forget(self) -> None:
         """After DDL: names may mean something else now."""
+        self.changes += 1
+        self._ask_again()
+
+    def _ask_again(self) -> None:
         self.catalog.forget()
         self._loaded = time.monotonic()
         self._origins.clear()
 
     def _age(self) -> None:
         if time.monotonic() - self._loaded > CATALOG_AGE:
-            self.forget()
+            self._ask_again()
 
     def parsed(self, text: str) -> Parsed | None:
         """The text, read, if that is cheap; None if it has to be read in a thread."""
@@ -76,10 +121,8 @@ class Reference:
         return found
 
     def _keep(self, text: str, parsed: Parsed) -> Parsed:
-        if len(text) <= BIG_TEXT:
-            self._texts[text] = parsed
-            if len(self._texts) > MAX_TEXTS:
-                self._texts.popitem(last=False)
+        if len(text) <= BIG_TEXT and len(parsed.statements) <= MAX_KEPT_STATEMENTS:
+            self._texts.keep(text, len(text), parsed)
         return parsed
 
     def analysis(self, text: str, scope: Scope, prepared: Known, cursors: Known) -> Analysis | None:
@@ -97,6 +140,8 @@ class Reference:
 
     async def analyse(self, text: str, scope: Scope, prepared: Known, cursors: Known) -> Analysis:
         """What the text does. Raises Unresolvable, UpstreamError, QuestionFailed or TimeoutError."""
+        if self.catalog.names > MAX_NAMES:
+            self._ask_again()
         parsed = self.parsed(text)
         if parsed is None:
             parsed = await asyncio.to_thread(parse, text)
@@ -109,11 +154,14 @@ class Reference:
 
     def _keep_analysis(self, key: tuple[str, Scope], parsed: Parsed, analysis: Analysis) -> Analysis:
         named = any(s.effects.executes is not None or s.effects.fetches is not None for s in analysis.statements)
-        if len(parsed.text) <= BIG_TEXT and not named:
-            self._analyses[key] = (self.catalog.generation, analysis)
-            if len(self._analyses) > MAX_TEXTS:
-                self._analyses.popitem(last=False)
+        if len(parsed.text) <= BIG_TEXT and len(parsed.statements) <= MAX_KEPT_STATEMENTS and not named:
+            self._analyses.keep(key, len(parsed.text), (self.catalog.generation, analysis))
         return analysis
+
+    @staticmethod
+    def lasting(text: str, analysis: Analysis) -> bool:
+        """True if a session may keep what it makes of this analysis: it is small, and likely to come again."""
+        return len(text) <= MAX_KEPT_TEXT and len(analysis.statements) <= MAX_KEPT_STATEMENTS
 
     async def _load(self, wanted: Wanted) -> None:
         async with self._loading:
@@ -150,7 +198,7 @@ class Reference:
 
     async def describe(self, select: str, search_path: str, role: str) -> tuple[Field, ...]:
         """The columns of a query that is not run."""
-        body = await self.aside.describe(select, search_path, role)
+        body = await self.planner.describe(select, search_path, role)
         return parse_row_description(body) if body else ()
 
 

@@ -78,6 +78,8 @@ class Portal:
     description: bytes | None = None
     path: tuple[str, str] | None = None
     """search_path and role that its names were resolved by; None if they cannot be told."""
+    changes: int = -1
+    """How many changes of the catalog were known when it was made."""
 
 
 @dataclass(eq=False, slots=True)
@@ -156,6 +158,12 @@ class SessionState:
         self.has_temp = False
         self.rebound = False
         """True if names may mean something else than the catalog says, until this transaction has ended."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of the statements and parameters that have names."""
+        texts = sum(len(statement.text) for statement in self.statements.values())
+        return texts + sum(len(portal.bind) + len(portal.statement.text) for portal in self.portals.values())
 
     def change(self, portal: bool, name: bytes) -> None:
         """A change of the name was sent."""

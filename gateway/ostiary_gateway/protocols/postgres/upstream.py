@@ -18,6 +18,8 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP, TLS and login together."""
 QUESTION_TIMEOUT: Final = 10.0
 """Seconds for one question aside."""
+LOCK_TIMEOUT: Final = 1.0
+"""Seconds that such a question waits for a lock: others wait behind it."""
 MAX_LOGIN_MESSAGE: Final = 65536
 MAX_ANSWER: Final = 64 * 1024 * 1024
 
@@ -201,6 +203,10 @@ class Aside:
         self._session: ServerSession | None = None
         self._lock = asyncio.Lock()
 
+    def another(self) -> Aside:
+        """A connection of its own to the same database."""
+        return Aside(self._target, self._database, self._keys)
+
     async def query(self, sql: str, params: Sequence[str | None] = ()) -> Rows:
         """Runs one statement; rows come as text. Raises QuestionFailed or UpstreamError."""
         async with self._lock, asyncio.timeout(QUESTION_TIMEOUT):
@@ -236,9 +242,10 @@ class Aside:
 
     async def close(self) -> None:
         async with self._lock:
-            self._drop()
+            self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Closes the connection now; a question that is under way fails."""
         if self._session is not None:
             self._session.leg.write(wire.TERMINATE)
             self._session.leg.close()
@@ -251,6 +258,7 @@ class Aside:
             settings = {
                 "database": self._database, "client_encoding": "UTF8", "standard_conforming_strings": "on",
                 "application_name": "ostiary", "statement_timeout": str(int(QUESTION_TIMEOUT * 1000)),
+                "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
                 "default_transaction_read_only": "on", "search_path": "pg_catalog",
             }  # fmt: skip
             self._session = await connect(self._target, settings, self._keys)

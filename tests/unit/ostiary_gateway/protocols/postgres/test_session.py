@@ -360,6 +360,30 @@ def test_an_error_after_settings_were_touched_makes_them_unsure_again() -> None:
     assert b"SHOW" in play.client(query("b"))
 
 
+def test_large_messages_wait_for_the_replies_of_those_before() -> None:
+    play = Play(limit=2 << 20)
+    large = query("x" * (1 << 20))
+    assert play.client(*(large for _ in range(20))) == large * 15
+    assert play.waiting is Wait.DRAIN
+    play.server((done("X") + READY) * 15)
+    assert play.then == large * 5
+
+
+def test_large_parameters_are_held_under_names_up_to_a_limit() -> None:
+    play = Play(limit=2 << 20)
+    play.client(parse("a", b"s"), SYNC)
+    play.server(PARSED, READY)
+    for number in range(63):
+        play.client(wire.bind_message(b"p%d" % number, b"s", [b"x" * (1 << 20)]))
+        play.server(BOUND)
+    assert substituted(play.client(wire.bind_message(b"more", b"s", [b"x" * (1 << 20)])), b"B")
+    assert play.log == ["refused 54000"]
+    play.server(server_error())
+    play.client(SYNC)
+    play.server(READY)
+    assert play.client(wire.bind_message(b"", b"s", [b"x" * (1 << 20)]))[:1] == b"B", "without a name nothing adds up"
+
+
 def test_a_message_over_the_limit_is_refused_and_never_passed() -> None:
     play = Play(limit=50)
     sent = play.client(query("x" * 60))
