@@ -252,8 +252,11 @@ class Gate:
         return self._checkpoint.recorder
 
 
-def explain_denial(verdict: Verdict) -> tuple[str, str, str]:
-    """Message, detail and hint for the agent. The detail is JSON: which rule, which request, what would be needed."""
+def explain_denial(verdict: Verdict, unknown: str = "") -> tuple[str, str, str]:
+    """Message, detail and hint for the agent. The detail is JSON: which rule, which request, what would be needed.
+
+    `unknown`: why it cannot be known what the request does. It says more than that no rule allows it.
+    """
     decision = verdict.decision
     detail: dict[str, object] = {"decision": decision.action.value}
     if decision.rule is not None:
@@ -261,6 +264,10 @@ def explain_denial(verdict: Verdict) -> tuple[str, str, str]:
         detail |= {"policy": f"{rule.namespace}/{rule.policy}", "rule": rule.rule}
     detail["request"] = verdict.request
     message, hint = decision.message, decision.hint
+    if unknown:
+        detail["opaque"] = unknown
+        if decision.rule is None:
+            message = f"{message} What it does cannot be known: {unknown}."
     if decision.action is Action.REQUIRE_APPROVAL:
         groups = list(decision.approval.groups) if decision.approval is not None else []
         detail |= {"approval": {"groups": groups, "available": False}}

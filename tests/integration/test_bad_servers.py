@@ -156,7 +156,8 @@ def test_a_backend_that_is_killed_in_the_middle_of_a_row(start_gateway: StartGat
             with pytest.raises(Closed):
                 while True:
                     messages.append(wire.receive())
-            assert messages[-1].type in "ED"
+            # A row of 5 MB goes on as it comes: after a part of one nothing whole can follow.
+            assert not messages or messages[-1].type in "ED"
             canary.check()
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:

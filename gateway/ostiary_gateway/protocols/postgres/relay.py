@@ -57,6 +57,11 @@ class Relay:
         self._relieving = False
 
     @property
+    def busy(self) -> bool:
+        """True while the server owes an answer: it may be long in coming."""
+        return bool(self._state.awaited)
+
+    @property
     def idle(self) -> bool:
         """True if nothing is under way: no reply is owed, no transaction is open."""
         return not self._state.awaited and self._state.status == b"I"
