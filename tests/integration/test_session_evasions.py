@@ -102,6 +102,21 @@ def table_dropped_in_this_transaction(agent: Wire) -> list[Message]:
     return queries(agent, UPPER, "rollback")
 
 
+def block_that_copies(agent: Wire) -> list[Message]:
+    queries(agent, "do $$begin insert into loaded select email from customers; end$$")
+    return agent.simple("select * from loaded")
+
+
+def block_that_keeps_it_in_a_setting(agent: Wire) -> list[Message]:
+    block = "declare e text; begin select email into e from customers; perform set_config('a.b', e, false); end"
+    return queries(agent, f"do $${block}$$", "show a.b")
+
+
+def file_of_the_server(agent: Wire) -> list[Message]:
+    queries(agent, "copy (select email from customers) to '/tmp/ostiary-masked'")
+    return queries(agent, "copy loaded from '/tmp/ostiary-masked'", "select * from loaded")
+
+
 def mask_behind_a_set(agent: Wire) -> list[Message]:
     return queries(agent, "set search_path = other", f"{TO_PUBLIC}; {UPPER}")
 
@@ -179,6 +194,7 @@ def two_portals_of_one_long_name(agent: Wire) -> list[Message]:
 PLAYS = [
     portal_bound_under_another_path, masked_portal_bound_under_another_path, cursor_declared_under_another_path,
     cursor_declared_behind_a_set, cursor_whose_table_is_hidden_by_a_new_one, table_dropped_in_this_transaction,
+    block_that_copies, block_that_keeps_it_in_a_setting, file_of_the_server,
     mask_behind_a_set, mask_behind_a_rollback, view_replaced_in_this_transaction,
     rollback_in_one_query, rollback_of_what_is_implicit,
     rollback_of_a_failed_transaction, rollback_to_a_savepoint, commit_that_ends_set_local,
@@ -286,3 +302,26 @@ def test_an_error_of_many_quotes_takes_no_time(agent: Wire) -> None:
     started = time.monotonic()
     agent.simple(f"select '{'x' * 400_000}', ('{pieces}' || clock_timestamp()::text)::int")
     assert time.monotonic() - started < 5
+
+
+def test_what_policies_read_of_the_session_is_known_before_the_next_request(
+    pg18: Server, start_gateway: Callable[..., Gateway]
+) -> None:
+    pg18.recreate("plays")
+    rules = [
+        {"name": "budget", "action": "Deny", "expression": "request.session.rowsWritten >= 2"},
+        {
+            "name": "safely", "action": "Deny",
+            "expression": "!sql.inTransaction && sql.statements.exists(s, s.verb == 'DELETE')",
+        },
+        {"name": "all", "action": "Allow", "expression": "true"},
+    ]  # fmt: skip
+    gateway = start_gateway(pg18, policy("budget", rules), database="plays", audit="Relaxed")
+    gateway.database = "plays"
+    agent = gateway.login()
+    agent.simple("create table t (a int)")
+    told = sent(agent, run("begin"), run("delete from t"), run("commit"), run("delete from t"), SYNC)
+    assert [m.text for m in told if m.type == "C"] == ["BEGIN", "DELETE 0", "COMMIT"]
+    assert [error["C"] for error in errors(told)] == ["42501"]
+    told = sent(agent, *(query("insert into t values (1)") for _ in range(5)), ready=5)
+    assert [m.text for m in told if m.type == "C"] == ["INSERT 0 1"] * 2

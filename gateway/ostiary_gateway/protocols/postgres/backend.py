@@ -311,8 +311,9 @@ class Backend:
     def _command_complete(self, data: bytes, start: int, end: int) -> bytes | None:
         head = self._accepted(Kind.QUERY, Kind.EXECUTE)
         self.state.copying = False
-        if head.kind == Kind.EXECUTE and self.state.status == b"E" and not head.hidden:
-            self.state.status = b"T"  # only what ends or rolls back a failed transaction can complete in it
+        if head.kind == Kind.EXECUTE and head.running is not None:
+            for statement in head.running.analysis.statements:
+                self.state.status = _STATUS.get(statement.effects.transaction, self.state.status)
         running = head.running
         tail = b""
         if running is not None:
@@ -433,6 +434,10 @@ class Backend:
         return tail + data[start - 5 : end] if tail else None
 
 
+_STATUS: Final = {
+    "BEGIN": b"T", "COMMIT": b"I", "ROLLBACK": b"I", "ROLLBACK_TO": b"T", "PREPARE_TRANSACTION": b"I",
+}  # fmt: skip
+"""The transaction status behind a command of a pipeline, until ReadyForQuery tells it."""
 _ROWS: Final = frozenset({_DATA_ROW, _COPY_DATA})
 _GIVES_ROWS: Final = frozenset({Kind.QUERY, Kind.EXECUTE})
 _READS: Final = frozenset({"SELECT", "FETCH", "MOVE", "SHOW", "EXPLAIN"})

@@ -31,6 +31,7 @@ _NO_ANALYSIS: Final = Analysis(())
 _LATER: Final = Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, None)
 """Decided elsewhere: at Bind or Execute where rules read parameters, or at Parse for the same statement."""
 _COSTLY: Final = "sql.estimatedRows"
+_TALLIES: Final = tuple(f"request.session.{name}" for name in ("rowsRead", "bytesRead", "rowsWritten"))
 _PINNED: Final = "Ostiary pins client_encoding to UTF8 and standard_conforming_strings to on."
 
 Work = Generator[Awaitable[object], object, Admission]
@@ -173,7 +174,7 @@ class Desk:
                 origins = self.reference.origins(plan)
                 if origins is None:
                     origins = cast(Origins, (yield self.reference.find_origins(plan)))
-                if origins.targets and any(self._lineage(origins, s, scope).copies for s in analysis.statements):
+                if origins.targets and any(self._copies(origins, s, scope) for s in analysis.statements):
                     return self._refused(ask, _COPIES)
                 if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
                     return self._refused(ask, _CHANGED)
@@ -192,7 +193,7 @@ class Desk:
             yield waiter
         return Admission(
             verdict, analysis, None, mask, needs_description=mask is not None or self.gate.full,
-            by_origin=bool(decision.masks.columns),
+            by_origin=bool(decision.masks.columns), decides_next=_decides_next(policies, analysis),
         )  # fmt: skip
 
     def _fetched(self, ask: Ask, analysis: Analysis) -> list[Portal]:
@@ -369,6 +370,12 @@ class Desk:
 
         return origins.targets, withhold
 
+    def _copies(self, origins: Origins, statement: Statement, scope: Scope) -> bool:
+        """True if masked values may go where no mask follows. What a DO block reads is in its variables."""
+        if statement.facts["verb"] == "DO":
+            return origins.read_by(statement.facts["relations"])
+        return self._lineage(origins, statement, scope).copies
+
     def _lineage(self, origins: Origins, statement: Statement, scope: Scope) -> Lineage:
         """EXECUTE and FETCH give what was prepared or declared before."""
         effects, text = statement.effects, statement.facts["text"]
@@ -382,6 +389,12 @@ class Desk:
         if not statement.facts["verb"] or scope.rebound:
             return UNKNOWN
         return origins.lineage(text, scope)
+
+
+def _decides_next(policies: PolicySet, analysis: Analysis) -> bool:
+    if any(path in policies.reads for path in _TALLIES):
+        return True
+    return "sql.inTransaction" in policies.reads and any(each.effects.transaction for each in analysis.statements)
 
 
 def _copied(analysis: Analysis) -> dict[int, str]:

@@ -80,6 +80,8 @@ class Admission:
     """True if rows cannot be masked or recorded without their RowDescription."""
     by_origin: bool = False
     """True if the mask goes by the columns' origin, so that the RowDescription must be of this very execution."""
+    decides_next: bool = False
+    """True if policies read what is only known when this has ended: rows so far, whether a transaction is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class Frontend:
             return
         running = _running(text, admission)
         self._owe(Awaited(Kind.QUERY, running), wire.query_message(raw))
-        yield from self._after(admission.analysis)
+        yield from self._after(admission)
 
     def _function_call(self, body: bytes) -> Steps:
         oid = wire.Reader(body, "FunctionCall").uint32()
@@ -302,7 +304,7 @@ class Frontend:
             self._owe(hidden, wire.describe_message(b"P", name))
         running = _running(portal.statement.text, admission)
         self._owe(Awaited(Kind.EXECUTE, running, portal=portal), wire.frame(b"E", body))
-        yield from self._after(admission.analysis)
+        yield from self._after(admission)
 
     def _close(self, body: bytes) -> None:
         self._cycle_open = True
@@ -348,9 +350,9 @@ class Frontend:
         """True if a large message would be held under a name beside too many others."""
         return bool(name) and size > LARGE and self.state.held + size > MAX_HELD
 
-    def _after(self, analysis: Analysis) -> Steps:
+    def _after(self, admission: Admission) -> Steps:
         """What must be known before the next message can be understood."""
-        state = self.state
+        state, analysis = self.state, admission.analysis
         effects = [statement.effects for statement in analysis.statements]
         if any(effect.may_change_session for effect in effects):
             state.unsure = state.touched_session = True
@@ -366,7 +368,8 @@ class Frontend:
             effect.prepares or effect.deallocates or effect.declares_cursor or effect.closes_cursor
             for effect in effects
         )
-        if copies or names or any(statement.facts["verb"] == "" for statement in analysis.statements):
+        unknown = any(statement.facts["verb"] == "" for statement in analysis.statements)
+        if copies or names or unknown or admission.decides_next:
             if self._cycle_open:
                 self.to_server.append(FLUSH)
             yield Wait.DRAIN

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from ostiary_policy.facts import RelationFacts
 from ostiary_policy.masking import Strategy
 
 from .catalog import Catalog
@@ -57,6 +58,17 @@ class Origins:
             pairs = tuple((int(number), str(column)) for number, column in json.loads(columns or "[]"))
             view = RelationView(int(oid or 0), schema or "", name or "", pairs, definition or "")
             self._views[view.oid] = view
+
+    def read_by(self, relations: Iterable[RelationFacts]) -> bool:
+        """True if a masked column, or a view on one, is among what these relations are read for."""
+        read = [each for each in relations if each["access"] == "read"]
+        for view in self._views.values():
+            masked = {name for number, name in view.columns if view.definition or (view.oid, number) in self.targets}
+            for each in read:
+                named = (each["schema"], each["name"]) == (view.schema, view.name)
+                if named and ("*" in each["columns"] or not masked.isdisjoint(each["columns"])):
+                    return True
+        return False
 
     def lineage(self, text: str, scope: Scope) -> Lineage:
         """Of one statement's text. Kept by text and scope: the catalog is the same for the life of this object."""

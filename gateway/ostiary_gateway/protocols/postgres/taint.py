@@ -117,6 +117,11 @@ class Taint:
                 return columns
             case "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt":
                 return self._write(kind, tree, scope)
+            case "CopyStmt" if "filename" in tree and not tree.get("is_from"):
+                # A file of the server, or a program's input: no mask follows there.
+                columns_or_none = self.statement("CopyStmt", {k: v for k, v in tree.items() if k != "filename"}, scope)
+                self.copies |= columns_or_none is None or strongest(c.taint for c in columns_or_none) is not None
+                return columns_or_none
             case "CopyStmt" if "query" not in tree:
                 columns = self._table(_tree(tree["relation"]), replace(scope, ctes={})).columns
                 names = [_string(name) for name in _list(tree, "attlist")]
