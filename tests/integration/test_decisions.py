@@ -177,6 +177,15 @@ def test_a_denial_leads_to_its_record(agent: psycopg.Connection, gateway: Gatewa
     assert any(line.get("request") == request for line in lines)
 
 
+def test_what_cannot_be_known_says_why(pg18: Server, start_gateway: StartGateway) -> None:
+    reads = {"name": "reads", "action": "Allow", "expression": "sql.statements.all(s, s.readOnly)"}
+    gateway = start_gateway(pg18, policy("readers", [reads]))
+    with psycopg.connect(gateway.dsn(), autocommit=True) as agent, pytest.raises(DENIED) as refused:
+        agent.execute("selec 1")
+    assert 'syntax error at or near "selec"' in (refused.value.diag.message_primary or "")
+    assert "syntax error" in json.loads(refused.value.diag.message_detail or "")["opaque"]
+
+
 def settle(gateway: Gateway) -> None:
     """Until a change of the manifests is in force."""
     time.sleep(2.5)
@@ -218,6 +227,7 @@ def test_sessions_are_limited_and_idle_ones_are_closed(pg18: Server, start_gatew
         with pytest.raises(psycopg.OperationalError, match="2 sessions already"):
             psycopg.connect(gateway.dsn())
         second.close()
+        assert first.execute("select pg_sleep(7)").fetchone() == ("",), "a statement that runs is not idle"
         time.sleep(7)
         with pytest.raises(psycopg.OperationalError, match="idle for more than 1 s"):
             first.execute("select 1")

@@ -64,7 +64,7 @@ def test_a_policy_that_does_not_compile_changes_nothing_and_is_logged(gateway: G
         assert may_write(session)
     status, text = gateway.admin("/readyz")
     assert status == 200
-    assert "problems in policies" in text
+    assert "1 problem in policies" in text
 
 
 def test_a_file_that_is_no_yaml_changes_nothing(gateway: Gateway) -> None:

@@ -156,8 +156,8 @@ class Login:
             raise LoginFailed("the server changed the authentication method in the middle of a login")
         if self._certificate is None:
             raise LoginFailed(
-                "the server asks for an MD5 hash of the password on an unencrypted connection, where anybody could crack "
-                "it; use scram-sha-256 in its pg_hba.conf, or TLS (spec.upstream.tls)"
+                "the server asks for an MD5 hash of the password on an unencrypted connection, where anybody could "
+                "crack it; use scram-sha-256 in its pg_hba.conf, or TLS (spec.upstream.tls)"
             )
         inner = hashlib.md5((self._password + self._user).encode(), usedforsecurity=False).hexdigest()
         outer = hashlib.md5(inner.encode() + salt, usedforsecurity=False).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from ostiary_gateway.protocols.postgres.reference import array, estimate
 from ostiary_gateway.protocols.postgres.upstream import QuestionFailed
 
