@@ -131,7 +131,7 @@ class SqlFacts(TypedDict):
     text: Annotated[str, Doc("The whole text as the client sent it.", varies="text")]
     database: Annotated[str, Doc("Database that the session is in.")]
     user: Annotated[str, Doc("Role that the statement runs as.")]
-    inTransaction: Annotated[bool, Doc("True inside an explicit transaction block.", varies="request")]
+    inTransaction: Annotated[bool, Doc("True inside a transaction block when the request begins.", varies="request")]
     statements: Annotated[list[StatementFacts], Doc("The statements, in order.")]
     params: NotRequired[
         Annotated[list[object], Doc("Bound parameters in PostgreSQL's text form (string) or null.", varies="request")]

@@ -38,7 +38,7 @@ __all__ = [
     "resolve",
 ]
 
-MAX_STATEMENTS = 4096
+MAX_STATEMENTS = 1000
 """A text of more statements is refused as unparsable: the policy could not judge it in bounded time."""
 
 Known = Callable[[str], Parsed | None]
