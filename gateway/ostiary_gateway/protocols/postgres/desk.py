@@ -15,10 +15,10 @@ from ostiary_policy.policy_set import PolicySet
 
 from . import params, wire
 from .facts import Analysis, Effects, Parsed, Scope, Statement
-from .frontend import SHOWN, Admission, Ask, Stage
 from .lineage import UNKNOWN, Lineage
 from .masks import NoticeMask, ResponseMask, RowMasks, Targets, Withhold
 from .origins import Origins
+from .questions import SHOWN, Admission, Ask, Stage
 from .reference import Reference, Unresolvable, estimate
 from .rows import Field
 from .startup import is_utf8, split_search_path

@@ -7,28 +7,22 @@ waits it appends whole messages to `to_server`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from . import wire
 from .inbox import DISCARDED, Inbox
+from .questions import SHOWN, Admission, Ask, Outcome, Refused, Settings, Stage, Steps, Wait
 from .state import CHANGES, Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
 from .wire import FLUSH, ProtocolViolation
 
 if TYPE_CHECKING:
-    from ostiary_gateway.checkpoint import Verdict
-
-    from .facts import Analysis, Statement
-    from .masks import ResponseMask
+    from .facts import Statement
 
 MAX_AWAITED: Final = 4096
 """Replies that may be owed before the client has to wait: it bounds the memory of a pipeline."""
 MAX_PREPARED: Final = 5000
 """Prepared statements that one session may hold."""
-
-
 LARGE: Final = 16_384
 """Bytes; a larger message counts for the two limits below."""
 MAX_UNDER_WAY: Final = 16 * 1024 * 1024
@@ -38,72 +32,6 @@ MAX_HELD: Final = 64 * 1024 * 1024
 
 TURN: Final = 256
 """Messages that are handled in one go, before other sessions have their turn."""
-
-
-class Wait(Enum):
-    """READ: more bytes of the client. DRAIN: every reply that is owed. ROOM: fewer replies owed than the limit.
-    TURN: the other sessions' turn."""
-
-    READ = "read"
-    TURN = "turn"
-    DRAIN = "drain"
-    ROOM = "room"
-
-
-class Stage(Enum):
-    """PARSE and BIND ask before anything runs (only a denial is recorded); RUN is the request itself."""
-
-    PARSE = "parse"
-    BIND = "bind"
-    RUN = "run"
-
-
-@dataclass(slots=True)
-class Ask:
-    """May this run? The relay answers with an Admission."""
-
-    stage: Stage
-    text: str
-    statement: Prepared | None = None
-    portal: Portal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The answer: `denial` is None if the request may go on; `mask` hides what its response must not show."""
-
-    verdict: Verdict
-    analysis: Analysis
-    denial: Denial | None
-    mask: ResponseMask | None = None
-    needs_description: bool = False
-    """True if rows cannot be masked or recorded without their RowDescription."""
-    by_origin: bool = False
-    """True if the mask goes by the columns' origin, so that the RowDescription must be of this very execution."""
-    decides_next: bool = False
-    """True if policies read what is only known when this has ended: rows so far, whether a transaction is open."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Something that is refused without a policy: the reason goes to the record, as a request that was denied."""
-
-    text: str
-    denial: Denial
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What SHOW told, in the order of `SHOWN`."""
-
-    values: tuple[str, ...]
-
-
-SHOWN: Final = ("search_path", "role", "session_authorization", "standard_conforming_strings", "client_encoding")
-
-Effect = Wait | Ask | Refused | Settings
-Outcome = Admission | Denial | None
-Steps = Generator[Effect, Outcome, None]
 
 
 class Frontend:

@@ -27,7 +27,7 @@ from ostiary_policy.facts import ClientFacts
 
 from . import upstream, wire
 from .auth import KeyCache
-from .frontend import SHOWN
+from .questions import SHOWN
 from .reference import Reference
 from .relay import Relay
 from .startup import Opening, Refusal, open_with

@@ -15,7 +15,8 @@ from ostiary_gateway.leg import Leg
 from . import wire
 from .backend import Backend
 from .desk import Desk
-from .frontend import Ask, Frontend, Outcome, Refused, Settings, Wait
+from .frontend import Frontend
+from .questions import Ask, Outcome, Refused, Settings, Wait
 from .reference import Reference, Unresolvable
 from .state import Running, SessionState
 from .upstream import QuestionFailed, ServerSession, Target, UpstreamError, cancel

@@ -10,7 +10,7 @@ from ostiary_gateway.checkpoint import Verdict
 from ostiary_gateway.protocols.postgres import frontend, wire
 from ostiary_gateway.protocols.postgres.backend import Backend
 from ostiary_gateway.protocols.postgres.facts_model import Analysis, CopyEffect, Effects, Statement
-from ostiary_gateway.protocols.postgres.frontend import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
+from ostiary_gateway.protocols.postgres.questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
 from ostiary_gateway.protocols.postgres.state import Awaited, Denial, Kind, Prepared, Running, SessionState
 from ostiary_gateway.protocols.postgres.wire import FLUSH, SYNC, FatalError, ProtocolViolation, frame
 from ostiary_policy.decision import Action, Decision
