@@ -24,23 +24,27 @@ def test_a_module_says_what_it_is_for_and_fits_a_head(path: Path) -> None:
     assert text.count("\n") <= MAX_LINES
 
 
-def test_tracked_files_name_no_machine_and_no_package_host() -> None:
-    """Paths of one machine and hosts of registries have no place in a repository."""
-    marks = re.compile(
-        r"(?<![\w/.])/(?:work|root|farm)/|pypi\.org|pythonhosted|registry\.npmjs|proxy\.golang|crates\.io"
-    )
+def test_tracked_files_name_no_machine() -> None:
+    """Where a checkout or a home happens to be has no place in a repository."""
+    here = re.compile("|".join(rf"(?<![\w/.]){re.escape(str(path))}/" for path in (ROOT, Path.home())))
     names = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     found = []
     for name in names:
         path = ROOT / name
-        if path == Path(__file__) or not path.is_file() or path.suffix in (".lock", ".sum", ".svg", ".png", ".jar"):
+        if not path.is_file() or path.suffix in (".sum", ".svg", ".png", ".jar"):
             continue
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
-            if marks.search(line):
+            if here.search(line):
                 found.append(f"{name}:{number}: {line.strip()[:100]}")
     assert not found
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "tests/clients/node/package-lock.json"])
+def test_lock_files_name_no_registry(name: str) -> None:
+    """Each is installed from the registry that its user has configured."""
+    assert not re.search(r'index-url|find-links|"resolved"|@ https?:', (ROOT / name).read_text())
 
 
 def test_lock_files_hold_every_dependency_by_hash() -> None:
