@@ -5,11 +5,14 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format bench e2e generate lock clean
+HOT := gateway/ostiary_gateway/compiled.txt
+HOT_SOURCES := $(shell sed -n 's|^\(ostiary_gateway[a-z_.]*\).*|\1|p' $(HOT) | sed 's|\.|/|g; s|^|gateway/|; s|$$|.py|')
+.PHONY: help .venv compile demo test lint format bench e2e generate lock clean
 
 help:
 	@echo "make demo     a small shop behind Ostiary, and an agent that misbehaves (ARGS=--once: play it and exit)"
 	@echo "make test     unit and integration tests, on embedded servers"
+	@echo "make compile  compile the hot modules (demo, test and bench do it themselves)"
 	@echo "make lint     ruff, mypy --strict, import contracts, generated files"
 	@echo "make bench    speed, side by side with a direct connection"
 	@echo "make e2e      tests that need a Kubernetes cluster"
@@ -28,10 +31,18 @@ help:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: .venv
+compile: .venv/compiled
+
+# Without a C compiler the same modules run as plain Python.
+.venv/compiled: .venv/ready setup.py $(HOT) $(HOT_SOURCES)
+	@echo "Compiling the hot modules …"
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+demo: compile
 	@$(BIN)/ostiary demo $(ARGS)
 
-test: .venv
+test: compile
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
 
 lint: .venv
@@ -48,13 +59,14 @@ generate: .venv
 	$(BIN)/python -m ostiary_api.generate crds
 	$(BIN)/python -m ostiary_policy.facts_reference
 
-bench: .venv
+bench: compile
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-e2e: .venv
+e2e: compile
 	$(BIN)/python -m pytest -m cluster $(ARGS)
 
-lock: .venv
+lock:
+	@test -x $(BIN)/uv || $(MAKE) .venv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -62,4 +74,5 @@ lock: .venv
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find gateway/ostiary_gateway -name '*.so' -delete
 	find crds gateway operator tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
