@@ -7,16 +7,17 @@ OSTIARY_SANITIZE=1 builds for AddressSanitizer.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 from setuptools import Extension, setup
 
-LIST: Final = "gateway/ostiary_gateway/compiled.txt"
+LIST: Final = Path("gateway/ostiary_gateway/compiled.txt")
 
 
 def modules() -> list[str]:
-    with open(LIST, encoding="utf-8") as lines:
-        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    lines = LIST.read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def extensions() -> list[Extension]:
