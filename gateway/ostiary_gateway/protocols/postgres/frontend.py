@@ -47,6 +47,8 @@ class Frontend:
         self._admit = admit
         self._cycle_open = False
         """True after an extended-protocol message, until Sync."""
+        self._passes_copy_data = self._in_copy_data = False
+        """Whether the CopyData message goes on to the server that the client is in the middle of."""
         self._told_in_cycle = False
         """True if settings were asked for in the cycle that is open: its end may change them back (SET LOCAL)."""
         self._handlers: dict[int, Callable[[bytes], Steps | None]] = {
@@ -264,11 +266,18 @@ class Frontend:
     # -- COPY FROM STDIN
 
     def _copy_data(self, kind: int, raw: bytes) -> None:
-        if not self.state.copying or self.state.copy_ended:
-            return  # the server ignores these outside COPY (it has failed, most likely), so they go no further
+        expected = self.state.copying and not self.state.copy_ended
         if kind == ord("d"):
-            self.to_server.append(raw)
+            # A message of which the server has the length goes on to its end, though COPY may have failed meanwhile:
+            # else the server would take what comes next for the rest of it.
+            if not self._in_copy_data:
+                self._passes_copy_data = expected
+            self._in_copy_data = self.inbox.in_copy_data
+            if self._passes_copy_data:
+                self.to_server.append(raw)
             return
+        if not expected:
+            return  # the server ignores these outside COPY (it has failed, most likely), so they go no further
         self.to_server.append(wire.frame(bytes((kind,)), raw))
         self.state.copy_ended = True
 

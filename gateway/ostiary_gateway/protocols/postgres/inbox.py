@@ -30,6 +30,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._buffer) - self._position
 
+    @property
+    def in_copy_data(self) -> bool:
+        """True while more of the CopyData message is to come that `take` gave a piece of."""
+        return self._passing > 0
+
     def feed(self, data: bytes) -> None:
         if self._position and self._position == len(self._buffer):
             self._buffer.clear()

@@ -266,6 +266,19 @@ def test_copy_data_for_a_copy_that_was_refused_goes_nowhere() -> None:
     assert not sent.endswith(frame(b"c"))
 
 
+@pytest.mark.parametrize("cut", [5, 6, 12])
+def test_copy_data_that_the_server_has_begun_to_read_goes_on_to_its_end_though_the_copy_has_failed(cut: int) -> None:
+    play = Play(effects={"copy": {"copy": CopyEffect("in")}})
+    play.client(query("copy"))
+    play.server(frame(b"G", b"\0\0\0"))
+    data, late = frame(b"d", b"not a number\n"), frame(b"d", b"1\n")
+    assert play.client(data[:cut]) == data[:cut]
+    play.server(server_error(), READY)
+    # Else the server would take the next message for the rest of this one, and what is in it for messages.
+    assert play.client(data[cut:], late[:6]) == data[cut:]
+    assert play.client(late[6:], frame(b"c"), query("select 1")) == query("select 1")
+
+
 def test_flush_and_sync_inside_copy_are_dropped_as_the_server_would() -> None:
     play = Play(effects={"copy": {"copy": CopyEffect("in")}})
     assert play.client(parse("copy"), bind(), execute(), SYNC) == parse("copy") + bind() + execute() + FLUSH
