@@ -72,7 +72,7 @@ def main() -> None:
             for clients in options.clients
         ]
         large = bulk(server, targets, options.rounds)
-        memory = {target.name: idle(target) for target in targets if target.pids}
+        memory = {target.name: idle(target) for target in targets if target.root}
         text = table(targets, small, large, memory, options)
     print("\n" + text)
     if options.write:
@@ -100,7 +100,7 @@ def pgbench(server: Server, targets: list[Target], mode: str, clients: int, seco
     for number in range(rounds):
         # Another one begins each time, so that none always has the cooler or the warmer machine.
         for target in targets[number % len(targets) :] + targets[: number % len(targets)]:
-            before = target.cpu()
+            before = target.cpu().total
             done = subprocess.run(
                 [server.bindir / "pgbench", "-S", "-n", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2))]
                 + ["-T", str(max(1, round(seconds)))],
@@ -113,7 +113,7 @@ def pgbench(server: Server, targets: list[Target], mode: str, clients: int, seco
             rate = number_of(done.stdout, "tps = ")
             count = number_of(done.stdout, "number of transactions actually processed: ")
             latency = number_of(done.stdout, "latency average = ") / 1000
-            measured.samples[target.name].append(Sample(rate, latency, (target.cpu() - before) / count))
+            measured.samples[target.name].append(Sample(rate, latency, (target.cpu().total - before) / count))
     told = ", ".join(f"{target.name} {measured.median(target.name, rate_of):,.0f}" for target in targets)
     print(f"pgbench -S {mode}, {clients} clients, transactions/s: {told}", flush=True)
     return measured
@@ -144,10 +144,10 @@ def bulk(server: Server, targets: list[Target], rounds: int) -> list[Measured]:
             for target in targets[number % len(targets) :] + targets[: number % len(targets)]:
                 server.sql("truncate bulk_in")
                 wire = login(target)
-                before, begun = target.cpu(), time.perf_counter()
+                before, begun = target.cpu().total, time.perf_counter()
                 size = work(wire)
                 spent = time.perf_counter() - begun
-                measured.samples[target.name].append(Sample(size / spent, spent, (target.cpu() - before) / size))
+                measured.samples[target.name].append(Sample(size / spent, spent, (target.cpu().total - before) / size))
                 wire.close()
         found.append(measured)
         told = ", ".join(f"{target.name} {measured.median(target.name, rate_of) / 1e6:,.0f}" for target in targets)
@@ -202,7 +202,7 @@ def table(
     memory: dict[str, tuple[int, float]],
     options: argparse.Namespace,
 ) -> str:
-    others = [target.name for target in targets if target.pids]
+    others = [target.name for target in targets if target.root]
     machine = (
         f"{os.cpu_count()} cores, Linux {platform.release().partition('-')[0]}, CPython {platform.python_version()}"
     )

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,51 +18,95 @@ from support import gateway as gateways
 from support import servers
 from support.gateway import Gateway
 from support.servers import Server
+from support.wire import Wire
 
 SCALE = 10
 """Of pgbench: 1,000,000 accounts."""
 HERE = Path(__file__).parent
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Seconds that processes have used."""
+
+    user: float = 0.0
+    system: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.user + self.system
+
+    def __add__(self, other: Cpu) -> Cpu:
+        return Cpu(self.user + other.user, self.system + other.system)
+
+    def __sub__(self, other: Cpu) -> Cpu:
+        return Cpu(self.user - other.user, self.system - other.system)
 
 
 @dataclass(frozen=True)
 class Target:
-    """One way to the database. `pids` are the processes in between, none for the direct one."""
+    """One way to the database. `root` is the process in between that has started the others; 0: there is none."""
 
     name: str
     port: int
     user: str
     password: str
-    pids: tuple[int, ...] = ()
+    root: int = 0
 
     def environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
         mine = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": self.user, "PGPASSWORD": self.password}
         return {**inherited, **mine, "PGDATABASE": servers.DATABASE, "PGSSLMODE": "disable"}
 
-    def cpu(self) -> float:
-        """Seconds of user and system time that the processes in between have used so far."""
-        ticks = 0
-        for pid in self.pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+    def login(self, timeout: float = 600) -> Wire:
+        return Wire.login(
+            "127.0.0.1", self.port, user=self.user, password=self.password, database="app", timeout=timeout
+        )
+
+    def pids(self) -> list[int]:
+        """The processes in between."""
+        found, queue = [], [self.root] if self.root else []
+        while queue:
+            pid = queue.pop()
+            found.append(pid)
+            for task in Path(f"/proc/{pid}/task").glob("*/children"):
+                queue += [int(child) for child in task.read_text().split()]
+        return found
+
+    def cpu(self) -> Cpu:
+        """What the processes in between have used so far."""
+        return sum((_cpu(Path(f"/proc/{pid}/stat")) for pid in self.pids()), Cpu())
+
+    def threads(self) -> dict[str, Cpu]:
+        """The same by thread: process id, thread id and the thread's name."""
+        found = {}
+        for pid in self.pids():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                found[f"{pid}/{task.name} {(task / 'comm').read_text().strip()}"] = _cpu(task / "stat")
+        return found
 
     def resident(self) -> int:
-        """Bytes of resident memory of the processes in between."""
-        total = 0
-        for pid in self.pids:
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS"):
-                    total += int(line.split()[1]) * 1024
-        return total
+        """Bytes of memory of the processes in between; pages that several share are counted once (PSS)."""
+        return sum(memory_of(pid)["Pss"] for pid in self.pids())
+
+
+def memory_of(pid: int) -> dict[str, int]:
+    """Rss, Pss, Private_Dirty, … of one process, in bytes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+
+
+def _cpu(stat: Path) -> Cpu:
+    fields = stat.read_text().rpartition(")")[2].split()
+    return Cpu(int(fields[11]) * TICK, int(fields[12]) * TICK)
 
 
 @contextmanager
-def everything(scale: int = SCALE) -> Iterator[tuple[Server, list[Target]]]:
-    """A filled database, and the ways to it that this machine has."""
-    with ExitStack() as stack:
-        server = servers.embedded("bench", settings={"log_statement": "none", "max_connections": "400"})
-        stack.callback(servers.destroy, server)
+def database(scale: int = SCALE) -> Iterator[Server]:
+    """An embedded PostgreSQL with pgbench's tables. It does not wait for its disk."""
+    server = servers.embedded("bench", settings={"log_statement": "none", "max_connections": "1100"})
+    try:
         subprocess.run(
             [server.bindir / "pgbench", "-i", "-q", "-s", str(scale)],
             env={**os.environ, **server.environment()},
@@ -70,33 +114,44 @@ def everything(scale: int = SCALE) -> Iterator[tuple[Server, list[Target]]]:
             capture_output=True,
         )
         server.sql("vacuum analyze; checkpoint")
-        targets = [Target("direct", server.port, server.user, server.password)]
-        if shutil.which("pgbouncer"):
-            targets.append(stack.enter_context(pgbouncer(server)))
-        else:
-            print("pgbouncer is not here, so it is left out: apt-get install -y pgbouncer")
-        targets.append(stack.enter_context(ostiary(server)))
-        yield server, targets
+        yield server
+    finally:
+        servers.destroy(server)
+
+
+def direct(server: Server) -> Target:
+    """Nothing in between."""
+    return Target("direct", server.port, server.user, server.password)
 
 
 @contextmanager
-def ostiary(server: Server) -> Iterator[Target]:
-    """`ostiary serve` with 12 rules, card and email detectors, Full recording, Strict audit, its record on disk."""
-    directory = Path(os.environ.get("OSTIARY_BENCH_DIR", "/var/tmp")) / f"ostiary-bench-{os.getpid()}"
-    gateway: Gateway = gateways.prepare(directory, server)
+def ostiary(server: Server, name: str = "Ostiary", *, audit: str = "Relaxed", workers: int = 1) -> Iterator[Target]:
+    """`ostiary serve` with 12 rules, card and email detectors and Full recording, its record on disk."""
+    root = Path(os.environ.get("OSTIARY_BENCH_DIR", "/var/tmp"))
+    gateway: Gateway = gateways.prepare(root / f"ostiary-bench-{os.getpid()}-{servers.free_port()}", server)
     policy = yaml.safe_load((HERE / "policy_12_rules.yaml").read_text("utf-8"))
-    limits = {"maxSessions": 1000, "idleTimeout": "1h"}
-    gateway.write(gateways.connection(server, gateway.port, limits=limits), *gateways.secrets_for(server), policy)
-    gateway.start()
+    limits = {"maxSessions": 2000, "idleTimeout": "1h"}
+    connection = gateways.connection(server, gateway.port, limits=limits, audit=audit)
+    gateway.write(connection, *gateways.secrets_for(server), policy)
     try:
-        yield Target("Ostiary", gateway.port, gateway.user, gateway.password, tuple(gateway.pids()))
+        gateway.start()
+        yield Target(name, gateway.port, gateway.user, gateway.password, gateway.pid)
     finally:
         gateway.destroy()
 
 
 @contextmanager
+def everything(scale: int = SCALE) -> Iterator[tuple[Server, list[Target]]]:
+    """A filled database, and the ways to it."""
+    with database(scale) as server, pgbouncer(server) as rival, ostiary(server) as gateway:
+        yield server, [direct(server), rival, gateway]
+
+
+@contextmanager
 def pgbouncer(server: Server) -> Iterator[Target]:
     """pgbouncer in session mode, with nothing in its way: no password asked, no TLS, a quiet log."""
+    if not shutil.which("pgbouncer"):
+        raise SystemExit("pgbouncer is not here: apt-get install -y pgbouncer")
     directory = servers.scratch("pgbouncer")
     port = servers.free_port()
     secret = server.password.replace("'", "''")
@@ -105,7 +160,7 @@ def pgbouncer(server: Server) -> Iterator[Target]:
         f"[databases]\n{server.database} = host={server.host} port={server.port} user={server.user}"
         f" password='{secret}'\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        "pool_mode = session\nmax_client_conn = 1000\ndefault_pool_size = 300\nserver_reset_query = DISCARD ALL\n"
+        "pool_mode = session\nmax_client_conn = 2000\ndefault_pool_size = 1050\nserver_reset_query = DISCARD ALL\n"
         "log_connections = 0\nlog_disconnections = 0\nlog_stats = 0\nignore_startup_parameters = extra_float_digits\n"
     )
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
@@ -129,7 +184,7 @@ def pgbouncer(server: Server) -> Iterator[Target]:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise RuntimeError(f"pgbouncer did not start: {(directory / 'log').read_text()}") from None
                 time.sleep(0.05)
-        yield Target("pgbouncer", port, server.user, "", (process.pid,))
+        yield Target("pgbouncer", port, server.user, "", process.pid)
     finally:
         process.terminate()
         process.wait(10)
