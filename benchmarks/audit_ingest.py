@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from ostiary_gateway.audit.event import RequestBegun, RequestEnded, SessionClosed, SessionOpened
+from ostiary_gateway.audit.event import SessionOpened
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_policy.decision import Action, Decision, Matched, RuleRef
 
@@ -46,30 +46,26 @@ class Load:
     async def agent(self, number: int) -> None:
         recorder, session = self.recorder, f"session-{number:08d}"
         subject = {"username": "planner", "groups": ["agents"]}
-        recorder.session_opened(
+        record = recorder.session_opened(
             SessionOpened(session, time.time(), "prod/app", "Postgres", subject, {"address": "::1"}, {}, "Full")
         )
         done = 0
         while time.perf_counter() < self.until:
             done += 1
-            request = f"{session}-{done:08d}"
             text = f"SELECT abalance FROM pgbench_accounts WHERE aid = {done};"
             started = time.perf_counter()
-            waiting = recorder.begin(
-                RequestBegun(request, session, time.time(), text, {"statement": "SELECT"}, DECISION),
-                durable=self.durable,
-            )
+            waiting = record.begin(done, time.time(), text, {"statement": "SELECT"}, DECISION, self.durable)
             if waiting is not None:
                 await waiting
                 self.waits.append(time.perf_counter() - started)
             else:
                 await asyncio.sleep(0)
-            recorder.response(session, request, RESPONSE)
-            recorder.end(RequestEnded(request, session, time.time(), "ok", {"tag": "SELECT 1"}, 1, len(RESPONSE)))
+            record.response(done, RESPONSE)
+            record.end(done, time.time(), "ok", {"tags": ["SELECT 1"]}, 1, len(RESPONSE))
             if recorder.pressure:
                 await recorder.relieved()
         self.count += done
-        recorder.session_closed(SessionClosed(session, time.time(), "done", done))
+        record.closed(time.time(), "done", done)
 
 
 async def measure(path: Path, durable: bool, agents: int, seconds: float) -> list[str]:
@@ -97,21 +93,14 @@ async def measure(path: Path, durable: bool, agents: int, seconds: float) -> lis
 async def calls(path: Path) -> float:
     """µs of the event loop's thread for the three calls alone, nobody waiting."""
     recorder = await SqliteRecorder.open(path, queue_bytes=1 << 30)
-    recorder.session_opened(SessionOpened("s", time.time(), "prod/app", "Postgres", {}, {}, {}, "Full"))
+    record = recorder.session_opened(SessionOpened("s", time.time(), "prod/app", "Postgres", {}, {}, {}, "Full"))
     best = float("inf")
-    for _ in range(10):
-        events = [
-            (
-                RequestBegun(f"r{n}", "s", time.time(), "SELECT abalance FROM pgbench_accounts", {}, DECISION),
-                RequestEnded(f"r{n}", "s", time.time(), "ok", {"tag": "SELECT 1"}, 1, len(RESPONSE)),
-            )
-            for n in range(1000)
-        ]
+    for first in range(0, 10_000, 1000):
         started = time.thread_time()
-        for begun, ended in events:
-            recorder.begin(begun, durable=False)
-            recorder.response("s", begun.request, RESPONSE)
-            recorder.end(ended)
+        for number in range(first + 1, first + 1001):
+            record.begin(number, 1.0, "SELECT abalance FROM pgbench_accounts", {}, DECISION, False)
+            record.response(number, RESPONSE)
+            record.end(number, 1.0, "ok", {"tags": ["SELECT 1"]}, 1, len(RESPONSE))
         best = min(best, time.thread_time() - started)
         await asyncio.sleep(0.1)
     await recorder.close()
@@ -121,17 +110,17 @@ async def calls(path: Path) -> float:
 async def stream(path: Path, size: int) -> tuple[float, float, float]:
     """MB/s of a long response, ratio of its compression, and CPU seconds a GB."""
     recorder = await SqliteRecorder.open(path)
-    recorder.session_opened(SessionOpened("s", time.time(), "prod/app", "Postgres", {}, {}, {}, "Full"))
-    recorder.begin(RequestBegun("r", "s", time.time(), "SELECT * FROM customers", {}, DECISION), durable=False)
+    record = recorder.session_opened(SessionOpened("s", time.time(), "prod/app", "Postgres", {}, {}, {}, "Full"))
+    record.begin(1, time.time(), "SELECT * FROM customers", {}, DECISION, False)
     row = b"D\0\0\0\x56\0\x03\0\0\0\x08%08d\0\0\0\x1auser%08d@example.com  \0\0\0\x20%s"
     block = b"".join(row % (n, n, os.urandom(16).hex().encode()) for n in range(3000))
     sent, started, cpu = 0, time.perf_counter(), time.process_time()
     while sent < size:
-        recorder.response("s", "r", block)
+        record.response(1, block)
         sent += len(block)
         if recorder.pressure:
             await recorder.relieved()
-    recorder.end(RequestEnded("r", "s", time.time(), "ok", {}, 0, sent))
+    record.end(1, time.time(), "ok", {}, 0, sent)
     await recorder.close()
     took = time.perf_counter() - started
     ratio = recorder.stats.response_bytes / recorder.stats.stored_bytes

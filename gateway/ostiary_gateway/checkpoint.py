@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ostiary_api.connection import Connection
-from ostiary_gateway.audit.event import (
-    LoginRefused,
-    Recorder,
-    RequestBegun,
-    RequestEnded,
-    SessionClosed,
-    SessionOpened,
-)
+from ostiary_gateway.audit.event import LoginRefused, Recorder, SessionOpened, request_id
 from ostiary_gateway.counters import Counters, Direction
 from ostiary_gateway.identity.tokens import Identity
 from ostiary_gateway.ids import new_id
@@ -127,7 +120,7 @@ class Gate:
         self._protocol = str(spec.protocol)
         self.refresh()
         checkpoint.counters.session_opened(self.name)
-        checkpoint.recorder.session_opened(
+        self.record = checkpoint.recorder.session_opened(
             SessionOpened(
                 self.id, self._opened, self.name, self._protocol, dict(identity.subject), dict(client), detail,
                 spec.recording, spec.limits.max_recorded_bytes,
@@ -208,17 +201,17 @@ class Gate:
         Raises RecordError, at once or from the awaitable, if a Strict record cannot be made.
         """
         self.requests += 1
-        request = f"{self.id}-{self.requests}"
-        verdict = Verdict(request, decision)
+        number = self.requests
+        verdict = Verdict(request_id(self.id, number), decision)
         counters = self._checkpoint.counters
         counters.request(self.name, self._protocol, decision.action.value)
         if not verdict.allowed:
             rule = decision.rule
             counters.denied(*((f"{rule.namespace}/{rule.policy}", rule.rule) if rule is not None else ("", "")))
-        event = RequestBegun(request, self.id, time.time(), text, detail, decision)
-        waiter = self._checkpoint.recorder.begin(event, durable=self.strict and verdict.allowed)
+        now = time.time()
+        waiter = self.record.begin(number, now, text, detail, decision, self.strict and verdict.allowed)
         if not verdict.allowed:
-            self.end(Ended(request, "denied"))
+            self.record.end(number, now, "denied", {}, 0, 0)
             return verdict, None
         return verdict, waiter
 
@@ -228,7 +221,7 @@ class Gate:
         return self.begin(text, {"refused": code}, decision)[0]
 
     def response(self, request: str, data: bytes | memoryview) -> None:
-        self._checkpoint.recorder.response(self.id, request, data)
+        self.record.response(_number(request), data)
 
     def transferred(self, direction: Direction, count: int) -> None:
         """So many bytes went through."""
@@ -236,20 +229,23 @@ class Gate:
 
     def end(self, ended: Ended) -> None:
         """A request has ended."""
-        self._checkpoint.recorder.end(
-            RequestEnded(ended.request, self.id, time.time(), ended.outcome, ended.detail, ended.rows, ended.bytes)
-        )
+        self.record.end(_number(ended.request), time.time(), ended.outcome, ended.detail, ended.rows, ended.bytes)
 
     def close(self, reason: str) -> None:
         """The session is over. Once."""
         if self._open:
             self._open = False
             self._checkpoint.counters.session_closed(self.name)
-            self._checkpoint.recorder.session_closed(SessionClosed(self.id, time.time(), reason, self.requests))
+            self.record.closed(time.time(), reason, self.requests)
 
     @property
     def recorder(self) -> Recorder:
         return self._checkpoint.recorder
+
+
+def _number(request: str) -> int:
+    """Of a request's id; 0 of none."""
+    return int(request.rpartition("-")[2] or 0)
 
 
 def explain_denial(verdict: Verdict, unknown: str = "") -> tuple[str, str, str]:

@@ -6,11 +6,51 @@ import base64
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 
 import orjson
 
-from ostiary_gateway.audit.event import LoginRefused, RequestBegun, RequestEnded, SessionClosed, SessionOpened
+from ostiary_gateway.audit.event import LoginRefused, SessionOpened
 from ostiary_policy.decision import Decision, RuleRef
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBegun:
+    """A request was decided, and if it was allowed it is about to run."""
+
+    request: str
+    session: str
+    at: float
+    text: str
+    """What was asked, as a person reads it (the SQL)."""
+    detail: Mapping[str, object]
+    """Of the protocol: parameters, prepared statement's name, facts in short."""
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request has ended. `outcome` is ok, error, denied, cancelled or lost (the connection went)."""
+
+    request: str
+    session: str
+    at: float
+    outcome: str
+    detail: Mapping[str, object]
+    """Command tag, SQLSTATE, message … `columns` (`[{name, type, format}]`) where the response has rows and does not
+    describe them itself."""
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The session is over. `reason` is for people."""
+
+    session: str
+    at: float
+    reason: str
+    requests: int
 
 
 def encode(fields: Mapping[str, object]) -> bytes:

@@ -31,45 +31,6 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestBegun:
-    """A request was decided, and if it was allowed it is about to run."""
-
-    request: str
-    session: str
-    at: float
-    text: str
-    """What was asked, as a person reads it (the SQL)."""
-    detail: Mapping[str, object]
-    """Of the protocol: parameters, prepared statement's name, facts in short."""
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
-    """A request has ended. `outcome` is ok, error, denied, cancelled or lost (the connection went)."""
-
-    request: str
-    session: str
-    at: float
-    outcome: str
-    detail: Mapping[str, object]
-    """Command tag, SQLSTATE, message … `columns` (`[{name, type, format}]`) where the response has rows and does not
-    describe them itself."""
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionClosed:
-    """The session is over. `reason` is for people."""
-
-    session: str
-    at: float
-    reason: str
-    requests: int
-
-
-@dataclass(frozen=True, slots=True)
 class LoginRefused:
     """A client was not let in. It has no session; the record keeps it under its own id."""
 
@@ -80,28 +41,52 @@ class LoginRefused:
     reason: str
 
 
+class SessionRecord(Protocol):
+    """The record of one open session. Called on the event loop, once or more for every request; never blocks it.
+
+    Requests are numbered from 1 within their session; `request_id` makes the id that people see of it. Cheapest is: all
+    of a response, then `end`. `detail` is a JSON object, as a mapping or as bytes that were encoded before.
+    """
+
+    def begin(
+        self, number: int, at: float, text: str, detail: Mapping[str, object] | bytes, decision: Decision, durable: bool
+    ) -> Awaitable[None] | None:
+        """A request was decided, and if it was allowed it is about to run.
+
+        text: what was asked, as a person reads it (the SQL). detail: parameters, prepared statement's name.
+        None if nothing must be waited for, or an awaitable that ends when the event is durable; requests that begin
+        at the same time may share it, so it must not be cancelled. RecordError when it cannot be durable (disk full,
+        store away), at once or from the awaitable.
+        """
+
+    def response(self, number: int, data: bytes | bytearray | memoryview) -> None:
+        """More of the response, in the protocol's own framing, as the client saw it. Copied, or kept if immutable.
+
+        It may also come after the request's end (the error of a denial), or belong to no request (a notification,
+        number 0).
+        """
+
+    def end(
+        self, number: int, at: float, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int
+    ) -> None:
+        """A request has ended. `outcome` is ok, error, denied, skipped or lost (the connection went); `size` in bytes.
+
+        detail: command tags, SQLSTATE, message … `columns` (`[{name, type, format}]`) where the response has rows and
+        does not describe them itself.
+        """
+
+    def closed(self, at: float, reason: str, requests: int) -> None:
+        """The session is over; nothing more comes. `reason` is for people."""
+
+
 class Recorder(Protocol):
     """Where events go. Called on the event loop; never blocks it.
 
-    `begin` returns None if nothing must be waited for, or an awaitable that ends when the event is durable; it
-    raises `RecordError` when it cannot be (disk full, store away). `pressure` is True when the caller should stop
-    reading from the target until `relieved()` has ended: responses come faster than they can be written.
+    `pressure` is True when the caller should stop reading from the target until `relieved()` has ended: responses come
+    faster than they can be written.
     """
 
-    def session_opened(self, event: SessionOpened) -> None: ...
-
-    def begin(self, event: RequestBegun, *, durable: bool) -> Awaitable[None] | None: ...
-
-    def response(self, session: str, request: str, data: bytes | bytearray | memoryview) -> None:
-        """More of the response, in the protocol's own framing, as the client saw it. Copied or consumed at once.
-
-        It may also come after the request's end (the error of a denial), or belong to no request (a notification, with
-        an empty id): it is kept with the id given. Cheapest is: all of the response, then `end`.
-        """
-
-    def end(self, event: RequestEnded) -> None: ...
-
-    def session_closed(self, event: SessionClosed) -> None: ...
+    def session_opened(self, event: SessionOpened) -> SessionRecord: ...
 
     def login_refused(self, event: LoginRefused) -> None: ...
 
@@ -112,6 +97,11 @@ class Recorder(Protocol):
 
     async def close(self) -> None:
         """Everything accepted so far is durable when this returns."""
+
+
+def request_id(session: str, number: int) -> str:
+    """The id of a session's request, as people see it."""
+    return f"{session}-{number}"
 
 
 class RecordError(Exception):

@@ -8,26 +8,27 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
+
+import orjson
 
 from ostiary_gateway.audit import chain, encoding, schema
 from ostiary_gateway.audit.batch import FRAME
+from ostiary_gateway.audit.encoding import RequestBegun, RequestEnded, SessionClosed
 from ostiary_gateway.audit.event import (
     LoginRefused,
     RecordError,
-    RequestBegun,
-    RequestEnded,
-    SessionClosed,
     SessionOpened,
+    request_id,
 )
 from ostiary_gateway.audit.keys import Signer
 from ostiary_gateway.audit.recovery import recover
 from ostiary_gateway.audit.state import Kind, Op, ResponseState, SessionRow, SessionState, Stats
 from ostiary_gateway.audit.writer import Writer
-from ostiary_policy.decision import Action
+from ostiary_policy.decision import Action, Decision
 
 MAX_RECORDED_BYTES: Final = 1 << 30
 LINGER: Final = 0.02
@@ -154,7 +155,7 @@ class SqliteRecorder:
 
     # Recorder
 
-    def session_opened(self, event: SessionOpened) -> None:
+    def session_opened(self, event: SessionOpened) -> SqliteSession:
         if event.session in self._sessions or self._closed:
             raise RecordError(f"session {event.session} cannot be opened: its id is in use, or the record is closed")
         state = SessionState(
@@ -171,6 +172,7 @@ class SqliteRecorder:
         username = event.subject.get("username", "")
         row = SessionRow(event.at, event.connection, event.protocol, str(username), event.recording)
         self._put("open", state, encoding.session_opened(event), None, None, row, 0)
+        return SqliteSession(self, event.session)
 
     def begin(self, event: RequestBegun, *, durable: bool) -> Awaitable[None] | None:
         state = self._sessions.get(event.session)
@@ -412,6 +414,38 @@ class SqliteRecorder:
             self._end(state, RequestEnded(request, state.id, at, "lost", {}, 0, 0), part)
         state.open_requests.clear()
         self._put(kind, state, body, None, None, at, 0)
+
+
+class SqliteSession:
+    """The SessionRecord of one session."""
+
+    __slots__ = ("_id", "_recorder")
+
+    def __init__(self, recorder: SqliteRecorder, session: str) -> None:
+        self._recorder = recorder
+        self._id = session
+
+    def begin(
+        self, number: int, at: float, text: str, detail: Mapping[str, object] | bytes, decision: Decision, durable: bool
+    ) -> Awaitable[None] | None:
+        event = RequestBegun(request_id(self._id, number), self._id, at, text, _fields(detail), decision)
+        return self._recorder.begin(event, durable=durable)
+
+    def response(self, number: int, data: bytes | bytearray | memoryview) -> None:
+        self._recorder.response(self._id, request_id(self._id, number) if number else "", data)
+
+    def end(
+        self, number: int, at: float, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int
+    ) -> None:
+        name = request_id(self._id, number)
+        self._recorder.end(RequestEnded(name, self._id, at, outcome, _fields(detail), rows, size))
+
+    def closed(self, at: float, reason: str, requests: int) -> None:
+        self._recorder.session_closed(SessionClosed(self._id, at, reason, requests))
+
+
+def _fields(detail: Mapping[str, object] | bytes) -> Mapping[str, object]:
+    return cast("dict[str, object]", orjson.loads(detail)) if isinstance(detail, bytes) else detail
 
 
 def _lock(path: Path) -> int:

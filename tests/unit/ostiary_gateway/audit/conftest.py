@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ostiary_gateway.audit.event import RequestBegun, RequestEnded, SessionClosed, SessionOpened
+from ostiary_gateway.audit.event import SessionOpened, SessionRecord
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_policy.decision import Action, Decision, Matched, RuleRef
 
@@ -26,9 +26,10 @@ class Play:
 
     def __init__(self, recorder: SqliteRecorder) -> None:
         self.recorder = recorder
+        self.sessions: dict[str, SessionRecord] = {}
 
     def open(self, session: str, recording: str = "Full", username: str = "planner") -> None:
-        self.recorder.session_opened(
+        self.sessions[session] = self.recorder.session_opened(
             SessionOpened(
                 session,
                 time.time(),
@@ -44,24 +45,22 @@ class Play:
     def begin(
         self,
         session: str,
-        request: str,
+        request: int,
         text: str = "select 1",
         decision: Decision = ALLOW,
         *,
         durable: bool = False,
         detail: dict[str, object] | None = None,
     ) -> Awaitable[None] | None:
-        return self.recorder.begin(
-            RequestBegun(request, session, time.time(), text, detail or {}, decision), durable=durable
-        )
+        return self.sessions[session].begin(request, time.time(), text, detail or {}, decision, durable)
 
-    def respond(self, session: str, request: str, data: bytes) -> None:
-        self.recorder.response(session, request, data)
+    def respond(self, session: str, request: int, data: bytes) -> None:
+        self.sessions[session].response(request, data)
 
     def end(
         self,
         session: str,
-        request: str,
+        request: int,
         outcome: str = "ok",
         rows: int = 0,
         size: int = 0,
@@ -69,12 +68,12 @@ class Play:
         detail: dict[str, object] | None = None,
     ) -> None:
         told = {"tags": [f"SELECT {rows}"]} if detail is None else detail
-        self.recorder.end(RequestEnded(request, session, time.time(), outcome, told, rows, size))
+        self.sessions[session].end(request, time.time(), outcome, told, rows, size)
 
     def close(self, session: str) -> None:
-        self.recorder.session_closed(SessionClosed(session, time.time(), "the client went away", 0))
+        self.sessions[session].closed(time.time(), "the client went away", 0)
 
-    async def run(self, session: str, request: str, text: str, response: bytes) -> None:
+    async def run(self, session: str, request: int, text: str, response: bytes) -> None:
         """A request from begin to end."""
         waiting = self.begin(session, request, text, durable=True)
         if waiting is not None:

@@ -25,21 +25,16 @@ ALLOW = Decision(Action.ALLOW, None, "")
 path = Path(sys.argv[1])
 def opened(session):
     return SessionOpened(session, time.time(), "prod/app", "Postgres", {"username": "u"}, {}, {}, "Full")
-def begun(session, request, text="select 1"):
-    return RequestBegun(request, session, time.time(), text, {}, ALLOW)
-def ended(session, request):
-    return RequestEnded(request, session, time.time(), "ok", {}, 1, 3)
 """
 
 ACKNOWLEDGES = """
 async def agent(recorder, session):
-    recorder.session_opened(opened(session))
-    for number in range(1_000_000):
-        request = f"{session}-{number}"
-        await recorder.begin(begun(session, request), durable=True)
-        os.write(1, (request + "\\n").encode())
-        recorder.response(session, request, b"row")
-        recorder.end(ended(session, request))
+    record = recorder.session_opened(opened(session))
+    for number in range(1, 1_000_000):
+        await record.begin(number, time.time(), "select 1", {}, ALLOW, True)
+        os.write(1, f"{session}-{number}\\n".encode())
+        record.response(number, b"row")
+        record.end(number, time.time(), "ok", {}, 1, 3)
 async def main():
     recorder = await SqliteRecorder.open(path)
     await asyncio.gather(*(agent(recorder, f"s{n}") for n in range(8)))
@@ -96,10 +91,10 @@ async def test_every_acknowledged_begin_survives_kill_9(path: Path) -> None:
 STREAMS = """
 async def main():
     recorder = await SqliteRecorder.open(path)
-    recorder.session_opened(opened("s1"))
-    await recorder.begin(begun("s1", "r1"), durable=True)
+    record = recorder.session_opened(opened("s1"))
+    await record.begin(1, time.time(), "select 1", {}, ALLOW, True)
     for number in range(100_000):
-        recorder.response("s1", "r1", number.to_bytes(8, "big") * 10_000)
+        record.response(1, number.to_bytes(8, "big") * 10_000)
         if recorder.pressure:
             await recorder.relieved()
             os.write(1, b".")
@@ -127,17 +122,17 @@ async def test_a_response_cut_by_kill_9_is_kept_up_to_there(path: Path) -> None:
 FULL = """
 async def main():
     recorder = await SqliteRecorder.open(path)
-    recorder.session_opened(opened("s1"))
-    await recorder.begin(begun("s1", "before"), durable=True)
+    record = recorder.session_opened(opened("s1"))
+    await record.begin(1, time.time(), "select 1", {}, ALLOW, True)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     import signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
-    acknowledged, failed = ["before"], 0
-    for number in range(200):
+    acknowledged, failed = [1], 0
+    for number in range(1000, 1200):
         try:
-            await recorder.begin(begun("s1", f"r{number}", os.urandom(4000).hex()), durable=True)
-            acknowledged.append(f"r{number}")
+            await record.begin(number, time.time(), os.urandom(4000).hex(), {}, ALLOW, True)
+            acknowledged.append(number)
         except RecordError as error:
             failed += 1
             assert "cannot be written" in str(error), error
@@ -146,18 +141,18 @@ async def main():
     started = time.perf_counter()
     for number in range(100):
         try:
-            recorder.begin(begun("s1", f"x{number}"), durable=True)
+            record.begin(2000 + number, time.time(), "select 1", {}, ALLOW, True)
             raise SystemExit("a durable begin was taken while the disk is full")
         except RecordError:
             pass
-        recorder.begin(begun("s1", f"y{number}"), durable=False)
+        record.begin(3000 + number, time.time(), "select 1", {}, ALLOW, False)
     assert time.perf_counter() - started < 0.5
-    recorder.response("s1", "before", b"x" * 10_000_000)
+    record.response(1, b"x" * 10_000_000)
     assert not recorder.pressure
     await recorder.relieved()
-    recorder.end(ended("s1", "before"))
+    record.end(1, time.time(), "ok", {}, 1, 3)
     for number in range(3000):
-        recorder.begin(begun("s1", f"z{number}", "z" * 100_000), durable=False)
+        record.begin(4000 + number, time.time(), "z" * 100_000, {}, ALLOW, False)
     assert recorder.stats.dropped > 0
     assert recorder.queued < 80_000_000
     # The disk has room again.
@@ -166,9 +161,9 @@ async def main():
         await asyncio.sleep(0.1)
         if not recorder.failing and recorder.queued == 0:
             break
-    await recorder.begin(begun("s1", "after"), durable=True)
-    acknowledged.append("after")
-    recorder.session_closed(SessionClosed("s1", time.time(), "bye", 0))
+    await record.begin(9999, time.time(), "select 1", {}, ALLOW, True)
+    acknowledged.append(9999)
+    record.closed(time.time(), "bye", 0)
     await recorder.close()
     print(*acknowledged)
 asyncio.run(main())
@@ -176,22 +171,23 @@ asyncio.run(main())
 
 
 def test_a_full_disk_refuses_strict_requests_and_marks_what_is_missing(path: Path) -> None:
-    acknowledged = set(run(FULL, str(path)).splitlines()[-1].split())  # the log comes first
-    assert {"before", "after"} <= acknowledged
+    numbers = run(FULL, str(path)).splitlines()[-1].split()  # the log comes first
+    assert {"1", "9999"} <= set(numbers)
+    acknowledged = {f"s1-{number}" for number in numbers}
     report = verify(path)
     assert report.ok, [str(finding) for finding in report.findings]
     with Reader.open(path) as reader:
         session = reader.session("s1")
         requests = {request.id: request for request in reader.requests(session)}
         assert acknowledged <= set(requests)
-        refused = [request for request in requests.values() if request.id.startswith("x") and request.ended]
+        refused = [request for request in requests.values() if request.id.startswith("s1-20") and request.ended]
         assert refused
         for request in refused:
             assert request.ended is not None
             assert request.ended.fields["outcome"] == "denied"
         missing = [event.fields["events"] for event in reader.events(session) if event.kind == "gap"]
         assert missing
-        ended = requests["before"].ended
+        ended = requests["s1-1"].ended
         assert ended is not None
         assert ended.fields["response"] == {"size": 10_000_000, "recorded": 0, "missing": True}
 
@@ -199,19 +195,19 @@ def test_a_full_disk_refuses_strict_requests_and_marks_what_is_missing(path: Pat
 GIGABYTE = """
 async def main():
     recorder = await SqliteRecorder.open(path)
-    recorder.session_opened(opened("s1"))
-    await recorder.begin(begun("s1", "r1"), durable=True)
+    record = recorder.session_opened(opened("s1"))
+    await record.begin(1, time.time(), "select 1", {}, ALLOW, True)
     row = b"D\\0\\0\\0\\x30\\0\\x02\\0\\0\\0\\x08%08d\\0\\0\\0\\x1auser%08d@example.com  "
     block = b"".join(row % (n, n) for n in range(1300))
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sent = 0
     while sent < 1_000_000_000:
-        recorder.response("s1", "r1", block)
+        record.response(1, block)
         sent += len(block)
         if recorder.pressure:
             await recorder.relieved()
-    recorder.end(ended("s1", "r1"))
-    recorder.session_closed(SessionClosed("s1", time.time(), "bye", 1))
+    record.end(1, time.time(), "ok", {}, 1, 3)
+    record.closed(time.time(), "bye", 1)
     await recorder.close()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
     print(sent, grown, recorder.stats.dropped)

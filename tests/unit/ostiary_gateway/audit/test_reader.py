@@ -26,7 +26,7 @@ async def record(path: Path, play: Playing) -> Path:
     acts = play(recorder)
     for number in range(4):
         name = f"s{number}"
-        recorder.session_opened(
+        acts.sessions[name] = recorder.session_opened(
             SessionOpened(
                 name,
                 100.0 * (number + 1),
@@ -39,8 +39,8 @@ async def record(path: Path, play: Playing) -> Path:
             )
         )
         decision = {1: acts.deny, 2: acts.ask}.get(number, acts.allow)
-        acts.begin(name, f"{name}-1", "select 1", decision)
-        acts.end(name, f"{name}-1")
+        acts.begin(name, 1, "select 1", decision)
+        acts.end(name, 1)
         acts.close(name)
     await recorder.close()
     return path
@@ -103,15 +103,15 @@ async def test_the_error_of_a_denial_belongs_to_its_request(path: Path, play: Pl
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1", "drop database app", acts.deny)
-    acts.end("s1", "r1", "denied")
-    acts.respond("s1", "r1", b"ERROR")
-    await acts.run("s1", "r2", "select 1", b"row")
+    acts.begin("s1", 1, "drop database app", acts.deny)
+    acts.end("s1", 1, "denied")
+    acts.respond("s1", 1, b"ERROR")
+    await acts.run("s1", 2, "select 1", b"row")
     acts.close("s1")
     await recorder.close()
     with Reader.open(path) as reader:
         found = {r.id: b"".join(reader.response(r)) for r in reader.requests(reader.session("s1"))}
-    assert found == {"r1": b"ERROR", "r2": b"row"}
+    assert found == {"s1-1": b"ERROR", "s1-2": b"row"}
 
 
 def watch(path: str, expected: int) -> int:
@@ -121,7 +121,7 @@ def watch(path: str, expected: int) -> int:
             seen = 0
             for session in reader.sessions():
                 numbers = [int(request.id.split("-")[1]) for request in reader.requests(session)]
-                assert numbers == list(range(len(numbers)))
+                assert numbers == list(range(1, len(numbers) + 1))
                 seqs = [event.seq for event in reader.events(session)]
                 assert seqs == list(range(len(seqs)))
                 seen += len(numbers)
@@ -136,7 +136,7 @@ async def test_two_readers_while_it_is_written(path: Path, play: Playing) -> Non
     async def agent(name: str) -> None:
         acts.open(name)
         for number in range(100):
-            await acts.run(name, f"{name}-{number}", "select 1", os.urandom(50))
+            await acts.run(name, number + 1, "select 1", os.urandom(50))
             if number % 20 == 0:
                 await asyncio.sleep(0.2)  # let the index catch up in between
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ostiary_gateway.audit.event import LoginRefused, RecordError, RequestBegun
+from ostiary_gateway.audit.event import LoginRefused, RecordError
 from ostiary_gateway.audit.reader import Reader
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_gateway.audit.verify import verify
@@ -23,14 +23,14 @@ async def test_a_session_comes_back_as_it_went_in(path: Path, play: Playing) -> 
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1", "select $1", detail={"parameters": ["7", None]})
-    acts.respond("s1", "r1", b"one ")
-    acts.respond("s1", "r1", memoryview(bytearray(b"two")))
-    acts.end("s1", "r1", rows=1, size=7)
-    acts.begin("s1", "r2", "drop database app", acts.deny)
-    acts.end("s1", "r2", "denied")
-    acts.begin("s1", "r3", "select 1/0")
-    acts.end("s1", "r3", "error")
+    acts.begin("s1", 1, "select $1", detail={"parameters": ["7", None]})
+    acts.respond("s1", 1, b"one ")
+    acts.respond("s1", 1, memoryview(bytearray(b"two")))
+    acts.end("s1", 1, rows=1, size=7)
+    acts.begin("s1", 2, "drop database app", acts.deny)
+    acts.end("s1", 2, "denied")
+    acts.begin("s1", 3, "select 1/0")
+    acts.end("s1", 3, "error")
     acts.close("s1")
     await recorder.close()
 
@@ -60,10 +60,10 @@ async def test_a_durable_begin_is_in_the_file_when_it_is_acknowledged(
     acts = play(recorder)
     acts.open("s1")
     for number in range(5):
-        await acts.begin("s1", f"r{number}", durable=True)
+        await acts.begin("s1", number + 1, durable=True)
         with Reader.open(path) as reader:
             requests = [r.id for r in reader.requests(reader.session("s1"))]
-        assert requests == [f"r{n}" for n in range(number + 1)]
+        assert requests == [f"s1-{n + 1}" for n in range(number + 1)]
 
 
 async def test_begins_that_wait_together_share_a_commit_and_keep_their_order(path: Path, play: Playing) -> None:
@@ -74,9 +74,9 @@ async def test_begins_that_wait_together_share_a_commit_and_keep_their_order(pat
     async def agent(number: int) -> None:
         acts.open(f"s{number}")
         for step in range(20):
-            await acts.begin(f"s{number}", f"s{number}-{step}", durable=True)
+            await acts.begin(f"s{number}", step + 1, durable=True)
             order.append(number)
-            acts.end(f"s{number}", f"s{number}-{step}")
+            acts.end(f"s{number}", step + 1)
         acts.close(f"s{number}")
 
     await asyncio.gather(*(agent(number) for number in range(32)))
@@ -85,7 +85,7 @@ async def test_begins_that_wait_together_share_a_commit_and_keep_their_order(pat
     assert recorder.stats.durable_batches < 32 * 20 / 4
     with Reader.open(path) as reader:
         for session in reader.sessions():
-            expected = [f"{session.id}-{step}" for step in range(20)]
+            expected = [f"{session.id}-{step + 1}" for step in range(20)]
             assert [request.id for request in reader.requests(session)] == expected
     assert verify(path).ok
 
@@ -93,20 +93,23 @@ async def test_begins_that_wait_together_share_a_commit_and_keep_their_order(pat
 async def test_a_begin_that_nobody_waits_for_returns_at_once(recorder: SqliteRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
-    assert acts.begin("s1", "r1", durable=False) is None
+    assert acts.begin("s1", 1, durable=False) is None
 
 
-async def test_a_request_of_an_unknown_session_may_not_run(recorder: SqliteRecorder, play: Playing) -> None:
+async def test_a_request_of_a_session_that_is_over_may_not_run(recorder: SqliteRecorder, play: Playing) -> None:
+    acts = play(recorder)
+    acts.open("s1")
+    acts.close("s1")
     with pytest.raises(RecordError, match="not open"):
-        play(recorder).begin("nobody", "r1", durable=False)
+        acts.begin("s1", 1, durable=False)
 
 
 async def test_events_after_a_sessions_end_are_counted_not_recorded(recorder: SqliteRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
     acts.close("s1")
-    acts.respond("s1", "r1", b"late")
-    acts.end("s1", "r1")
+    acts.respond("s1", 1, b"late")
+    acts.end("s1", 1)
     acts.close("s1")
     assert recorder.stats.misplaced == 3
 
@@ -114,8 +117,8 @@ async def test_events_after_a_sessions_end_are_counted_not_recorded(recorder: Sq
 async def test_a_waiter_that_is_cancelled_does_not_hurt_the_others(recorder: SqliteRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
-    first = asyncio.ensure_future(acts.begin("s1", "r1", durable=True))
-    second = asyncio.ensure_future(acts.begin("s1", "r2", durable=True))
+    first = asyncio.ensure_future(acts.begin("s1", 1, durable=True))
+    second = asyncio.ensure_future(acts.begin("s1", 2, durable=True))
     first.cancel()
     await second
     with pytest.raises(asyncio.CancelledError):
@@ -126,10 +129,10 @@ async def test_a_long_response_is_cut_at_the_limit_with_a_mark(path: Path, play:
     recorder = await SqliteRecorder.open(path, max_recorded_bytes=1_000_000)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1")
+    acts.begin("s1", 1)
     for _ in range(30):
-        acts.respond("s1", "r1", os.urandom(100_000))
-    acts.end("s1", "r1", size=3_000_000)
+        acts.respond("s1", 1, os.urandom(100_000))
+    acts.end("s1", 1, size=3_000_000)
     acts.close("s1")
     await recorder.close()
     assert recorder.stats.truncated == 1
@@ -145,9 +148,9 @@ async def test_a_response_of_exactly_the_limit_is_whole(path: Path, play: Playin
     recorder = await SqliteRecorder.open(path, max_recorded_bytes=10)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1")
-    acts.respond("s1", "r1", b"0123456789")
-    acts.end("s1", "r1")
+    acts.begin("s1", 1)
+    acts.respond("s1", 1, b"0123456789")
+    acts.end("s1", 1)
     await recorder.close()
     with Reader.open(path) as reader:
         (request,) = reader.requests(reader.session("s1"))
@@ -162,14 +165,14 @@ async def test_responses_come_back_whole_whatever_their_chunks(path: Path, play:
     acts = play(recorder)
     for session in ("a", "b"):
         acts.open(session)
-        acts.begin(session, "r")
+        acts.begin(session, 1)
     for start in range(0, len(data), chunk):
         for session in ("a", "b"):
-            acts.respond(session, "r", data[start : start + chunk])
+            acts.respond(session, 1, data[start : start + chunk])
             if recorder.pressure:
                 await recorder.relieved()
     for session in ("a", "b"):
-        acts.end(session, "r")
+        acts.end(session, 1)
         acts.close(session)
     await recorder.close()
     with Reader.open(path) as reader:
@@ -183,7 +186,7 @@ async def test_metadata_keeps_requests_without_their_responses(path: Path, play:
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1", "Metadata")
-    await acts.run("s1", "r1", "select secret", b"secret row")
+    await acts.run("s1", 1, "select secret", b"secret row")
     acts.close("s1")
     await recorder.close()
     with Reader.open(path) as reader:
@@ -197,19 +200,19 @@ async def test_recording_none_keeps_the_session_and_what_was_not_simply_allowed(
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1", "None")
-    assert acts.begin("s1", "r1", "select 1", durable=True) is None
-    acts.respond("s1", "r1", b"row")
-    acts.end("s1", "r1", rows=1)
-    await acts.begin("s1", "r2", "drop database app", acts.deny, durable=True)
-    acts.end("s1", "r2", "denied")
-    await acts.begin("s1", "r3", "delete from t", acts.ask, durable=True)
-    acts.end("s1", "r3", "denied")
+    assert acts.begin("s1", 1, "select 1", durable=True) is None
+    acts.respond("s1", 1, b"row")
+    acts.end("s1", 1, rows=1)
+    await acts.begin("s1", 2, "drop database app", acts.deny, durable=True)
+    acts.end("s1", 2, "denied")
+    await acts.begin("s1", 3, "delete from t", acts.ask, durable=True)
+    acts.end("s1", 3, "denied")
     acts.close("s1")
     await recorder.close()
     with Reader.open(path) as reader:
         session = reader.session("s1")
         assert (session.requests, session.denied, session.asked, session.rows) == (3, 1, 1, 1)
-        assert [request.id for request in reader.requests(session)] == ["r2", "r3"]
+        assert [request.id for request in reader.requests(session)] == ["s1-2", "s1-3"]
     assert verify(path).ok
 
 
@@ -229,8 +232,8 @@ async def test_requests_still_open_when_their_session_ends_are_lost(path: Path, 
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1")
-    acts.respond("s1", "r1", b"half a row")
+    acts.begin("s1", 1)
+    acts.respond("s1", 1, b"half a row")
     acts.close("s1")
     await recorder.close()
     with Reader.open(path) as reader:
@@ -244,7 +247,7 @@ async def test_bytes_outside_any_request_are_kept(path: Path, play: Playing) -> 
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    acts.respond("s1", "", b"a notification")
+    acts.respond("s1", 0, b"a notification")
     acts.close("s1")
     await recorder.close()
     with Reader.open(path) as reader:
@@ -305,7 +308,7 @@ async def test_whatever_a_client_sends_as_text_is_recorded(path: Path, play: Pla
     acts = play(recorder)
     acts.open("s1")
     for number, text in enumerate(["\x00", "\udcff lone", "a\u202eb", "é" * 1000]):
-        acts.begin("s1", f"r{number}", text, detail={"n": 2**70, "b": b"\xff", "s": {"x"}})
+        acts.begin("s1", number + 1, text, detail={"n": 2**70, "b": b"\xff", "s": {"x"}})
     acts.close("s1")
     await recorder.close()
     with Reader.open(path) as reader:
@@ -320,8 +323,9 @@ async def test_a_masks_key_is_in_no_record(path: Path, play: Playing) -> None:
 
     masks = MaskPlan(detectors=(DetectorMask("Email", Strategy("Pseudonym", key=b"very-secret-key")),))
     recorder = await SqliteRecorder.open(path)
-    play(recorder).open("s1")
-    recorder.begin(RequestBegun("r1", "s1", 1.0, "q", {}, Decision(Action.ALLOW, None, "", masks=masks)), durable=False)
+    acts = play(recorder)
+    acts.open("s1")
+    acts.begin("s1", 1, "q", Decision(Action.ALLOW, None, "", masks=masks))
     await recorder.close()
     content = await asyncio.to_thread(path.read_bytes)
     assert b"very-secret-key" not in content
@@ -332,16 +336,16 @@ async def test_backpressure_begins_and_ends(path: Path, play: Playing) -> None:
     recorder = await SqliteRecorder.open(path, queue_bytes=1_000_000)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1")
+    acts.begin("s1", 1)
     waits = 0
     for _ in range(100):
-        acts.respond("s1", "r1", os.urandom(200_000))
+        acts.respond("s1", 1, os.urandom(200_000))
         if recorder.pressure:
             waits += 1
             await recorder.relieved()
             assert recorder.queued <= 1_000_000
         assert recorder.queued <= 1_500_000
-    acts.end("s1", "r1")
+    acts.end("s1", 1)
     await recorder.close()
     assert waits >= 1
     assert recorder.stats.dropped == 0
@@ -351,10 +355,10 @@ async def test_one_huge_piece_of_a_response_is_recorded_whole(path: Path, play: 
     recorder = await SqliteRecorder.open(path, queue_bytes=100_000)
     acts = play(recorder)
     acts.open("s1")
-    acts.begin("s1", "r1")
-    acts.respond("s1", "r1", bytes(5_000_000))
+    acts.begin("s1", 1)
+    acts.respond("s1", 1, bytes(5_000_000))
     await recorder.relieved()
-    acts.end("s1", "r1")
+    acts.end("s1", 1)
     await recorder.close()
     with Reader.open(path) as reader:
         (request,) = reader.requests(reader.session("s1"))
@@ -367,16 +371,16 @@ async def test_a_record_that_was_removed_takes_no_durable_begin(path: Path, play
     recorder = await SqliteRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
-    await acts.begin("s1", "r1", durable=True)
+    await acts.begin("s1", 1, durable=True)
     away = path.with_suffix(".away")
     await asyncio.to_thread(path.rename, away)
     with pytest.raises(RecordError, match="cannot be written"):
-        await acts.begin("s1", "r2", durable=True)
+        await acts.begin("s1", 2, durable=True)
     await asyncio.to_thread(away.rename, path)
     for _ in range(50):
         if not recorder.failing:
             break
         await asyncio.sleep(0.1)
-    await acts.begin("s1", "r3", durable=True)
+    await acts.begin("s1", 3, durable=True)
     await recorder.close()
     assert verify(path).ok
