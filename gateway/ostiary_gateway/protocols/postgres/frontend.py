@@ -84,9 +84,7 @@ class Frontend:
             if len(body) > LARGE and kind not in _COPY_KINDS:
                 under_way += len(body)
                 if under_way > MAX_UNDER_WAY:
-                    if self._cycle_open:
-                        self.to_server.append(FLUSH)
-                    yield Wait.DRAIN
+                    yield from self._drained()
                     under_way = len(body)
             if kind in _COPY_KINDS:
                 self._copy_data(kind, body)
@@ -167,11 +165,11 @@ class Frontend:
 
     def _bind(self, body: bytes) -> Steps:
         yield from self._settled()
-        self._cycle_open = True
         reader = wire.Reader(body, "Bind")
         portal_name, statement_name = reader.name(), reader.name()
         if self.state.doubtful(False, statement_name):
-            yield Wait.DRAIN
+            yield from self._drained()
+        self._cycle_open = True
         statement = self.state.statements.get(statement_name)
         if statement is None:
             self._substitute(Kind.BIND, _no_statement(statement_name), name=portal_name)
@@ -202,11 +200,11 @@ class Frontend:
         self._owe(entry, wire.frame(b"B", body))
 
     def _describe(self, body: bytes) -> Steps:
-        self._cycle_open = True
         which, name = wire.parse_target(body, "Describe")
         portal = which == b"P"
         if self.state.doubtful(portal, name):
-            yield Wait.DRAIN
+            yield from self._drained()
+        self._cycle_open = True
         if portal:
             entry = Awaited(Kind.DESCRIBE_PORTAL, name=name, portal=self.state.portals.get(name))
         else:
@@ -215,10 +213,10 @@ class Frontend:
 
     def _execute(self, body: bytes) -> Steps:
         yield from self._settled()
-        self._cycle_open = True
         name, _limit = wire.parse_execute(body)
         if self.state.doubtful(True, name):
-            yield Wait.DRAIN
+            yield from self._drained()
+        self._cycle_open = True
         portal = self.state.portals.get(name)
         if portal is None:
             self._substitute(Kind.EXECUTE, _no_portal(name))
@@ -307,9 +305,13 @@ class Frontend:
         )
         unknown = any(statement.facts["verb"] == "" for statement in analysis.statements)
         if copies or names or unknown or admission.decides_next:
-            if self._cycle_open:
-                self.to_server.append(FLUSH)
-            yield Wait.DRAIN
+            yield from self._drained()
+
+    def _drained(self) -> Steps:
+        """Until every reply has come. The server keeps those of a cycle that is open to itself, unless it is asked."""
+        if self._cycle_open:
+            self.to_server.append(FLUSH)
+        yield Wait.DRAIN
 
     def _settled(self) -> Steps:
         """Before a name is resolved: DDL has ended, and the settings that names are resolved by are known.
@@ -321,9 +323,7 @@ class Frontend:
         if not (state.ddl_sent or state.unsure):
             return
         if state.awaited:
-            if self._cycle_open:
-                self.to_server.append(FLUSH)
-            yield Wait.DRAIN
+            yield from self._drained()
         if state.ddl_sent:
             state.ddl_sent = False
             for statement in state.statements.values():

@@ -204,6 +204,16 @@ def test_a_parse_that_was_skipped_does_not_hide_the_older_unnamed_statement() ->
     assert play.asked[-1] == ("run", "delete from t")
 
 
+@pytest.mark.parametrize("late", [bind(b"s"), execute(b"p"), wire.describe_message(b"P", b"p")])
+def test_a_name_in_doubt_inside_a_cycle_is_waited_for_with_a_flush(late: bytes) -> None:
+    play = Play()
+    play.client(parse("select 1", b"s"), bind(b"s", b"p"), SYNC)
+    # The server would keep what answers the second cycle until its Sync, which stands behind what waits for it.
+    assert play.client(parse("select 2"), late, SYNC) == parse("select 2") + FLUSH
+    play.server(PARSED, BOUND, READY, PARSED)
+    assert play.then.endswith(SYNC)
+
+
 def test_an_unknown_statement_or_portal_is_answered_as_the_server_would() -> None:
     play = Play()
     assert substituted(play.client(bind(b"ghost"))[:1] + b"ostiary_refused_", b"B")
