@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StringConstraints
 
+from ostiary_api.authentication import Authentication
 from ostiary_api.meta import (
     LIST_SET,
+    CARef,
     Conditions,
     DnsLabel,
     DnsName,
@@ -37,13 +39,6 @@ PublicKey = Annotated[
 ]
 Principal = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 RoleName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-
-
-class CARef(Model):
-    """The certificates of the authorities to trust, in a Secret of the same namespace."""
-
-    name: DnsName = Field(description="Name of the Secret.")
-    key: SecretKey = Field(default="ca.crt", description="Key that holds the certificates (PEM).")
 
 
 class UpstreamTLS(Model):
@@ -240,6 +235,9 @@ class ConnectionSpec(Model):
     upstream: Upstream = Field(default=Upstream(), description="Where the target is.")
     credentials: Credentials = Field(description="How the gateway authenticates to the target: exactly one kind.")
     listener: Listener = Field(description="Where agents connect.")
+    authentication: Authentication = Field(
+        default=Authentication(), description="How agents prove who they are. Default: by tokens of Secrets."
+    )
     gateway: Gateway = Field(default=Gateway(), description="Which gateway serves it.")
     recording: Literal["None", "Metadata", "Full"] = Field(
         default="Full",
@@ -298,6 +296,11 @@ class ConnectionSpec(Model):
             "self.protocol == 'SSH' || !has(self.credentials.sshCertificate)",
             "credentials.sshCertificate is for SSH",
             lambda self: self.protocol == "SSH" or self.credentials.ssh_certificate is None,
+        ),
+        Validation(
+            "!has(self.authentication.mtls) || self.listener.tls.mode != 'Disable'",
+            "authentication.mtls needs TLS; leave listener.tls.mode out",
+            lambda self: self.authentication.mtls is None or self.listener.tls.mode != "Disable",
         ),
         Validation(
             "self.protocol != 'Kubernetes' || self.upstream.tls.mode != 'Disable'",

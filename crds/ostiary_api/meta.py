@@ -25,7 +25,7 @@ GROUP = "ostiary.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-_UPPER = frozenset({"ttl", "ca"})
+_UPPER = frozenset({"ca", "ttl", "url"})
 
 
 def to_alias(name: str) -> str:
@@ -143,6 +143,13 @@ class SecretRef(Model):
     """A Secret in the same namespace."""
 
     name: DnsName = Field(description="Name of the Secret.")
+
+
+class CARef(Model):
+    """The certificates of the authorities to trust, in a Secret of the same namespace."""
+
+    name: DnsName = Field(description="Name of the Secret.")
+    key: SecretKey = Field(default="ca.crt", description="Key that holds the certificates (PEM).")
 
 
 class SecretKeyRef(Model):

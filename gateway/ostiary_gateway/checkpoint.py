@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from ostiary_api.connection import Connection
 from ostiary_gateway.audit.event import LoginRefused, Recorder, SessionOpened, request_id
 from ostiary_gateway.counters import Counters, Direction
-from ostiary_gateway.identity.tokens import Identity
+from ostiary_gateway.identity.proof import Identity
 from ostiary_gateway.ids import new_id
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs

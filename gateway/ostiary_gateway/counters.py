@@ -14,8 +14,11 @@ from typing import Literal
 DECISION_BUCKETS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0)
 """Upper bounds of the decision latency, in seconds."""
 
-LoginFailure = Literal["token", "tls", "protocol", "deadline", "limit", "upstream", "other"]
-"""Why a client was not let in: wrong token, no or broken TLS, bad startup, too slow, too many, target away."""
+LoginFailure = Literal[
+    "token", "jwt", "issuer", "certificate", "tls", "protocol", "deadline", "limit", "upstream", "other"
+]  # fmt: skip
+"""Why a client was not let in: wrong token, wrong JWT, an issuer's keys not to be had, wrong client certificate, no or
+broken TLS, bad startup, too slow, too many, target away."""
 
 UpstreamError = Literal["connect", "tls", "auth", "lost", "protocol", "other"]
 """What went wrong with the target: not reached, TLS, login refused, connection lost, nonsense."""

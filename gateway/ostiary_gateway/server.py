@@ -19,6 +19,8 @@ from ostiary_gateway.audit.event import Recorder
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
+from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
+from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.identity.tokens import TokenIdentities
 from ostiary_gateway.protocols import LOBBIES, Lobby, Site
 from ostiary_gateway.tls import TLSError, listener_context
@@ -72,6 +74,7 @@ class Gateway:
         self._listen = listen
         self._given = recorder
         self._listeners: dict[Key, _Listener] = {}
+        self._issuer_keys = KeySources()
         self._tasks: asyncio.TaskGroup
         self._sweeper: asyncio.Task[None]
 
@@ -95,6 +98,7 @@ class Gateway:
         try:
             self._sweeper.cancel()
             await asyncio.gather(*(listener.close() for listener in self._listeners.values()))
+            await self._issuer_keys.close()
             await self._tasks.__aexit__(None, None, None)
         finally:
             await self.checkpoint.recorder.close()
@@ -119,7 +123,7 @@ class Gateway:
         for key, bound in bundle.connections.items():
             try:
                 await self._serve(key, bound.connection, identities)
-            except (TLSError, OSError) as problem:
+            except (TLSError, AuthenticationError, OSError) as problem:
                 name = f"{key[0]}/{key[1]}"
                 troubles.append(Trouble(name, str(problem)))
                 log.error("connection cannot be served", connection=name, problem=str(problem))
@@ -132,7 +136,9 @@ class Gateway:
         tls = connection.spec.listener.tls
         secret = self._secrets.get((key[0], tls.secret_ref.name)) if tls.secret_ref is not None else None
         context = listener_context(connection, secret, self._data, self._listen)
-        site = Site(connection, context, identities, self._secrets)
+        authenticators = Authenticators(connection, identities, self._secrets, self._issuer_keys)
+        authenticators.configure(context)
+        site = Site(connection, context, authenticators, self._secrets)
         listener = self._listeners.get(key)
         if listener is not None and listener.wanted == connection.spec.listener.port:
             listener.lobby.replace(site)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ostiary_api.connection import Connection
 from ostiary_api.manifests import Manifests
 from ostiary_api.problems import Location, Problem
+from ostiary_gateway.identity.proof import is_reserved
 from ostiary_gateway.protocols import LOBBIES
 from ostiary_policy.bundle import Bundle
 
@@ -64,13 +65,18 @@ def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
             found.append(manifests.problem(connection, f"spec.credentials.{kind}", text))
         if not bound.policies:
             found.append(manifests.problem(connection, "", "no policy is for it, so everything is denied"))
-        if key[0] not in tokens:
+        authentication = connection.spec.authentication
+        only_tokens = not authentication.oidc and authentication.mtls is None
+        if key[0] not in tokens and only_tokens:
             text = f"no token is in namespace {key[0]}, so nobody can log in; see ostiary token create"
             found.append(manifests.problem(connection, "", text))
     for secret in manifests.secrets.values():
         if secret.token is not None and secret.metadata.namespace not in served:
             text = f"this token opens nothing: no Connection is in namespace {secret.metadata.namespace}"
             found.append(manifests.problem(secret, "metadata.namespace", text))
+        if secret.token is not None and any(map(is_reserved, (secret.token.username, *secret.token.groups))):
+            text = "this token opens nothing: names that begin with system: or spiffe: are not for tokens"
+            found.append(manifests.problem(secret, "data", text))
     return found
 
 
@@ -90,6 +96,15 @@ def _wanted(connection: Connection) -> list[tuple[str, str, tuple[str, ...]]]:
         wanted.append(("spec.credentials.sshCertificate.caSecretRef", name, ("privateKey",)))
     if listener.tls.secret_ref is not None:
         wanted.append(("spec.listener.tls.secretRef", listener.tls.secret_ref.name, ("tls.crt", "tls.key")))
+    for number, issuer in enumerate(spec.authentication.oidc):
+        field = f"spec.authentication.oidc[{number}]"
+        if issuer.jwks_ref is not None:
+            wanted.append((f"{field}.jwksRef", issuer.jwks_ref.name, (issuer.jwks_ref.key,)))
+        if issuer.ca_ref is not None:
+            wanted.append((f"{field}.caRef", issuer.ca_ref.name, (issuer.ca_ref.key,)))
+    if spec.authentication.mtls is not None:
+        ref = spec.authentication.mtls.ca_ref
+        wanted.append(("spec.authentication.mtls.caRef", ref.name, (ref.key,)))
     if upstream.tls.ca_ref is not None:
         wanted.append(("spec.upstream.tls.caRef", upstream.tls.ca_ref.name, (upstream.tls.ca_ref.key,)))
     if upstream.host_ca_ref is not None:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from ostiary_api.secret import Secret
 from ostiary_policy.facts import SubjectFacts
 
+from .proof import Identity
+
+__all__ = ["MAX_TOKEN", "Identity", "TokenIdentities"]
+
 MAX_TOKEN: Final = 8192
 """Bytes; a longer password is no token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A proven subject. `credential` names what proved it (the token's digest), to find out when it is revoked."""
-
-    subject: SubjectFacts
-    credential: str
 
 
 class TokenIdentities:

@@ -12,7 +12,7 @@ from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
-from ostiary_gateway.identity.tokens import TokenIdentities
+from ostiary_gateway.identity.authenticators import Authenticators
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Site:
 
     connection: Connection
     tls: ssl.SSLContext | None
-    identities: TokenIdentities
+    identities: Authenticators
     secrets: dict[tuple[str, str], Secret]
 
     @property

@@ -19,7 +19,7 @@ from ostiary_api.connection import DEFAULT_PORTS
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.credentials.static import CredentialError, password_of
-from ostiary_gateway.identity.tokens import Identity
+from ostiary_gateway.identity.proof import Identity, LoginRefused
 from ostiary_gateway.leg import Leg, LegClosed
 from ostiary_gateway.protocols import Site
 from ostiary_gateway.tls import TLSError, upstream_context
@@ -78,6 +78,10 @@ class PostgresLobby:
                     del self.relays[key]
         except TimeoutError:
             self._counters.login_refused(self.site.name, "deadline")
+        except ssl.SSLCertVerificationError as problem:
+            self._counters.login_refused(self.site.name, "certificate")
+            reason = f"certificate: {problem.verify_message}"
+            self._checkpoint.refuse_login(self.site.name, ClientFacts(address=_peer(sock), application=""), reason)
         except (LegClosed, ConnectionError, ssl.SSLError, OSError):
             self._counters.login_refused(self.site.name, "other" if leg is not None else "tls")
         finally:
@@ -146,7 +150,7 @@ class PostgresLobby:
             client["application"] = opening.application
             if opening.negotiate is not None:
                 leg.write(wire.negotiate_protocol_version(opening.minor, opening.negotiate))
-            identity = await self._identify(leg, client)
+            identity = await self._identify(leg, site, client)
             return await self._open(leg, site, opening, identity, client)
         except ProtocolViolation as problem:
             self._counters.login_refused(site.name, "protocol")
@@ -156,25 +160,25 @@ class PostgresLobby:
         await _last_words(leg)
         return None
 
-    async def _identify(self, leg: Leg, client: ClientFacts) -> Identity:
-        """The agent's token, asked for in clear: a bearer token cannot be checked by SCRAM."""
-        leg.write(wire.AUTHENTICATION_CLEARTEXT)
-        header = await leg.read_exactly(5)
-        length = wire.UINT32.unpack_from(header, 1)[0]
-        if header[:1] != b"p" or not 5 <= length <= MAX_PASSWORD:
-            raise ProtocolViolation("expected the password")
-        password = (await leg.read_exactly(length - 4)).rstrip(b"\0").decode(errors="replace")
-        site = self.site
-        identity = site.identities.find(site.namespace, password)
-        if identity is None:
-            self._counters.login_refused(site.name, "token")
-            record = self._checkpoint.refuse_login(site.name, client, "unknown token")
-            raise Refusal(
-                "28P01", f"The password is no token that is known for the Connection {site.connection.metadata.name}. "
-                f"[{record}]",
-                "Send the agent's token as the password; `ostiary token create` makes one.",
-            )  # fmt: skip
-        return identity
+    async def _identify(self, leg: Leg, site: Site, client: ClientFacts) -> Identity:
+        """Who the agent is. A secret is asked for in clear: a bearer token cannot be checked by SCRAM."""
+
+        async def ask() -> str:
+            leg.write(wire.AUTHENTICATION_CLEARTEXT)
+            header = await leg.read_exactly(5)
+            length = wire.UINT32.unpack_from(header, 1)[0]
+            if header[:1] != b"p" or not 5 <= length <= MAX_PASSWORD:
+                raise ProtocolViolation("expected the password")
+            return (await leg.read_exactly(length - 4)).rstrip(b"\0").decode(errors="replace")
+
+        certificate = leg.tls.getpeercert(binary_form=True) if leg.tls is not None else None
+        try:
+            return await site.identities.authenticate(certificate, ask)
+        except LoginRefused as refused:
+            self._counters.login_refused(site.name, refused.kind)
+            record = self._checkpoint.refuse_login(site.name, client, refused.reason)
+            code = _REFUSED.get(refused.kind, "28P01")
+            raise Refusal(code, f"{refused.message} [{record}]", refused.hint) from None
 
     async def _open(
         self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts
@@ -195,7 +199,7 @@ class PostgresLobby:
                 shown = await upstream.show(server, SHOWN)
                 if not self._holds(site, identity):
                     raise Refusal(
-                        "57P01", "The agent's token or the Connection's target has changed during the login.",
+                        "57P01", "The agent's credential or the Connection's target has changed during the login.",
                         "Connect again.",
                     )  # fmt: skip
             except BaseException:
@@ -214,8 +218,11 @@ class PostgresLobby:
     def _holds(self, site: Site, identity: Identity) -> bool:
         """True if what a login began with is so in the bundle that is in force now."""
         now = self.site
-        found = now.identities.by_digest(now.namespace, identity.credential)
-        return found is not None and found.subject == identity.subject and _reaches(site) == _reaches(now)
+        return (
+            now.identities.holds(identity)
+            and not now.identities.ended(identity, idle=True)
+            and _reaches(site) == _reaches(now)
+        )
 
     def _relay(
         self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts, target: Target,
@@ -226,6 +233,7 @@ class PostgresLobby:
             "database": opening.database,
             "requestedUser": opening.asked_user,
             "tls": leg.tls.version() if leg.tls is not None else None,
+            "authentication": {"method": identity.method, **dict(identity.shown)},
             "upstreamUser": target.user,
             "serverVersion": server.parameters.get("server_version", ""),
         }
@@ -285,15 +293,21 @@ class PostgresLobby:
         self._counters.login_refused(self.site.name, "limit")
 
     def sweep(self) -> None:
-        """Closes sessions that were silent for too long."""
+        """Closes sessions that were silent for too long, or that outlived what opened them."""
+        identities = self.site.identities
         limit = self.site.connection.spec.limits.idle_timeout
         now = time.monotonic()
         for relay in list(self.relays.values()):
             if now - relay.active > limit and not relay.busy:
                 relay.stop("57P05", f"The session was idle for more than {limit:.0f} s.", "Connect again.")
+            elif identities.ended(relay.gate.identity, idle=relay.idle):
+                relay.stop(
+                    "57P01", "The JWT or client certificate that opened this session has expired.",
+                    "Connect again with a new one.",
+                )  # fmt: skip
 
     def replace(self, site: Site) -> None:
-        """A new bundle: sessions whose token was revoked or whose target changed are closed."""
+        """A new bundle: sessions whose credential counts no more or whose target changed are closed."""
         old, self.site = self.site, site
         moved = _reaches(old) != _reaches(site)
         if moved:
@@ -301,10 +315,9 @@ class PostgresLobby:
                 reference.drop()
             self._references.clear()
         for relay in list(self.relays.values()):
-            credential = relay.gate.identity.credential
-            found = site.identities.by_digest(site.namespace, credential)
-            if found is None or found.subject != relay.gate.identity.subject:
-                relay.stop("57P01", "The agent's token was revoked or changed.", "Connect again with a valid token.")
+            identity = relay.gate.identity
+            if not site.identities.holds(identity):
+                relay.stop("57P01", _WITHDRAWN[identity.method], "Connect again with a valid credential.")
             elif moved:
                 relay.stop("57P01", "The Connection's target or credential has changed.", "Connect again.")
 
@@ -319,6 +332,13 @@ class PostgresLobby:
             await reference.planner.close()
 
 
+_REFUSED: Final = {"certificate": "28000", "issuer": "57P03"}
+"""SQLSTATE by what was wrong; 28P01 otherwise."""
+_WITHDRAWN: Final = {
+    "token": "The agent's token was revoked or changed.",
+    "oidc": "The issuer of the agent's JWT was removed or changed, or the key that signed it.",
+    "mtls": "The client certificate's authorities, trust domain or meaning have changed.",
+}
 _PINNED: Final = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
 
@@ -349,6 +369,13 @@ async def _last_words(leg: Leg) -> None:
     """Lets the client read why, then closes."""
     leg.close()
     await asyncio.wait((leg.lost,), timeout=5)
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return ""
 
 
 async def _readable(sock: socket.socket) -> None:
