@@ -77,18 +77,23 @@ class Backend:
 
     def feed(self, data: bytes) -> None:
         """Takes any chunk of the server's stream. Raises ProtocolViolation or FatalError; what went before stands."""
-        start = 0
-        if self._passing:
-            step = min(self._passing, len(data))
-            self._passing -= step
-            piece = data if step == len(data) else data[:step]
-            self._emit(piece)
-            self._note(self._passing_for, piece)
-            start = step
+        start = self._pass_on(data, 0) if self._passing else 0
         while self._need and start < len(data):
             start = self._complete(data, start)
+            if self._passing:
+                # The header that was not whole is that of a row which streams: what follows is the row.
+                start = self._pass_on(data, start)
         if start < len(data):
             self._messages(data, start)
+
+    def _pass_on(self, data: bytes, start: int) -> int:
+        """More of the row that is passed on as it comes. Returns where it ends in this chunk."""
+        end = min(start + self._passing, len(data))
+        self._passing -= end - start
+        piece = data if end - start == len(data) else data[start:end]
+        self._emit(piece)
+        self._note(self._passing_for, piece)
+        return end
 
     def _complete(self, data: bytes, start: int) -> int:
         """Adds to the incomplete message what it lacks, and no more; handles it once it is whole."""
@@ -225,8 +230,10 @@ class Backend:
             if position + 1 + length > size:
                 break
             if head.hidden and head.values is not None:
-                (value,) = wire.parse_data_row(data[position + 5 : position + 1 + length])
-                head.values.append("" if value is None else value.decode(errors="replace"))
+                columns = wire.parse_data_row(data[position + 5 : position + 1 + length])
+                if len(columns) != 1:
+                    raise ProtocolViolation(f"the server answered SHOW with {len(columns)} columns")
+                head.values.append((columns[0] or b"").decode(errors="replace"))
             position += 1 + length
             count += 1
         running = head.running

@@ -243,6 +243,6 @@ def with_formats(description: bytes, formats: tuple[int, ...]) -> bytes:
         reader.string()
         reader.skip(16)
         code = formats[0] if len(formats) == 1 else formats[index] if index < len(formats) else 0
-        INT16.pack_into(out, reader.position, code)
         reader.skip(2)
+        INT16.pack_into(out, reader.position - 2, code)
     return bytes(out)

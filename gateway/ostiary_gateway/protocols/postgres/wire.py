@@ -27,6 +27,8 @@ MAX_MESSAGE: Final = 0x3FFFFFFF
 """Bytes; PostgreSQL's own PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize)."""
 MAX_NAME: Final = 63
 """Bytes; PostgreSQL tells names of statements and portals apart by no more (NAMEDATALEN - 1)."""
+MAX_DIGITS: Final = 20
+"""Of a row count, which is 64 bits."""
 MAX_SMALL: Final = 30_000
 """Bytes; for messages without a statement or data (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT is 10,000)."""
 
@@ -375,5 +377,5 @@ def parse_parameter_description(body: bytes) -> tuple[int, ...]:
 def rows_of_tag(tag: bytes) -> tuple[str, int]:
     """CommandComplete's tag, NUL taken off: the command and its row count (0 where it has none)."""
     words = tag.split(b" ")
-    count = int(words[-1]) if words[-1].isdigit() else 0
+    count = int(words[-1]) if words[-1].isdigit() and len(words[-1]) <= MAX_DIGITS else 0
     return words[0].decode(errors="replace"), count

@@ -473,6 +473,37 @@ def test_a_server_that_answers_out_of_order_ends_the_session() -> None:
         play.server(BOUND)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        PARSED + BOUND + frame(b"D", b"\0\0"),
+        PARSED + BOUND + frame(b"D", b"\0\2" + b"\xff" * 8),
+    ],
+)
+def test_settings_that_come_in_no_or_two_columns_end_the_session(answer: bytes) -> None:
+    play = Play(effects={"set": {"may_change_session": True}})
+    play.client(query("set"), query("select 1"))
+    play.server(done("SET"), READY)
+    with pytest.raises(ProtocolViolation, match="columns"):
+        play.server(answer)
+
+
+def test_a_description_that_is_cut_off_ends_the_session_whatever_formats_are_asked_for() -> None:
+    play = Play()
+    play.client(parse("a", b"s"), wire.describe_message(b"S", b"s"), SYNC)
+    play.server(PARSED, frame(b"t", b"\0\0"), frame(b"T", b"\x00\x01x\x00" + bytes(17)), READY)
+    play.client(wire.bind_message(b"", b"s", result_formats=[1]), execute(), SYNC)
+    with pytest.raises(ProtocolViolation, match="RowDescription"):
+        play.server(BOUND, ROW)
+
+
+def test_a_row_count_of_thousands_of_digits_is_none() -> None:
+    play = Play()
+    play.client(query("a"))
+    answer = done("SELECT " + "9" * 5000) + READY
+    assert play.server(answer) == answer
+
+
 def test_rows_that_nothing_asked_for_end_the_session() -> None:
     with pytest.raises(ProtocolViolation, match="nothing asked for"):
         Play().server(ROW)
@@ -505,6 +536,19 @@ def test_a_row_larger_than_a_chunk_streams_through() -> None:
     assert seen == stream
     assert held < 70_000
     assert play.recorded["r1"] == stream
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_row_that_streams_is_a_row_wherever_its_header_is_cut(cut: int) -> None:
+    play = Play()
+    play.client(query("select 1"))
+    # A value that looks like messages: they are none.
+    value = (done("SELECT 1") + READY) * 5000
+    big = frame(b"D", b"\x00\x01" + len(value).to_bytes(4, "big") + value)
+    stream = DESCRIPTION + big + done("SELECT 1") + READY
+    head = len(DESCRIPTION) + cut
+    assert play.server(stream[:head]) + play.server(stream[head:]) == stream
+    assert play.log == ["r1 ok"]
 
 
 def test_skipped_requests_are_recorded_as_skipped() -> None:
