@@ -6,6 +6,7 @@ waits it appends whole messages to `to_server`.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -118,6 +119,8 @@ class Frontend:
             yield from self._refuse(Kind.QUERY, repr(raw[:200]), _not_utf8(problem))
             return
         yield from self._settled()
+        if self._names_in_doubt(text):
+            yield from self._drained()
         ask = Ask(Stage.RUN, text)
         admission = self._admit(ask) or _admission((yield ask))
         if admission.denial is not None:
@@ -156,6 +159,8 @@ class Frontend:
             yield from self._refuse(Kind.PARSE, text[:200], denial, name=message.name)
             return
         statement = Prepared(message.name, text, message.types)
+        if self._names_in_doubt(text):
+            yield from self._drained()
         ask = Ask(Stage.PARSE, text, statement)
         admission = self._admit(ask) or _admission((yield ask))
         if admission.denial is not None:
@@ -221,6 +226,8 @@ class Frontend:
         if portal is None:
             self._substitute(Kind.EXECUTE, _no_portal(name))
             return
+        if self._names_in_doubt(portal.statement.text):
+            yield from self._drained()
         ask = Ask(Stage.RUN, portal.statement.text, portal.statement, portal)
         admission = self._admit(ask) or _admission((yield ask))
         if admission.denial is not None:
@@ -306,6 +313,10 @@ class Frontend:
         unknown = any(statement.facts["verb"] == "" for statement in analysis.statements)
         if copies or names or unknown or admission.decides_next:
             yield from self._drained()
+
+    def _names_in_doubt(self, text: str) -> bool:
+        """True if the text may run what has a name, and it is not known yet what the server takes some name for."""
+        return bool(self.state.unsettled) and self.state.in_doubt and _RUNS_A_NAME.search(text) is not None
 
     def _drained(self) -> Steps:
         """Until every reply has come. The server keeps those of a cycle that is open to itself, unless it is asked."""
@@ -425,6 +436,8 @@ class Frontend:
         yield from self._refuse(kinds[kind], f"({self.inbox.discarded} bytes, over the limit)", denial)
 
 
+_RUNS_A_NAME: Final = re.compile(r"execute|fetch|move", re.IGNORECASE)
+"""Words without which no statement runs a prepared statement, or reads a cursor."""
 _SKIPPED: Final = frozenset(b"QPBDECFH")
 """What the server ignores after an error in the extended protocol, up to the next Sync."""
 _COPY_KINDS: Final = frozenset(b"dcf")

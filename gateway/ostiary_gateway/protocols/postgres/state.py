@@ -173,6 +173,11 @@ class SessionState:
         """True if what the name means depends on a reply that has not come, and a Sync lies between."""
         return self.unsettled.get((portal, name), self.epoch) != self.epoch
 
+    @property
+    def in_doubt(self) -> bool:
+        """True if some name is doubtful."""
+        return any(epoch != self.epoch for epoch in self.unsettled.values())
+
     def settle(self, entry: Awaited, *, executed: bool, ok: bool) -> None:
         """A Parse, Bind or Close was answered (`executed`), or skipped by the server after an error."""
         key = (entry.portal_kind, entry.name)

@@ -214,6 +214,23 @@ def test_a_name_in_doubt_inside_a_cycle_is_waited_for_with_a_flush(late: bytes) 
     assert play.then.endswith(SYNC)
 
 
+def test_a_text_that_executes_a_name_in_doubt_is_not_decided_before_the_name_is_known() -> None:
+    play = Play()
+    play.client(parse("delete from t", b"q"), SYNC)
+    play.server(PARSED, READY)
+    # The server skips Close and Parse behind the error, so "q" is still the DELETE.
+    play.client(execute(b"nowhere"), wire.close_message(b"S", b"q"), parse("select 1", b"q"), SYNC)
+    asked = len(play.asked)
+    assert play.client(query("select 1"), query("EXECUTE q")) == query("select 1")
+    assert play.asked[asked:] == [("run", "select 1")]
+    play.server(server_error(), READY, done("SELECT 1"), READY)
+    assert play.state.statements[b"q"].text == "delete from t"
+    assert play.then == query("EXECUTE q")
+    play.server(done("DELETE 1"), READY)
+    play.client(execute(b"nowhere"), wire.close_message(b"S", b"q"), SYNC)
+    assert b"execute" not in play.client(parse("explain analyze execute q"))
+
+
 def test_an_unknown_statement_or_portal_is_answered_as_the_server_would() -> None:
     play = Play()
     assert substituted(play.client(bind(b"ghost"))[:1] + b"ostiary_refused_", b"B")
