@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
@@ -180,6 +179,10 @@ class Gate:
             self._kept[key] = outcome
         return outcome
 
+    def request_facts(self, now: float) -> RequestFacts:
+        """The facts of `request` at this moment, seconds since the epoch."""
+        return self._facts(now)
+
     def _facts(self, now: float) -> RequestFacts:
         tally = self._tally
         return RequestFacts(
@@ -246,30 +249,6 @@ class Gate:
 def _number(request: str) -> int:
     """Of a request's id; 0 of none."""
     return int(request.rpartition("-")[2] or 0)
-
-
-def explain_denial(verdict: Verdict, unknown: str = "") -> tuple[str, str, str]:
-    """Message, detail and hint for the agent. The detail is JSON: which rule, which request, what would be needed.
-
-    `unknown`: why it cannot be known what the request does. It says more than that no rule allows it.
-    """
-    decision = verdict.decision
-    detail: dict[str, object] = {"decision": decision.action.value}
-    if decision.rule is not None:
-        rule = decision.rule
-        detail |= {"policy": f"{rule.namespace}/{rule.policy}", "rule": rule.rule}
-    detail["request"] = verdict.request
-    message, hint = decision.message, decision.hint
-    if unknown:
-        detail["opaque"] = unknown
-        if decision.rule is None:
-            message = f"{message} What it does cannot be known: {unknown}."
-    if decision.action is Action.REQUIRE_APPROVAL:
-        groups = list(decision.approval.groups) if decision.approval is not None else []
-        detail |= {"approval": {"groups": groups, "available": False}}
-        message = f"{message} Approvals cannot be given at this gateway yet, so it is denied."
-        hint = hint or "Ask for a smaller change that needs no approval, or for a policy that allows this one."
-    return message, json.dumps(detail, ensure_ascii=False), hint
 
 
 def _timestamp(seconds: float) -> str:

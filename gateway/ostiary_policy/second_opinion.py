@@ -5,6 +5,7 @@ It never decides. Where it differs from the engine that does, the explanation sa
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -79,28 +80,28 @@ class Context:
         for name, text in variables.items():
             context._values["variables"] = celtypes.MapType(known)
             try:
-                known[celtypes.StringType(name)] = context._run(CELParser().parse(text), {})
-            except _Failed:
+                known[celtypes.StringType(name)] = context.run(parse(text), {})
+            except Failed:
                 continue
         context._values["variables"] = celtypes.MapType(known)
         return context
 
     def evaluate(self, text: str) -> Opinion:
         """What it makes of an expression."""
-        return self._opinion(CELParser().parse(text), {})
+        return self._opinion(parse(text), {})
 
     def take_apart(self, text: str) -> Part:
         """The value of an expression and of every sub-expression."""
-        tree = CELParser().parse(text)
+        tree = parse(text)
         budget = iter(range(MAX_PARTS))
         return Part(text, 0, len(text), self._opinion(tree, {}), tuple(self._below(text, tree, {}, budget)))
 
     def _below(self, text: str, tree: lark.Tree[lark.Token], bound: Bound, budget: Iterator[int]) -> Iterator[Part]:
-        tree = _innermost(tree)
+        tree = innermost(tree)
         if tree.data == "literal":
             return
-        macro = _macro(tree)
-        children = [tree.children[0]] if macro is not None else list(_operands(tree))
+        macro = macro_of(tree)
+        children = [tree.children[0]] if macro is not None else list(operands(tree))
         for child in children:
             if isinstance(child, lark.Tree):
                 yield from self._part(text, child, bound, budget)
@@ -115,7 +116,7 @@ class Context:
         budget: Iterator[int],
         element: str = "",
     ) -> Iterator[Part]:
-        inner = _innermost(tree)
+        inner = innermost(tree)
         if inner.data == "literal" or next(budget, None) is None:
             return
         if inner.data in ("list_lit", "map_lit") and not any(inner.find_data("ident")):
@@ -138,8 +139,8 @@ class Context:
         ranged = tree.children[0]
         assert isinstance(ranged, lark.Tree)
         try:
-            elements = self._run(ranged, bound)
-        except _Failed:
+            elements = self.run(ranged, bound)
+        except Failed:
             return
         if not isinstance(elements, list):
             return
@@ -150,24 +151,27 @@ class Context:
 
     def _opinion(self, tree: lark.Tree[lark.Token], bound: Bound) -> Opinion:
         try:
-            return Opinion(plain(self._run(tree, bound)))
-        except _Failed as failed:
+            return Opinion(plain(self.run(tree, bound)))
+        except Failed as failed:
             return Opinion(error=failed.text, able=failed.able)
 
-    def _run(self, tree: lark.Tree[lark.Token], bound: Bound) -> celtypes.Value:
+    def run(self, tree: lark.Tree[lark.Token], bound: Bound) -> celtypes.Value:
+        """The value of one sub-tree. Raises Failed."""
         try:
             value = Evaluator(ast=tree, activation=Activation()).evaluate({**self._values, **bound})
         except CELEvalError as error:
-            raise _Failed(_first_words(str(error.args[0]) if error.args else ""), able=_knows(tree)) from None
+            raise Failed(_first_words(str(error.args[0]) if error.args else ""), able=_knows(tree)) from None
         except (ValueError, TypeError, KeyError, ArithmeticError, AttributeError, RecursionError) as error:
             # Not all of its own mistakes are wrapped; none of them may end an explanation.
-            raise _Failed(f"{type(error).__name__}: {_first_words(str(error))}", able=False) from None
+            raise Failed(f"{type(error).__name__}: {_first_words(str(error))}", able=False) from None
         if isinstance(value, CELEvalError):
-            raise _Failed(_first_words(str(value.args[0]) if value.args else ""), able=_knows(tree))
+            raise Failed(_first_words(str(value.args[0]) if value.args else ""), able=_knows(tree))
         return value
 
 
-class _Failed(Exception):
+class Failed(Exception):
+    """There is no value. `able`: as in Opinion."""
+
     def __init__(self, text: str, *, able: bool) -> None:
         super().__init__(text)
         self.text = text
@@ -186,20 +190,26 @@ def _knows(tree: lark.Tree[lark.Token]) -> bool:
     return called <= _KNOWN_FUNCTIONS
 
 
-def _innermost(tree: lark.Tree[lark.Token]) -> lark.Tree[lark.Token]:
+@functools.lru_cache(maxsize=256)
+def parse(text: str) -> lark.Tree[lark.Token]:
+    """The tree of an expression. Raises CELParseError."""
+    return CELParser().parse(text)
+
+
+def innermost(tree: lark.Tree[lark.Token]) -> lark.Tree[lark.Token]:
     """Through the grammar's levels and parentheses, down to where something happens."""
     while tree.data in _LEVELS and len(tree.children) == 1 and isinstance(tree.children[0], lark.Tree):
         tree = tree.children[0]
     return tree
 
 
-def _operands(tree: lark.Tree[lark.Token]) -> Iterator[lark.Tree[lark.Token]]:
+def operands(tree: lark.Tree[lark.Token]) -> Iterator[lark.Tree[lark.Token]]:
     """The operands of an operator, a call or a literal list; an operator's own node holds its left one."""
     for child in tree.children:
         if not isinstance(child, lark.Tree):
             continue
         if child.data in ("exprlist", "mapinits", "fieldinits") or _is_operator(child):
-            yield from _operands(child)
+            yield from operands(child)
         else:
             yield child
 
@@ -208,7 +218,7 @@ def _is_operator(tree: lark.Tree[lark.Token]) -> bool:
     return str(tree.data).startswith(("relation_", "addition_", "multiplication_", "unary_"))
 
 
-def _macro(tree: lark.Tree[lark.Token]) -> tuple[str, lark.Tree[lark.Token]] | None:
+def macro_of(tree: lark.Tree[lark.Token]) -> tuple[str, lark.Tree[lark.Token]] | None:
     """For `list.exists(x, body)` and its like: the name x, and the body."""
     if tree.data != "member_dot_arg" or len(tree.children) != 3 or str(tree.children[1]) not in _MACROS:
         return None
@@ -218,7 +228,7 @@ def _macro(tree: lark.Tree[lark.Token]) -> tuple[str, lark.Tree[lark.Token]] | N
     name, body = arguments.children[0], arguments.children[-1]
     if not isinstance(name, lark.Tree) or not isinstance(body, lark.Tree):
         return None
-    name = _innermost(name)
+    name = innermost(name)
     return (str(name.children[0]), body) if name.data == "ident" else None
 
 

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Generator, Mapping
 from typing import Final, cast
 
 from ostiary_gateway.audit.event import RecordError
-from ostiary_gateway.checkpoint import Ended, Gate, Verdict, explain_denial
+from ostiary_gateway.checkpoint import Ended, Gate, Verdict
+from ostiary_policy.answer import Reason
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import Strategy
 from ostiary_policy.policy_set import PolicySet
 
-from . import params, wire
+from . import answers, params, wire
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .lineage import UNKNOWN, Lineage
 from .masks import NoticeMask, ResponseMask, RowMasks, Targets, Withhold
@@ -56,6 +57,7 @@ class Desk:
         """The shape of the analysis that was looked at last."""
         self._work: Work | None = None
         self._ask: Ask
+        self._answers = answers.Answers(gate)
         self.waiting: Awaitable[object]
         self._take_policies()
 
@@ -161,7 +163,7 @@ class Desk:
             decision = self.gate.decide({"sql": facts}, final=True)
             assert isinstance(decision, Decision)
         if decision.action is not Action.ALLOW:
-            return self._denied(ask, decision, analysis)
+            return self._denied(ask, decision, analysis, facts)
         if ask.stage is not Stage.RUN:
             if ask.statement is not None:
                 ask.statement.decided = self.gate.revision
@@ -175,12 +177,12 @@ class Desk:
                 if origins is None:
                     origins = cast(Origins, (yield self.reference.find_origins(plan)))
                 if origins.targets and any(self._copies(origins, s, scope) for s in analysis.statements):
-                    return self._refused(ask, _COPIES)
+                    return self._refused(ask, _COPIES, Reason.MASKING)
                 if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
                     return self._refused(ask, _CHANGED)
                 if selects := _copied(analysis):
                     if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
-                        return self._refused(ask, _COPY_UNSURE)
+                        return self._refused(ask, _COPY_UNSURE, Reason.MASKING)
                     for index, select in selects.items():
                         fields = yield self.reference.describe(select, self._search_path, self._role)
                         copies[index] = cast("tuple[Field, ...]", fields)
@@ -268,20 +270,31 @@ class Desk:
 
     # -- answers
 
-    def _denied(self, ask: Ask, decision: Decision, analysis: Analysis) -> Admission:
+    def _denied(self, ask: Ask, decision: Decision, analysis: Analysis, facts: Mapping[str, object]) -> Admission:
         verdict, _ = self.gate.begin(ask.text, self._detail(ask), decision)
         unknown = next((s.facts["opaqueReason"] for s in analysis.statements if s.facts["opaque"]), "")
-        message, detail, hint = explain_denial(verdict, unknown)
+        message, detail, hint = self._answers.denied(
+            verdict, {"sql": facts}, unknown=unknown, in_transaction=self._in_transaction
+        )
         return Admission(verdict, _NO_ANALYSIS, Denial("42501", message, detail, hint))
 
-    def _refused(self, ask: Ask, denial: Denial) -> Admission:
+    @property
+    def _in_transaction(self) -> bool:
+        return self._state.status != b"I"
+
+    def _refused(self, ask: Ask, denial: Denial, reason: Reason | None = None) -> Admission:
         verdict = self.gate.refuse(ask.text, denial.code, denial.message)
-        return Admission(verdict, _NO_ANALYSIS, dataclasses.replace(denial, detail=explain_denial(verdict)[1]))
+        return Admission(verdict, _NO_ANALYSIS, self._answered(verdict.request, denial, reason))
 
     def refuse(self, text: str, denial: Denial) -> Denial:
         """Records a refusal that no policy was asked about."""
-        verdict = self.gate.refuse(text, denial.code, denial.message)
-        return dataclasses.replace(denial, detail=explain_denial(verdict)[1])
+        return self._answered(self.gate.refuse(text, denial.code, denial.message).request, denial)
+
+    def _answered(self, request: str, denial: Denial, reason: Reason | None = None) -> Denial:
+        detail = answers.refused(
+            request, denial.code, denial.message, denial.hint, reason=reason, in_transaction=self._in_transaction
+        )
+        return dataclasses.replace(denial, detail=detail)
 
     def _failed(self, ask: Ask, problem: Exception) -> Admission:
         """Fail closed: the request is refused, with what went wrong."""
@@ -290,7 +303,7 @@ class Desk:
                 "58030", f"Nothing may run now: {problem}.",
                 hint="Try again later, and tell the gateway's operator.",
             )  # fmt: skip
-            return Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, denial)
+            return Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, self._answered("", denial))
         if isinstance(problem, QuestionFailed) and problem.code.startswith("42"):
             denial = Denial(problem.code, problem.message, hint="Found before the statement was run, by EXPLAIN.")
         else:

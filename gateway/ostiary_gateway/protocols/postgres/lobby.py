@@ -25,7 +25,7 @@ from ostiary_gateway.protocols import Site
 from ostiary_gateway.tls import TLSError, upstream_context
 from ostiary_policy.facts import ClientFacts
 
-from . import upstream, wire
+from . import answers, upstream, wire
 from .auth import KeyCache
 from .questions import SHOWN
 from .reference import Reference
@@ -156,7 +156,8 @@ class PostgresLobby:
             self._counters.login_refused(site.name, "protocol")
             leg.write(_fatal("08P01", str(problem)))
         except Refusal as refusal:
-            leg.write(_fatal(refusal.code, refusal.message, refusal.hint))
+            record = refusal.record or self._checkpoint.refuse_login(site.name, client, refusal.message)
+            leg.write(_fatal(refusal.code, refusal.message, refusal.hint, record))
         await _last_words(leg)
         return None
 
@@ -178,7 +179,7 @@ class PostgresLobby:
             self._counters.login_refused(site.name, refused.kind)
             record = self._checkpoint.refuse_login(site.name, client, refused.reason)
             code = _REFUSED.get(refused.kind, "28P01")
-            raise Refusal(code, f"{refused.message} [{record}]", refused.hint) from None
+            raise Refusal(code, f"{refused.message} [{record}]", refused.hint, record) from None
 
     async def _open(
         self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts
@@ -186,10 +187,10 @@ class PostgresLobby:
         limits = site.connection.spec.limits
         if len(self.relays) >= limits.max_sessions:
             self._counters.login_refused(site.name, "limit")
-            self._checkpoint.refuse_login(site.name, client, "too many sessions")
+            record = self._checkpoint.refuse_login(site.name, client, "too many sessions")
             raise Refusal(
                 "53300", f"This Connection has {len(self.relays)} sessions already, the most that are allowed.",
-                "Close sessions that are not needed, or raise spec.limits.maxSessions.",
+                "Close sessions that are not needed, or raise spec.limits.maxSessions.", record,
             )  # fmt: skip
         try:
             target = self._target(site)
@@ -211,7 +212,7 @@ class PostgresLobby:
             log.error("target not available", connection=site.name, problem=str(problem), record=record)
             raise Refusal(
                 "08001", f"The database behind {site.connection.metadata.name} cannot be reached now. [{record}]",
-                "Try again later; the gateway's log says under this id what is wrong.",
+                "Try again later; the gateway's log says under this id what is wrong.", record,
             ) from None  # fmt: skip
         return self._relay(leg, site, opening, identity, client, target, server), shown, *self._greet(opening, server)
 
@@ -352,8 +353,9 @@ def _reaches(site: Site) -> object:
     return spec.upstream, spec.credentials, [None if secret is None else secret.data for secret in found]
 
 
-def _fatal(code: str, message: str, hint: str = "") -> bytes:
-    return wire.error_response(code, message, severity="FATAL", hint=hint)
+def _fatal(code: str, message: str, hint: str = "", record: str = "") -> bytes:
+    detail = answers.login(code, message, hint, record)
+    return wire.error_response(code, message, severity="FATAL", detail=detail, hint=hint)
 
 
 async def _startup(leg: Leg, header: bytes) -> wire.Startup | wire.Cancel | wire.EncryptionRequest:

@@ -12,7 +12,7 @@ import structlog
 from ostiary_gateway.checkpoint import Gate
 from ostiary_gateway.leg import Leg
 
-from . import wire
+from . import answers, wire
 from .backend import Backend
 from .desk import Desk
 from .frontend import Frontend
@@ -93,7 +93,8 @@ class Relay:
         """Ends the session with a FATAL error to the client."""
         if not self._over.done():
             if not self._backend.in_a_message:
-                self._client.write(wire.error_response(code, message, severity="FATAL", hint=hint))
+                detail = answers.ended(code, message, hint, self.gate.id)
+                self._client.write(wire.error_response(code, message, severity="FATAL", detail=detail, hint=hint))
             self._over.set_result(message)
 
     async def cancel(self) -> None:
@@ -110,12 +111,10 @@ class Relay:
         if self._client.lost.done() or self._frontend.closed:
             return "the client left"
         if not (self._backend.fatal or self._backend.in_a_message):
-            self._client.write(
-                wire.error_response(
-                    "08006", "The database server closed the connection unexpectedly.", severity="FATAL",
-                    hint="Connect again; whether the last statement ran is not known.",
-                )
-            )  # fmt: skip
+            message = "The database server closed the connection unexpectedly."
+            hint = "Connect again; whether the last statement ran is not known."
+            detail = answers.ended("08006", message, hint, self.gate.id)
+            self._client.write(wire.error_response("08006", message, severity="FATAL", detail=detail, hint=hint))
         return "the server closed the connection"
 
     def _end(self, reason: str) -> None:

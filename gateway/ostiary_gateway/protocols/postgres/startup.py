@@ -10,13 +10,14 @@ from .wire import PROTOCOL_3_2, Startup
 
 
 class Refusal(Exception):
-    """The client is not let in. `code` is an SQLSTATE."""
+    """The client is not let in. `code` is an SQLSTATE, `record` the id of its record if it has been recorded."""
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, hint: str = "", record: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
+        self.record = record
 
 
 SETTINGS: Final = frozenset({
