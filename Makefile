@@ -51,6 +51,7 @@ lint: .venv
 	$(BIN)/lint-imports
 	$(BIN)/python -m ostiary_api.generate --check crds
 	$(BIN)/python -m ostiary_policy.facts_reference --check
+	$(BIN)/python -m ostiary_policy.answer_schema --check
 
 format: .venv
 	$(BIN)/ruff check --fix .
@@ -58,6 +59,7 @@ format: .venv
 generate: .venv
 	$(BIN)/python -m ostiary_api.generate crds
 	$(BIN)/python -m ostiary_policy.facts_reference
+	$(BIN)/python -m ostiary_policy.answer_schema
 
 bench: compile
 	$(BIN)/python benchmarks/run.py $(ARGS)

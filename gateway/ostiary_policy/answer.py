@@ -130,7 +130,7 @@ class Allowed(_Part):
     rules: tuple[AllowingRule, ...] = Field(default=(), description="Rules that allow something, in force here.")
 
 
-ApprovalState = Literal["Pending", "Approved", "Denied", "Expired", "Unavailable"]
+ApprovalState = Literal["Pending", "Approved", "Denied", "Expired", "NotAsked", "Unavailable"]
 
 
 class Approval(_Part):
@@ -139,7 +139,7 @@ class Approval(_Part):
     name: str = Field(default="", description="Name of the ApprovalRequest; empty if none was made.")
     state: ApprovalState = Field(
         description="Pending: nobody has decided. Approved: it may run once, ask again. Denied, Expired: it will not "
-        "run. Unavailable: none was asked for."
+        "run. NotAsked: it would be asked for. Unavailable: it cannot be asked for here."
     )
     groups: tuple[str, ...] = Field(description="Members of these may decide.")
     min_approvals: int = Field(default=1, description="So many of them must agree.")
@@ -175,18 +175,28 @@ class Answer(_Part):
         description="What was decided. RequireApproval: it did not run, and may after approval."
     )
     reason: Reason = Field(description=" ".join(f"{reason}: {text}" for reason, text in REASONS.items()))
-    request: str = Field(description="Leads to the record: `ostiary session` with it. Empty if there is no record.")
-    message: str = Field(description="For people: what was refused and why.")
     policy: str = Field(default="", description="`namespace/name` of the policy whose rule decided.")
     rule: str = Field(default="", description="Name of the rule that decided; absent if none did.")
+    request: str = Field(description="Leads to the record: `ostiary session` with it. Empty if there is no record.")
+    next: Next = Field(description="How to go on.")
     because: tuple[Condition, ...] = Field(default=(), description="The conditions of that rule that made it hold.")
     opaque: str = Field(default="", description="Why it cannot be known what the request does. Absent if it can.")
     errors: tuple[RuleError, ...] = Field(default=(), description="What could not be evaluated.")
     allowed: Allowed = Field(default=Allowed(), description="What would be allowed.")
     approval: Approval | None = Field(default=None, description="Only where a rule asks for approval.")
-    next: Next = Field(description="How to go on.")
+    message: str = Field(description="For people: what was refused and why.")
     truncated: bool = Field(default=False, description="True if parts were left out to keep it short.")
 
     def values(self) -> dict[str, Any]:
         """Plain values, without what says nothing."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+class ExplainAnswer(Answer):
+    """What `ostiary explain --json` gives: the answer that the agent would get, and how the decision came about."""
+
+    explanation: dict[str, JsonValue] = Field(
+        description="`facts`; `masks` of the decision; every condition, variable and rule under `policies`, with its "
+        "value and the values of its `parts`; which rules `matched`; costly facts that were `needed` and not given; "
+        "`differences` of the two engines; the bundle's `revision`. For people: its shape may change."
+    )

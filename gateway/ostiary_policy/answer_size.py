@@ -16,7 +16,7 @@ MAX_LIST = 8
 
 
 def line(answer: Answer, limit: int = MAX_BYTES) -> str:
-    """One line of JSON, at most `limit` bytes (1,000 or more) as UTF-8. `truncated` says if parts were left out."""
+    """One line of JSON, at most `limit` bytes (not less than the default). `truncated` says if parts are missing."""
     text = _json(answer)
     for step in _STEPS:
         if len(text.encode("utf-8", "replace")) <= limit:

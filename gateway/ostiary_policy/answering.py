@@ -115,8 +115,10 @@ def _unasked(decision: Decision) -> Approval | None:
 def _next(decision: Decision, reason: Reason, told: Told, allowed: Allowed) -> Do:
     if decision.action is Action.ALLOW:
         return "Run"
-    if told.approval is not None and told.approval.state in ("Pending", "Approved"):
+    if told.approval is not None and told.approval.state in ("NotAsked", "Pending", "Approved"):
         return "AwaitApproval"
+    if allowed.changes or allowed.statements:
+        return "Change"
     if reason in (Reason.ERROR, Reason.NOT_ACCEPTED, Reason.NO_POLICY):
         return "AskAdministrator"
     if reason is Reason.NO_RULE and allowed == Allowed() and not told.brief:

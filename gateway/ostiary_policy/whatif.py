@@ -73,6 +73,8 @@ def what_if(
         if each.change.fact in seen and each.change.at_most is not None:
             continue
         outcome = then(each.sql)
+        if outcome == "Estimate" and decided is Action.REQUIRE_APPROVAL:
+            continue  # it is the estimate that asks for approval, and that was known
         if outcome is not None:
             seen.add(each.change.fact)
             changes.append(each.change.model_copy(update={"then": outcome}))

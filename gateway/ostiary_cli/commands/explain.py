@@ -21,6 +21,8 @@ from ostiary_cli.problems import print_problems
 from ostiary_gateway.audit.transcript import visible
 from ostiary_gateway.feed.fact_sources import DATABASE, USER
 from ostiary_gateway.feed.loading import Loaded, load
+from ostiary_policy.answer import Answer, Approval, Change
+from ostiary_policy.answering import Told, answer
 from ostiary_policy.bundle import BoundConnection, Bundle
 from ostiary_policy.explain import Explanation, explain
 from ostiary_policy.facts import ClientFacts, RequestFacts, SqlFacts, SubjectFacts
@@ -37,7 +39,7 @@ ACCESS = {"read": "relations read", "write": "relations written", "define": "rel
 @click.option("--database", help="The database. Default: the Connection's.")
 @click.option("--param", "params", multiple=True, metavar="TEXT", help="A bound parameter; may be repeated, in order.")
 @click.option("--estimated-rows", type=click.IntRange(0), help="The planner's estimate, where a rule reads it.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--json", "json_", is_flag=True, help="As JSON, for programs: the answer an agent gets.")
 def command(
     paths: tuple[Path, ...],
     subject: str,
@@ -73,12 +75,27 @@ def command(
         facts["estimatedRows"] = estimated_rows
     who, client = _subject(subject), ClientFacts(address="127.0.0.1", application="ostiary explain")
     policies = bound.for_subject(who, client)
-    explanation = explain(policies, {"request": _request(bound, who, client), "sql": dict(facts)}, time.time())
+    given, now = {"request": _request(bound, who, client), "sql": dict(facts)}, time.time()
+    explanation = explain(policies, given, now)
+    reply = answer(explanation.decision, policies, given, now, _told(explanation, facts))
     if json_:
-        click.echo(json.dumps({"facts": facts, **explanation.to_json()}, ensure_ascii=False, indent=2))
+        masks = list(_masks(explanation.decision.masks))
+        values = {**reply.values(), "explanation": {"facts": facts, "masks": masks, **explanation.to_json()}}
+        click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
     _print(console, facts, explanation, [problem.message for problem in outcome.problems])
+    _print_allowed(console, reply)
+
+
+def _told(explanation: Explanation, facts: SqlFacts) -> Told:
+    unknown = next((s["opaqueReason"] for s in facts["statements"] if s["opaque"]), "")
+    wanted = explanation.decision.approval
+    if wanted is None:
+        return Told(opaque=unknown)
+    return Told(
+        opaque=unknown, approval=Approval(state="NotAsked", groups=wanted.groups, min_approvals=wanted.min_approvals)
+    )
 
 
 def _find(bundle: Bundle, name: str) -> BoundConnection:
@@ -144,6 +161,33 @@ def _print(console: Console, facts: SqlFacts, explanation: Explanation, problems
         console.print(tree)
     for problem in problems:
         console.print(Text(f"problem: {problem}", "red"))
+
+
+def _print_allowed(console: Console, reply: Answer) -> None:
+    """What the agent could do instead."""
+    allowed = reply.allowed
+    tree = Tree(Text("what would be allowed", "bold"), guide_style="dim")
+    if allowed.statements:
+        tree.add(Text(f"by themselves: statement {', '.join(map(str, allowed.statements))}", "green"))
+    for change in allowed.changes:
+        tree.add(Text.assemble((_change(change), "green"), (f" → {change.then}", "dim")))
+    for rule in allowed.rules:
+        name = Text.assemble((f"{rule.action} ", "dim"), f"{rule.policy}#{rule.rule}")
+        branch = tree.add(name if rule.unmet else Text.assemble(name, (": holds; a stricter rule decides", "dim")))
+        for unmet in rule.unmet:
+            is_ = ", ".join(f"{path} is {json.dumps(value)}" for path, value in unmet.facts.items())
+            branch.add(Text.assemble(("not met: ", "red"), visible(unmet.expression), (f"  {visible(is_)}", "dim")))
+    if tree.children:
+        console.print()
+        console.print(tree)
+
+
+def _change(change: Change) -> str:
+    if change.without is not None:
+        return visible(f"{change.fact} without {change.without}")
+    if change.at_most is not None:
+        return f"{change.fact} ≤ {change.at_most}"
+    return f"{change.fact} = {json.dumps(change.equals)}"
 
 
 def _short(statement: Mapping[str, object]) -> dict[str, str]:

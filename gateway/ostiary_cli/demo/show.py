@@ -19,6 +19,8 @@ from ostiary_gateway.audit.reader import Reader, Session
 from ostiary_gateway.audit.transcript import Options, render, visible
 from ostiary_gateway.audit.verify import Report
 
+DETAIL_SHOWN = 130
+"""Characters of a denial's DETAIL that are shown."""
 COLOURS = {"allowed": "green", "masked": "magenta", "denied": "red"}
 
 
@@ -120,8 +122,9 @@ class Show:
     def _panel(self, title: str, text: str, colour: str, wrong: str) -> Panel:
         # Tables are cut at the panel's edge, messages are wrapped.
         message = "ERROR" in text or "FATAL" in text
+        shown = "\n".join(_brief(line) for line in visible(text, lines=True).split("\n"))
         body: RenderableType = Text(
-            visible(text, lines=True), no_wrap=not message, overflow="fold" if message else "ellipsis"
+            shown, no_wrap=not message, overflow="fold" if message else "ellipsis"
         )
         if wrong:
             body = Group(body, Text(f"\n✗ {wrong}", "bold red"))
@@ -135,6 +138,11 @@ class Show:
         grid.add_column(ratio=1)
         grid.add_row(left, right)
         return grid
+
+
+def _brief(line: str) -> str:
+    """The DETAIL of a denial is for programs, and has a dozen lines: its beginning will do here."""
+    return f"{line[:DETAIL_SHOWN]}…" if line.startswith("DETAIL:") and len(line) > DETAIL_SHOWN else line
 
 
 def _sql(statement: str) -> RenderableType:

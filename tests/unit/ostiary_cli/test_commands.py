@@ -128,7 +128,8 @@ def explained(sql: str, subject: str = "planner,agents") -> dict[str, object]:
 
 
 def test_explain_names_the_deciding_rule() -> None:
-    assert explained("drop table customers")["rule"] == "demo/guard-rails#no-drop"
+    found = explained("drop table customers")
+    assert (found["policy"], found["rule"]) == ("demo/guard-rails", "no-drop")
     assert explained("select 1")["decision"] == "Allow"
     assert explained("select 1", "mallory")["decision"] == "Deny"
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Final
+
+import structlog
 
 from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_policy.answer import VERSION, Answer, Approval, Do, Next, Reason
 from ostiary_policy.answer_size import line
 from ostiary_policy.answering import Told, answer
 from ostiary_policy.decision import Action
+
+log = structlog.get_logger(__name__)
 
 BURST: Final = 20
 """Refusals of one session that are looked into at once."""
@@ -83,9 +88,15 @@ class Answers:
             request=verdict.request, message=message, hint=hint, opaque=unknown, approval=approval,
             rollback=in_transaction, brief=not self._may_look(),
         )  # fmt: skip
-        now = time.time()
+        now, policies = time.time(), self._gate.policies
         given = {"request": self._gate.request_facts(now), **facts}
-        return message, line(answer(decision, self._gate.policies, given, now, told)), hint
+        try:
+            reply = answer(decision, policies, given, now, told)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as problem:
+            # The second engine is not made for all that may come. What is refused stays refused, and is told in brief.
+            log.warning("a refusal could not be explained", request=verdict.request, problem=repr(problem)[:200])
+            reply = answer(decision, policies, given, now, dataclasses.replace(told, brief=True))
+        return message, line(reply), hint
 
     def _may_look(self) -> bool:
         """An agent that is refused all the time must not cost others theirs."""
