@@ -43,7 +43,7 @@ RULES = [
     {
         "name": "work",
         "action": "Allow",
-        "expression": "sql.statements.all(s, s.readOnly || !s.opaque && s.verb in ['UPDATE', 'DELETE', 'CREATE', 'SET'])",
+        "expression": "sql.statements.all(s, s.readOnly || !s.opaque && s.verb in ['UPDATE', 'DELETE', 'CREATE'])",
     },
     {"name": "hide", "action": "Mask", "masking": [{"column": "public.things.secret"}]},
 ]

@@ -47,6 +47,7 @@ _LOGINS: Final[Mapping[str, tuple[Reason, Do]]] = {
     "42501": (Reason.SETTING, "Reconnect"),
     "53300": (Reason.LIMIT, "RetryLater"),
     "57P01": (Reason.SESSION, "Reconnect"),
+    "57P03": (Reason.LOGIN, "RetryLater"),
 }
 _ENDS: Final[Mapping[str, tuple[Reason, Do]]] = {
     "08006": (Reason.TARGET, "Reconnect"),
