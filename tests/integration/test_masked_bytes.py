@@ -127,8 +127,7 @@ def test_detectors_on_every_type(server: Wire, kind: str, expression: str, form:
     field, row = answer(server, f"SELECT {cast}", form)
     mask = compile_row_mask(DETECT, (field,), {}, {})
     assert mask is not None
-    assert mask.could_hit(row)
-    (shown,) = messages.parse_data_row(mask.apply(row)[5:])
+    (shown,) = messages.parse_data_row(mask.apply_all(row)[5:])
     assert CARD not in reads(shown)
     assert EMAIL not in reads(shown)
     if kind in ("masks.address", "masks.address[]", "masks.mood"):
@@ -142,7 +141,7 @@ def test_detectors_on_every_type(server: Wire, kind: str, expression: str, form:
 def test_what_holds_nothing_passes_as_it_is(server: Wire, kind: str, expression: str, form: int) -> None:
     field, row = answer(server, f"SELECT ({expression})::{kind}", form)
     mask = compile_row_mask(DETECT, (field,), {}, {})
-    assert mask is None or mask.apply(row) == row
+    assert mask is None or mask.apply_all(row) == row
 
 
 @pytest.mark.parametrize("form", [0, 1], ids=["text", "binary"])
@@ -153,7 +152,7 @@ def test_a_columns_mask_on_every_type(server: Wire, kind: str, expression: str, 
     for strategy in (REDACT, KEEP_4, Strategy("Null"), Strategy("Pseudonym", key=b"k" * 16)):
         mask = compile_row_mask(MaskPlan(), (field,), {}, {0: strategy})
         assert mask is not None
-        (shown,) = messages.parse_data_row(mask.apply(row)[5:])
+        (shown,) = messages.parse_data_row(mask.apply_all(row)[5:])
         assert CARD not in reads(shown)
         assert EMAIL not in reads(shown)
         if shown is not None and not kind.startswith("masks."):

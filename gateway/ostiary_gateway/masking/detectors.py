@@ -28,17 +28,31 @@ class Detector(Protocol):
     def could_hit(self, buffer: bytes) -> bool:
         """A necessary condition on any buffer that holds the value verbatim. Cheap."""
 
+    def search(self, buffer: bytes, position: int) -> int:
+        """The same from a position on: where the next candidate begins; the buffer's length if nowhere."""
+
     def spans(self, value: bytes) -> Spans:
         """Where it stands in one value, exactly: ascending, none overlapping, none empty."""
 
 
-class _Scanner:
-    """A detector made of two functions."""
+NATIVE = frozenset(("CreditCard", "Email"))
+"""Those that the compiled scan of rows finds by itself."""
 
-    def __init__(self, name: str, could_hit: Callable[[bytes], bool], spans: Callable[[bytes], Spans]) -> None:
+
+class _Scanner:
+    """A detector made of functions."""
+
+    def __init__(
+        self,
+        name: str,
+        could_hit: Callable[[bytes], bool],
+        search: Callable[[bytes, int], int],
+        spans: Callable[[bytes], Spans],
+    ) -> None:
         self.name = name
         self.verbatim = True
         self.could_hit = could_hit
+        self.search = search
         self.spans = spans
 
 
@@ -63,24 +77,32 @@ class CustomDetector:
         self.name = name
         self.verbatim = False
         # What holds inside a value need not hold inside the buffer if the pattern looks at the value's ends.
-        self._local = _ASSERTION.search(pattern) is None
+        self.local = _ASSERTION.search(pattern) is None
 
     def could_hit(self, buffer: bytes) -> bool:
         """True where the pattern matches anywhere, or might if it looks at the ends of a value."""
-        return not self._local or self._pattern.search(buffer) is not None
+        return not self.local or self._pattern.search(buffer) is not None
+
+    def search(self, buffer: bytes, position: int) -> int:
+        """Where the next match begins, or might."""
+        if not self.local:
+            return position
+        match = self._pattern.search(buffer, position)
+        return len(buffer) if match is None else int(match.start())
 
     def spans(self, value: bytes) -> Spans:
         """All matches, leftmost first."""
         return [span for match in self._pattern.finditer(value) if (span := match.span())[0] < span[1]]
 
 
+def _of_grammar(grammar: grammars.Grammar) -> _Scanner:
+    return _Scanner(grammar.name, grammar.could_hit, grammar.search, grammar.spans)
+
+
 BUILT_IN: dict[str, Callable[[], Detector]] = {
-    "CreditCard": lambda: _Scanner("CreditCard", scan.may_hold_card, scan.card_spans),
-    "Email": lambda: _Scanner("Email", scan.may_hold_email, scan.email_spans),
-    **{
-        grammar.name: (lambda grammar=grammar: _Scanner(grammar.name, grammar.could_hit, grammar.spans))  # type: ignore[misc]
-        for grammar in grammars.GRAMMARS
-    },
+    "CreditCard": lambda: _Scanner("CreditCard", scan.may_hold_card, scan.next_card_candidate, scan.card_spans),
+    "Email": lambda: _Scanner("Email", scan.may_hold_email, scan.next_at_sign, scan.email_spans),
+    **{grammar.name: (lambda grammar=grammar: _of_grammar(grammar)) for grammar in grammars.GRAMMARS},  # type: ignore[misc]
 }
 """Built-in detectors by their name in a policy."""
 
@@ -120,7 +142,12 @@ class Detectors:
         self._whole = {strategy: compile_strategy(strategy) for _, strategy in self._detectors}
         self._card = {strategy: compile_strategy(strategy, card=True) for _, strategy in self._detectors}
         self.verbatim = all(detector.verbatim for detector, _ in self._detectors)
-        self._patterns = [detector for detector, _ in self._detectors if not detector.verbatim]
+        self._patterns = [detector for detector, _ in self._detectors if isinstance(detector, CustomDetector)]
+        self._searched = [
+            detector for detector, _ in self._detectors if detector.name not in NATIVE or not detector.verbatim
+        ]
+        self.names = frozenset("" if mask.pattern else mask.detector for mask in masks)
+        """The built-in ones by name; "" stands for patterns of the policy."""
         self.finds_digits = any(mask.pattern or mask.detector == "CreditCard" for mask in masks)
         """True if a bare number may be a hit."""
 
@@ -142,6 +169,38 @@ class Detectors:
     def custom(self) -> Detectors:
         """Only the patterns of the policy."""
         return Detectors([mask for mask in self._masks if mask.pattern])
+
+    def only(self, *names: str) -> Detectors:
+        """Only these built-in ones, and the patterns of the policy."""
+        return Detectors([mask for mask in self._masks if mask.pattern or mask.detector in names])
+
+    def strategy(self, name: str) -> Strategy | None:
+        """Of a built-in detector; None if it is not among these."""
+        return next((mask.strategy for mask in self._masks if not mask.pattern and mask.detector == name), None)
+
+    @property
+    def anywhere(self) -> bool:
+        """True if a pattern may match in a value where it matches nowhere in the buffer around it."""
+        return any(not detector.local for detector in self._patterns)
+
+    @property
+    def searches(self) -> bool:
+        """True if there are others than those of the native scan."""
+        return bool(self._searched)
+
+    def searcher(self, buffer: bytes) -> Callable[[int], int]:
+        """Where from a position on, which may only grow, the next candidate of those begins; the buffer's length if
+        nowhere."""
+        detectors = self._searched
+        nexts = [-1] * len(detectors)
+
+        def search(position: int) -> int:
+            for index, detector in enumerate(detectors):
+                if nexts[index] < position:
+                    nexts[index] = detector.search(buffer, position)
+            return min(nexts)
+
+        return search
 
     def mask(self, value: bytes) -> bytes | None:
         """The value with everything found replaced; the same object if nothing was, None if it becomes NULL."""

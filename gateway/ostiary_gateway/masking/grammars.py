@@ -35,6 +35,13 @@ class Grammar:
             return False
         return _compiled(self.pattern).search(buffer) is not None
 
+    def search(self, buffer: bytes, position: int) -> int:
+        """Where from `position` on the next match begins; the buffer's length if nowhere."""
+        if self.needles and all(buffer.find(needle, position) < 0 for needle in self.needles):
+            return len(buffer)
+        match = _compiled(self.pattern).search(buffer, position)
+        return len(buffer) if match is None else int(match.start())
+
     def spans(self, value: bytes) -> list[tuple[int, int]]:
         """Where it stands in one value."""
         pattern = _compiled(self.pattern)

@@ -1,24 +1,19 @@
-"""The inner scan of the detectors: where in a buffer a payment card or an email address stands.
+"""The inner scan of the detectors: where in bytes a payment card, an email address or a candidate of another stands.
 
-Bytes in, offsets out, nothing imported but `re` and `itertools`: this module is the one to be compiled.
-A `may_hold_*` is a necessary condition on any buffer that contains the value verbatim, whatever surrounds it;
-a `*_spans` is exact and sees one value, so that a neighbour's length byte is never taken for a digit.
+Compiled; also runs as it is. Never looks outside of the offsets it is given. What finds in a *buffer* is a necessary
+condition on any value that stands in it verbatim, whatever surrounds it; what finds in a *value* is exact, so that a
+neighbour's length byte is never taken for a digit.
 """
 
-from __future__ import annotations
-
 import re
-from bisect import bisect_left
-from itertools import accumulate
+
+import cython
+
+if cython.compiled:
+    from cython.cimports.libc.string import memchr
 
 CARD_MIN = 13
 CARD_MAX = 19
-
-_CARD_CLASSES = bytes(48 if 48 <= byte <= 57 else 46 for byte in range(256))
-_CARD_SEPARATORS = b" -"
-_CARD_NEEDLE = b"0" * CARD_MIN
-_CARD_RUN = re.compile(rb"[0-9](?:[ -]?[0-9]){12,}")
-_DIGITS = re.compile(rb"[0-9]+")
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 _LENGTHS_16 = frozenset((16,))
@@ -55,17 +50,399 @@ ISSUERS: tuple[tuple[int, int, int, frozenset[int]], ...] = (
 """Ranges of the first digits: lowest, highest, how many digits are compared, lengths that the issuer gives out."""
 
 
-def _prefix_lengths() -> tuple[frozenset[int], ...]:
-    table: list[frozenset[int]] = [frozenset()] * 10_000
+
+
+def _prefix_lengths() -> bytes:
+    found = bytearray(10_000)
     for low, high, digits, lengths in ISSUERS:
         scale = 10 ** (4 - digits)
         for prefix in range(low * scale, (high + 1) * scale):
-            table[prefix] = table[prefix] | lengths
-    return tuple(table)
+            for length in lengths:
+                found[prefix] |= 1 << (length - CARD_MIN)
+    return bytes(found)
 
 
 _LENGTHS_OF_PREFIX = _prefix_lengths()
-"""Lengths that a card may have, by its first four digits."""
+"""Lengths that a card may have, by its first four digits: bit 0 is 13, bit 6 is 19."""
+
+_RUN = re.compile(rb"[0-9](?:[ -]?[0-9]){12}")
+_DIGITS_ONLY = bytes(48 if 48 <= byte <= 57 else 46 for byte in range(256))
+_BLOCK, _LONGEST = 8192, 25
+
+
+def _next_run(data: bytes, at: int, end: int) -> int:
+    """What `Finder.run` finds, for where it is not compiled."""
+    while at < end:
+        stop = min(end, at + _BLOCK + _LONGEST)
+        if b"0" * CARD_MIN in data[at:stop].translate(_DIGITS_ONLY, b" -"):
+            match = _RUN.search(data, at, stop)
+            if match is not None:
+                return match.start()
+        at += _BLOCK
+    return end
+
+
+_LOCAL, _LABEL, _FIRST = 1, 2, 4
+
+
+def _mail_classes() -> bytes:
+    found = bytearray(256)
+    for byte in range(256):
+        char = chr(byte)
+        if byte >= 128 or (char.isascii() and char.isalnum()):
+            found[byte] = _LOCAL | _LABEL | (0 if char.isdigit() and byte < 128 else _FIRST)
+    for byte in b".!#$%&'*+/=?^_`{|}~-":
+        found[byte] |= _LOCAL
+    return bytes(found)
+
+
+_MAIL_CLASSES = _mail_classes()
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _is_digit(byte: cython.uchar) -> cython.bint:
+    return 48 <= byte <= 57
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _is_letter(byte: cython.uchar) -> cython.bint:
+    return 65 <= byte <= 90 or 97 <= byte <= 122
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _in_card(byte: cython.uchar) -> cython.bint:
+    return 48 <= byte <= 57 or byte == 32 or byte == 45
+
+
+@cython.cclass
+class Finder:
+    """Finds the next one. `start` and `end` are where it stands, once something was found."""
+
+    def __init__(self) -> None:
+        # The pointers live as long as the tables, and those as long as this.
+        lengths: bytes = _LENGTHS_OF_PREFIX
+        mail: bytes = _MAIL_CLASSES
+        self._tables = (lengths, mail)
+        self._lengths = lengths
+        self._mail = mail
+        self.start = 0
+        self.end = 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def byte(
+        self, data: cython.p_const_uchar, wanted: cython.int, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """Where a byte stands; `end` if it does not."""
+        where: cython.Py_ssize_t
+        found: cython.p_const_uchar
+        if at >= end:
+            return end
+        if cython.compiled:
+            found = cython.cast(cython.p_const_uchar, memchr(data + at, wanted, end - at))
+            where = found - data if found else end
+        else:
+            where = data.find(wanted, at, end)
+        return where if where >= 0 else end
+
+    # -- payment cards
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def run(
+        self, data: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """Where the next 13 digits with nothing but single spaces or dashes between them begin; `end` if nowhere."""
+        low: cython.Py_ssize_t
+        high: cython.Py_ssize_t
+        digits: cython.Py_ssize_t
+        here: cython.Py_ssize_t = at + 12
+        if not cython.compiled:
+            return _next_run(data, at, end)
+        while here < end:
+            # A candidate has at least 13 bytes of its own kind in a row, so one of them stands here.
+            if not _in_card(data[here]):
+                at = here + 1
+                here += 13
+                continue
+            low = here
+            while low > at and _in_card(data[low - 1]):
+                low -= 1
+            high = here + 1
+            while high < end and _in_card(data[high]):
+                high += 1
+            if high - low >= 13:
+                digits = 0
+                for here in range(low, high):
+                    if _is_digit(data[here]):
+                        digits += 1
+                        if digits == 13:
+                            return low
+                    elif here > low and not _is_digit(data[here - 1]):
+                        digits = 0
+            at = high
+            here = high + 12
+        return end
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def card(
+        self,
+        data: cython.p_const_uchar,
+        at: cython.Py_ssize_t,
+        first: cython.Py_ssize_t,
+        last: cython.Py_ssize_t,
+        strict: cython.bint,
+    ) -> cython.bint:
+        """The next card from `at` on, in the value [first, last).
+
+        A candidate begins and ends where a group of digits does and passes Luhn and the issuers' ranges; if `strict`,
+        it is not stuck to an ASCII letter, and does not begin as the fraction of a number. Overlapping ones are one.
+        """
+        low: cython.Py_ssize_t = self.run(data, at, last)
+        high: cython.Py_ssize_t
+        while low < last:
+            high = low + 13
+            while high < last and _in_card(data[high]):
+                high += 1
+            if self.card_in(data, low, high, first, last, strict):
+                return True
+            low = self.run(data, high, last)
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def card_in(
+        self,
+        data: cython.p_const_uchar,
+        low: cython.Py_ssize_t,
+        high: cython.Py_ssize_t,
+        first: cython.Py_ssize_t,
+        last: cython.Py_ssize_t,
+        strict: cython.bint,
+    ) -> cython.bint:
+        """The first card in a stretch of digits, spaces and dashes."""
+        end: cython.Py_ssize_t
+        further: cython.Py_ssize_t
+        here: cython.Py_ssize_t = low
+        while high - here >= 13:
+            if not _is_digit(data[here]):
+                here += 1
+                continue
+            end = self.card_at(data, here, high, first, last, strict)
+            if end > 0:
+                self.start = here
+                while here < end:
+                    # Another may begin inside of it and end behind it.
+                    while here < high and _is_digit(data[here]):
+                        here += 1
+                    while here < high and not _is_digit(data[here]):
+                        here += 1
+                    if here < end:
+                        further = self.card_at(data, here, high, first, last, strict)
+                        if further > end:
+                            end = further
+                self.end = end
+                return True
+            while here < high and _is_digit(data[here]):
+                here += 1
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def card_at(
+        self,
+        data: cython.p_const_uchar,
+        start: cython.Py_ssize_t,
+        high: cython.Py_ssize_t,
+        first: cython.Py_ssize_t,
+        last: cython.Py_ssize_t,
+        strict: cython.bint,
+    ) -> cython.Py_ssize_t:
+        """The end of the longest card of whole groups that begins with the group at `start`; 0 if none does."""
+        digit: cython.int
+        doubled: cython.int
+        prefix: cython.int = 0
+        lengths: cython.int = 0
+        # Which digits count double depends on where the card ends, so both sums are kept.
+        even: cython.int = 0
+        odd: cython.int = 0
+        count: cython.int = 0
+        best: cython.Py_ssize_t = 0
+        here: cython.Py_ssize_t = start
+        if strict and start > first:
+            if _is_letter(data[start - 1]):
+                return 0
+            if data[start - 1] == 46 and start - 1 > first and _is_digit(data[start - 2]):
+                return 0
+        while here < high:
+            if not _is_digit(data[here]):
+                if here + 1 >= high or not _is_digit(data[here + 1]):
+                    break
+                here += 1
+            if count == 19:
+                break
+            digit = data[here] - 48
+            doubled = 2 * digit if digit < 5 else 2 * digit - 9
+            if count % 2 == 0:
+                even += doubled
+                odd += digit
+            else:
+                even += digit
+                odd += doubled
+            count += 1
+            here += 1
+            if count <= 4:
+                prefix = prefix * 10 + digit
+                if count == 4:
+                    lengths = self._lengths[prefix]
+                    if lengths == 0:
+                        return 0
+            if count < 13 or not (lengths >> (count - 13)) & 1 or (here < high and _is_digit(data[here])):
+                continue
+            if (even if count % 2 == 0 else odd) % 10 != 0:
+                continue
+            if not strict or here == last or not _is_letter(data[here]):
+                best = here
+        return best
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def is_card_number(self, number: cython.ulonglong) -> cython.bint:
+        """True if a whole number, written in decimal, is a card."""
+        rest: cython.ulonglong = number
+        digit: cython.int
+        total: cython.int = 0
+        count: cython.int = 0
+        while rest >= 10000:
+            digit = rest % 10
+            total += (2 * digit if digit < 5 else 2 * digit - 9) if count % 2 else digit
+            rest //= 10
+            count += 1
+        count += 4
+        if rest < 1000 or not 13 <= count <= 19 or not (self._lengths[rest] >> (count - 13)) & 1:
+            return False
+        count -= 4
+        while rest > 0:
+            digit = rest % 10
+            total += (2 * digit if digit < 5 else 2 * digit - 9) if count % 2 else digit
+            rest //= 10
+            count += 1
+        return total % 10 == 0
+
+    # -- email addresses
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def mail(
+        self, data: cython.p_const_uchar, at: cython.Py_ssize_t, last: cython.Py_ssize_t
+    ) -> cython.bint:
+        """The next email address in a value that ends at `last`, wholly behind `at`.
+
+        RFC 5321 dot-strings with a dotted domain or an IPv4 literal; UTF-8 in both parts (RFC 6531); no quoted local
+        parts.
+        """
+        start: cython.Py_ssize_t
+        end: cython.Py_ssize_t
+        sign: cython.Py_ssize_t = self.byte(data, 64, at, last)
+        while sign < last:
+            if sign > at and self._mail[data[sign - 1]] & 1:
+                end = self.domain(data, sign + 1, last)
+                if end > 0:
+                    start = sign - 1
+                    while start > at and sign - start < 256 and self._mail[data[start - 1]] & 1:
+                        start -= 1
+                    self.start = start
+                    self.end = end
+                    return True
+            sign = self.byte(data, 64, sign + 1, last)
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def domain(
+        self, data: cython.p_const_uchar, at: cython.Py_ssize_t, last: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """The end of the domain that begins here, as long as it can be; 0 if none does."""
+        here: cython.Py_ssize_t
+        end: cython.Py_ssize_t
+        best: cython.Py_ssize_t = 0
+        labels: cython.int = 0
+        if at < last and data[at] == 91:
+            return self.literal(data, at, last)
+        while at < last and self._mail[data[at]] & 2:
+            here = at
+            while here < last and here - at < 64 and (self._mail[data[here]] & 2 or data[here] == 45):
+                here += 1
+            if labels > 0 and self._mail[data[at]] & 4:
+                end = min(here, at + 63)
+                while end > at and data[end - 1] == 45:
+                    end -= 1
+                if end - at >= 2:
+                    best = end
+            if here - at > 63 or here >= last or data[here] != 46 or data[here - 1] == 45:
+                break
+            labels += 1
+            at = here + 1
+        return best
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def literal(
+        self, data: cython.p_const_uchar, at: cython.Py_ssize_t, last: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """The end of `[1.2.3.4]`; 0 if it is none."""
+        part: cython.int
+        digits: cython.int
+        at += 1
+        for part in range(4):
+            digits = 0
+            while at < last and digits < 3 and _is_digit(data[at]):
+                at += 1
+                digits += 1
+            if digits == 0 or at >= last or data[at] != (93 if part == 3 else 46):
+                return 0
+            at += 1
+        return at
+
+    # -- for whoever has single values
+
+    def card_spans(self, value: bytes) -> list[tuple[int, int]]:
+        """See the function of that name."""
+        data: cython.p_const_uchar = value
+        last: cython.Py_ssize_t = len(value)
+        at: cython.Py_ssize_t = 0
+        spans: list[tuple[int, int]] = []
+        while self.card(data, at, 0, last, True):
+            at = self.end
+            spans.append((self.start, at))
+        return spans
+
+    def email_spans(self, value: bytes) -> list[tuple[int, int]]:
+        """See the function of that name."""
+        data: cython.p_const_uchar = value
+        last: cython.Py_ssize_t = len(value)
+        at: cython.Py_ssize_t = 0
+        spans: list[tuple[int, int]] = []
+        while self.mail(data, at, last):
+            at = self.end
+            spans.append((self.start, at))
+        return spans
+
+    def next_run(self, buffer: bytes, position: int) -> int:
+        """See `next_card_candidate`."""
+        data: cython.p_const_uchar = buffer
+        last: cython.Py_ssize_t = len(buffer)
+        return int(self.run(data, position, last))
+
+
+_FINDER = Finder()
 
 
 def luhn(digits: bytes) -> bool:
@@ -78,112 +455,37 @@ def luhn(digits: bytes) -> bool:
 
 def is_card(digits: bytes) -> bool:
     """True if these ASCII digits, separators removed, are a payment card number."""
-    return len(digits) in _LENGTHS_OF_PREFIX[int(digits[:4])] and luhn(digits) if len(digits) >= CARD_MIN else False
+    if not CARD_MIN <= len(digits) <= CARD_MAX:
+        return False
+    return bool(_LENGTHS_OF_PREFIX[int(digits[:4])] >> (len(digits) - CARD_MIN) & 1) and luhn(digits)
 
 
-def may_hold_card(buffer: bytes | bytearray) -> bool:
-    """False only if no value in the buffer holds 13 digits with nothing but spaces and dashes between them."""
-    return _CARD_NEEDLE in buffer.translate(_CARD_CLASSES, _CARD_SEPARATORS)
+def may_hold_card(buffer: bytes) -> bool:
+    """False only if no value in the buffer holds 13 digits with nothing but single spaces and dashes between them."""
+    return _FINDER.next_run(buffer, 0) < len(buffer)
+
+
+def next_card_candidate(buffer: bytes, position: int) -> int:
+    """Where from `position` on such digits begin; the buffer's length if nowhere."""
+    return _FINDER.next_run(buffer, position)
 
 
 def card_spans(value: bytes) -> list[tuple[int, int]]:
-    """Where card numbers stand in one value: (start, end) in bytes, ascending, none overlapping.
-
-    A candidate begins and ends where a group of digits does, is not stuck to an ASCII letter, and does not begin
-    as the fraction of a number. Overlapping candidates are one span.
-    """
-    if len(value) < CARD_MIN:
-        return []
-    spans: list[tuple[int, int]] = []
-    for run in _CARD_RUN.finditer(value):
-        start, end = run.span()
-        digits = run.group().translate(None, _CARD_SEPARATORS)
-        if len(digits) == end - start:
-            # One group, by far the most frequent: it is a card as a whole or not at all.
-            if len(digits) <= CARD_MAX and is_card(digits) and _starts(value, start) and _ends(value, end):
-                spans.append((start, end))
-        else:
-            _grouped_spans(value, start, run.group(), digits, spans)
-    return spans
+    """Where card numbers stand in one value: (start, end) in bytes, ascending, none overlapping. Time is linear."""
+    return _FINDER.card_spans(value)
 
 
-def _starts(value: bytes, start: int) -> bool:
-    if start == 0:
-        return True
-    before = value[start - 1]
-    if 65 <= before <= 90 or 97 <= before <= 122:
-        return False
-    return not (before == 46 and start > 1 and 48 <= value[start - 2] <= 57)
-
-
-def _ends(value: bytes, end: int) -> bool:
-    if end == len(value):
-        return True
-    after = value[end]
-    return not (65 <= after <= 90 or 97 <= after <= 122)
-
-
-def _grouped_spans(value: bytes, offset: int, run: bytes, digits: bytes, spans: list[tuple[int, int]]) -> None:
-    """Try every window of whole groups in a run of digits with separators; time is linear in the run."""
-    values = [byte - 48 for byte in digits]
-    # Luhn of any window from two prefix sums: which digits count double depends on where the window ends.
-    sums = (
-        [0, *accumulate(_DOUBLED[digit] if index % 2 == 0 else digit for index, digit in enumerate(values))],
-        [0, *accumulate(_DOUBLED[digit] if index % 2 == 1 else digit for index, digit in enumerate(values))],
-    )
-    starts: list[tuple[int, int]] = []
-    ends: list[tuple[int, int]] = []
-    position = 0
-    for group in _DIGITS.finditer(run):
-        starts.append((position, offset + group.start()))
-        position += group.end() - group.start()
-        ends.append((position, offset + group.end()))
-    lasts = [last for last, _ in ends]
-    for first, start in starts:
-        if first + CARD_MIN > len(digits):
-            break
-        lengths = _LENGTHS_OF_PREFIX[int(digits[first : first + 4])]
-        if not lengths or not _starts(value, start):
-            continue
-        for index in range(bisect_left(lasts, first + CARD_MIN), len(ends)):
-            last, end = ends[index]
-            if last - first > CARD_MAX:
-                break
-            prefix = sums[last % 2]
-            if last - first in lengths and (prefix[last] - prefix[first]) % 10 == 0 and _ends(value, end):
-                if spans and start < spans[-1][1]:
-                    spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
-                else:
-                    spans.append((start, end))
-
-
-_LOCAL_REVERSED = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}")
-_DOMAIN = re.compile(
-    rb"(?:[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,61}[A-Za-z0-9\x80-\xff])?\.)+"
-    rb"[A-Za-z\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,61}[A-Za-z0-9\x80-\xff])"
-    rb"|\[[0-9]{1,3}(?:\.[0-9]{1,3}){3}\]"
-)
-
-
-def may_hold_email(buffer: bytes | bytearray) -> bool:
+def may_hold_email(buffer: bytes) -> bool:
     """False only if no value in the buffer holds an `@`."""
     return b"@" in buffer
 
 
-def email_spans(value: bytes) -> list[tuple[int, int]]:
-    """Where email addresses stand in one value: (start, end) in bytes, ascending, none overlapping.
+def next_at_sign(buffer: bytes, position: int) -> int:
+    """Where from `position` on an `@` stands; the buffer's length if nowhere."""
+    found = buffer.find(b"@", position)
+    return len(buffer) if found < 0 else found
 
-    RFC 5321 dot-strings with a dotted domain or an IPv4 literal; UTF-8 in both parts (RFC 6531); no quoted local parts.
-    """
-    spans: list[tuple[int, int]] = []
-    free = 0
-    at = value.find(b"@")
-    while at >= 0:
-        domain = _DOMAIN.match(value, at + 1)
-        if domain is not None:
-            local = _LOCAL_REVERSED.match(value[max(free, at - 256) : at][::-1])
-            if local is not None:
-                free = domain.end()
-                spans.append((at - len(local.group()), free))
-        at = value.find(b"@", max(at + 1, free))
-    return spans
+
+def email_spans(value: bytes) -> list[tuple[int, int]]:
+    """Where email addresses stand in one value: (start, end) in bytes, ascending, none overlapping."""
+    return _FINDER.email_spans(value)

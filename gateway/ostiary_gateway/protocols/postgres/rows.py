@@ -6,24 +6,22 @@ most rows are passed on without being copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from struct import Struct, error
 
 from ostiary_gateway.masking.detectors import Detectors
 from ostiary_gateway.masking.strategies import Mask, stronger
 from ostiary_gateway.protocols.postgres import values
+from ostiary_gateway.protocols.postgres._cells import ALWAYS
+from ostiary_gateway.protocols.postgres._row_cells import RowCells
+from ostiary_gateway.protocols.postgres.native import native
 from ostiary_gateway.protocols.postgres.values import BINARY, TEXT
 from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 from ostiary_policy.masking import MaskPlan, Strategy
 
 _COUNT = Struct("!H")
 _FIELD = Struct("!IhIhih")
-_LENGTH = Struct("!i")
-_HEADER = Struct("!ciH")
-_TEXT_JSON = frozenset((114, 199))
-GROUP = 16
-"""DataRows that are looked at together before they are looked at one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,106 +77,29 @@ def with_formats(fields: Sequence[Field], formats: Sequence[int]) -> tuple[Field
 class RowMask:
     """What happens to the DataRows of one result. Made by `compile_row_mask`."""
 
-    __slots__ = ("_always", "_columns", "_count", "_detectors", "_escaped", "_every")
+    __slots__ = ("_cells", "apply_all")
+
+    apply_all: Callable[[bytes], bytes]
+    """A buffer of nothing but whole DataRows; the same object if nothing changed. ProtocolViolation if malformed."""
 
     def __init__(self, fields: Sequence[Field], strategies: Mapping[int, Strategy], detectors: Detectors) -> None:
-        self._count = len(fields)
-        self._detectors = detectors
-        columns: list[Mask | None] = [None] * len(fields)
-        every: list[Mask | None] = [None] * len(fields)
-        self._always = False
-        self._escaped = False
+        masks: list[Mask | None] = [None] * len(fields)
+        kinds = bytearray(len(fields))
         for index, field in enumerate(fields):
             strategy = strategies.get(index)
             if strategy is not None:
-                columns[index] = every[index] = values.element_mask(strategy, field.type_oid, field.format)
+                masks[index] = values.element_mask(strategy, field.type_oid, field.format)
+                kinds[index] = ALWAYS
                 continue
-            every[index] = values.detector_mask(detectors, field.type_oid, field.format)
-            if every[index] is not None:
-                self._always = self._always or not values.verbatim(field.type_oid, field.format)
-                if field.type_oid in _TEXT_JSON or (not detectors.verbatim and field.type_oid not in values.TEXTUAL):
-                    self._escaped = True
-        self._columns = _trimmed(columns)
-        self._every = _trimmed(every)
+            masks[index] = values.detector_mask(detectors, field.type_oid, field.format)
+            if masks[index] is not None:
+                kinds[index] = values.cell_kind(detectors, field.type_oid, field.format)
+        self._cells = RowCells(bytes(kinds), masks, *native(detectors)) if any(kinds) else None
+        if self._cells is not None:
+            self.apply_all = self._cells.apply
 
     def __bool__(self) -> bool:
-        return bool(self._every)
-
-    def could_hit(self, buffer: bytes) -> bool:
-        """False only if `apply` would change none of the whole DataRows in this buffer."""
-        return bool(self._columns) or self._detected(buffer)
-
-    def apply(self, frame: bytes) -> bytes:
-        """One whole DataRow with its header; the same object if nothing changed. ProtocolViolation if malformed."""
-        masks = self._every if self._detected(frame) else self._columns
-        return self._rewrite(frame, masks) if masks else frame
-
-    def apply_all(self, buffer: bytes) -> bytes:
-        """A buffer of nothing but whole DataRows; the same object if nothing changed."""
-        if not self.could_hit(buffer):
-            return buffer
-        bounds = _frames(buffer)
-        pieces: list[bytes] = []
-        copied = 0
-        for first in range(0, len(bounds) - 1, GROUP):
-            last = min(first + GROUP, len(bounds) - 1)
-            if not self.could_hit(buffer[bounds[first] : bounds[last]]):
-                continue
-            for index in range(first, last):
-                frame = buffer[bounds[index] : bounds[index + 1]]
-                masked = self.apply(frame)
-                if masked is not frame:
-                    pieces += (buffer[copied : bounds[index]], masked)
-                    copied = bounds[index + 1]
-        if not pieces:
-            return buffer
-        pieces.append(buffer[copied:])
-        return b"".join(pieces)
-
-    def _detected(self, buffer: bytes) -> bool:
-        if len(self._every) == 0 or not self._detectors:
-            return False
-        return self._always or self._detectors.could_hit(buffer) or (self._escaped and values.escapes(buffer))
-
-    def _rewrite(self, frame: bytes, masks: Sequence[Mask | None]) -> bytes:
-        size = len(frame)
-        if size < 7:
-            raise ProtocolViolation("DataRow: it ends before the number of its columns")
-        kind, length, count = _HEADER.unpack_from(frame)
-        if kind != b"D" or length != size - 1:
-            raise ProtocolViolation("DataRow: its length does not fit")
-        if count != self._count:
-            raise ProtocolViolation(f"DataRow: {count} columns, but RowDescription announced {self._count}")
-        pieces: list[bytes] = []
-        copied = position = 7
-        for mask in masks:
-            if position + 4 > size:
-                raise ProtocolViolation("DataRow: it ends in the middle of a length")
-            (length,) = _LENGTH.unpack_from(frame, position)
-            start = position + 4
-            if length < 0:
-                if length != -1:
-                    raise ProtocolViolation(f"DataRow: a value of {length} bytes")
-                position = start
-                continue
-            end = start + length
-            if end > size:
-                raise ProtocolViolation("DataRow: a value is longer than the message")
-            if mask is not None:
-                value = frame[start:end]
-                shown = mask(value)
-                if shown is None:
-                    pieces += (frame[copied:position], b"\xff\xff\xff\xff")
-                    copied = end
-                elif shown is not value:
-                    pieces += (frame[copied:position], _LENGTH.pack(len(shown)), shown)
-                    copied = end
-            position = end
-        if not pieces:
-            return frame
-        pieces.append(frame[copied:])
-        body = b"".join(pieces)
-        return b"D" + _LENGTH.pack(len(body) + 6) + frame[5:7] + body
+        return self._cells is not None
 
 
 def compile_row_mask(
@@ -203,25 +124,3 @@ def compile_row_mask(
             strategies[index] = strategy
     mask = RowMask(fields, strategies, Detectors(plan.detectors))
     return mask if mask else None
-
-
-def _trimmed(masks: list[Mask | None]) -> tuple[Mask | None, ...]:
-    """Without the columns behind the last that is masked: nobody has to look at them."""
-    while masks and masks[-1] is None:
-        masks.pop()
-    return tuple(masks)
-
-
-def _frames(buffer: bytes) -> list[int]:
-    bounds = [0]
-    position, size = 0, len(buffer)
-    unpack = _LENGTH.unpack_from
-    while position + 5 <= size:
-        length = unpack(buffer, position + 1)[0]
-        if length < 4:
-            raise ProtocolViolation("DataRow: a message shorter than its own length")
-        position += 1 + length
-        bounds.append(position)
-    if position != size:
-        raise ProtocolViolation("DataRow: a buffer that does not end with a message")
-    return bounds

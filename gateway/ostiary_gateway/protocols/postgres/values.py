@@ -17,6 +17,18 @@ from ostiary_gateway.masking import documents
 from ostiary_gateway.masking.detectors import Detectors
 from ostiary_gateway.masking.strategies import Mask, compile_strategy
 from ostiary_gateway.protocols.postgres import literals
+from ostiary_gateway.protocols.postgres._cells import (
+    ALWAYS,
+    ESCAPED,
+    FLOAT4,
+    FLOAT8,
+    LOOSE,
+    NUMERIC,
+    PATTERNS,
+    WEAK,
+    WHOLE_NUMBER,
+)
+from ostiary_gateway.protocols.postgres._cells import TEXT as TEXT_CELL
 from ostiary_policy.masking import Strategy
 
 TEXT, BINARY = 0, 1
@@ -82,19 +94,17 @@ def detector_mask(detectors: Detectors, oid: int, form: int) -> Mask | None:
         return None
     if oid in TEXTUAL:
         return detectors.mask
+    detectors = _able(detectors, oid)
+    if not detectors:
+        return None
     if oid in PLAIN:
-        custom = detectors.custom()
-        if not custom:
-            return None
-        return _null_on_hit(custom, TO_TEXT.get(oid) if form == BINARY else None)
+        return _null_on_hit(detectors, TO_TEXT.get(oid) if form == BINARY else None)
     if oid in NUMBERS:
-        if oid in SMALL or not detectors.finds_digits:
-            detectors = detectors.custom()
-        if not detectors:
-            return None
-        if oid == INT8 and form == BINARY and detectors.verbatim:
-            return _int8(detectors)
         return _null_on_hit(detectors, TO_TEXT[oid] if form == BINARY else None)
+    element = ELEMENT.get(oid)
+    of_element = detector_mask(detectors, element, TEXT) if element is not None else None
+    if element is not None and of_element is None:
+        return None
     if form == BINARY:
         if (to_text := TO_TEXT.get(oid) or _BOUNDS.get(oid)) is not None:
             return _null_on_hit(detectors, to_text)
@@ -103,15 +113,38 @@ def detector_mask(detectors: Detectors, oid: int, form: int) -> Mask | None:
         return lambda value: _json(detectors, value)
     if oid == BYTEA:
         return lambda value: None if _bytea_hits(detectors, value) else value
-    element = ELEMENT.get(oid)
-    if element is not None:
-        of_element = detector_mask(detectors, element, TEXT)
-        if of_element is None:
-            return None
+    if of_element is not None:
         return lambda value: _array(detectors, value, of_element)
     if oid == RECORD or oid >= FIRST_NORMAL_OBJECT:
         return lambda value: _composite(detectors, value)
     return _null_on_hit(detectors, None)
+
+
+def _able(detectors: Detectors, oid: int) -> Detectors:
+    """Those that can find anything in a type at all: a number of 13 digits is no int4, and an address is no date."""
+    if oid in PLAIN or oid in SMALL:
+        return detectors.custom()
+    if oid in NUMBERS or oid in _BOUNDS:
+        return detectors.only("CreditCard")
+    return detectors.only("IPAddress") if oid in _NETWORK else detectors
+
+
+def cell_kind(detectors: Detectors, oid: int, form: int) -> int:
+    """How the compiled scan looks at the values of a type for which there is a `detector_mask`: see `_cells`."""
+    if oid in TEXTUAL:
+        return TEXT_CELL
+    patterns = bool(_able(detectors, oid).custom())
+    if form == BINARY and not verbatim(oid, form):
+        native = not patterns and _BINARY_KINDS.get(oid)
+        return native or (WEAK if not patterns and oid >= FIRST_NORMAL_OBJECT else ALWAYS)
+    if oid in PLAIN or oid in SMALL:
+        return PATTERNS
+    if not verbatim(oid, form):
+        return ALWAYS
+    if form == BINARY and (oid == BYTEA or oid in ELEMENT):
+        return WEAK
+    escaped = oid in (JSON, JSONB, RECORD) or oid >= FIRST_NORMAL_OBJECT or ELEMENT.get(oid) in _ESCAPING
+    return LOOSE | ESCAPED if escaped or patterns else LOOSE
 
 
 def verbatim(oid: int, form: int) -> bool:
@@ -159,12 +192,6 @@ def _null_on_hit(detectors: Detectors, to_text: Callable[[bytes], bytes] | None)
         return None if detectors.hits(text) else value
 
     return mask
-
-
-def _int8(detectors: Detectors) -> Mask:
-    """Of keys, counts and the like it is plain from the first bytes that they have less than 13 digits."""
-    mask = _null_on_hit(detectors, _integer)
-    return lambda value: value if value[:3] == b"\0\0\0" and value[3:4] < b"\xe8" else mask(value)
 
 
 def _json(detectors: Detectors, value: bytes) -> bytes | None:
@@ -320,6 +347,10 @@ TO_TEXT: dict[int, Callable[[bytes], bytes]] = {
     650: _inet,
 }
 """Binary values as the text that PostgreSQL would show."""
+
+_BINARY_KINDS: dict[int, int] = {INT8: WHOLE_NUMBER, 1700: NUMERIC, 701: FLOAT8, 700: FLOAT4}
+_ESCAPING = frozenset((JSON, JSONB, RECORD))
+_NETWORK = frozenset((869, 650, 1041, 651))
 
 _BOUNDS: dict[int, Callable[[bytes], bytes]] = {3926: _range(_integer), 3906: _range(_numeric)}
 """The bounds of int8range and numrange."""

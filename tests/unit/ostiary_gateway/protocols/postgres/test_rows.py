@@ -44,14 +44,23 @@ def row_mask(*fields: Field, plan: MaskPlan = DETECT, by_index: dict[int, Strate
 
 def through(mask: RowMask, *values: Value) -> tuple[Value, ...]:
     row = data_row(*values)
-    masked = mask.apply(row)
-    if masked is not row:
-        assert mask.could_hit(row), "the prefilter would have let this row pass"
+    masked = mask.apply_all(row)
+    assert len(masked) == 5 + struct.unpack_from("!i", masked, 1)[0] - 4
+    return parse_data_row(masked[5:])
+
+
+def through_all(mask: RowMask, *values: Value) -> tuple[Value, ...]:
+    """The same, and neighbours make no difference."""
+    row = data_row(*values)
+    masked = mask.apply_all(row)
+    plain = data_row(*(b"-" if index else None for index in range(len(values))))
+    quiet = mask.apply_all(plain)
+    assert mask.apply_all(plain * 3 + row + plain) == quiet * 3 + masked + quiet, "its neighbours make a difference"
     return parse_data_row(masked[5:])
 
 
 def one(oid: int, value: bytes, form: int = 0, plan: MaskPlan = DETECT) -> Value:
-    return through(row_mask(field(oid, form), field(25), plan=plan), value, b"next")[0]
+    return through_all(row_mask(field(oid, form), field(25), plan=plan), value, b"next")[0]
 
 
 def by_column(oid: int, value: bytes, strategy: Strategy = REDACT, form: int = 0) -> Value:
@@ -283,25 +292,25 @@ def test_a_malformed_data_row_is_a_violation() -> None:
     whole = data_row(b"a", b"b")
     for size in range(5, len(whole)):
         with pytest.raises(ProtocolViolation):
-            mask.apply(whole[:size])
+            mask.apply_all(whole[:size])
         cut = whole[:1] + struct.pack("!i", size - 1) + whole[5:size]
         with pytest.raises(ProtocolViolation):
-            mask.apply(cut)
+            mask.apply_all(cut)
     with pytest.raises(ProtocolViolation, match="3 columns, but RowDescription announced 2"):
-        mask.apply(data_row(b"a", b"b", b"c"))
+        mask.apply_all(data_row(b"a", b"b", b"c"))
     with pytest.raises(ProtocolViolation):
-        mask.apply(frame(b"D", struct.pack("!Hi", 2, -2)))
+        mask.apply_all(frame(b"D", struct.pack("!Hi", 2, -2)))
 
 
 def test_a_row_without_hits_is_the_same_object() -> None:
     row = data_row(b"nothing", b"12345")
-    assert row_mask(field(25), field(20)).apply(row) is row
+    assert row_mask(field(25), field(20)).apply_all(row) is row
 
 
 def test_a_buffer_of_rows_is_masked_like_its_rows() -> None:
     mask = row_mask(field(25), field(23))
     rows = [data_row(b"row %d " % i + (VISA if i % 37 == 5 else b"-"), b"7") for i in range(200)]
-    assert mask.apply_all(b"".join(rows)) == b"".join(mask.apply(row) for row in rows)
+    assert mask.apply_all(b"".join(rows)) == b"".join(mask.apply_all(row) for row in rows)
     clean = data_row(b"a", b"7") * 50
     assert mask.apply_all(clean) is clean
     with pytest.raises(ProtocolViolation):

@@ -1,0 +1,40 @@
+"""What the compiled scan of rows must know of a plan's detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ostiary_gateway.masking.detectors import Detectors
+from ostiary_gateway.masking.strategies import compile_strategy
+from ostiary_gateway.protocols.postgres._cells import Show
+from ostiary_policy.masking import Strategy
+
+_CALL, _PARTIAL, _CONSTANT, _NULL = range(4)
+
+Searcher = Callable[[bytes], Callable[[int], int]]
+
+
+def show(strategy: Strategy | None, *, card: bool) -> Show | None:
+    """How the scan shows what a detector found; None without a strategy."""
+    if strategy is None:
+        return None
+    mask = compile_strategy(strategy, card=card)
+    char = strategy.char.encode()
+    if strategy.type == "Null":
+        return Show(_NULL, 0, 0, 0, b"", mask)
+    if strategy.type == "Redact":
+        return Show(_CONSTANT, 0, 0, 0, strategy.replacement.encode(), mask)
+    if strategy.type == "Partial" and len(char) == 1:
+        return Show(_PARTIAL, strategy.keep_first, strategy.keep_last, char[0], b"", mask)
+    return Show(_CALL, 0, 0, 0, b"", mask)
+
+
+def native(detectors: Detectors) -> tuple[Show | None, Show | None, int, Searcher | None, bool]:
+    """The arguments of `Cells` behind kinds and masks."""
+    return (
+        show(detectors.strategy("CreditCard"), card=True),
+        show(detectors.strategy("Email"), card=False),
+        0,
+        detectors.searcher if detectors.searches else None,
+        detectors.anywhere,
+    )
