@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ostiary_api.connection import Connection
@@ -36,27 +35,24 @@ class Tally(Protocol):
     def written(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """A decision with the id that leads to its record. `request` is empty if it was only asked, and not recorded."""
+    """A decision, and what leads to its record: `session` and the request's number in it; 0 if it was only asked."""
 
-    request: str
-    decision: Decision
+    __slots__ = ("decision", "number", "session")
+
+    def __init__(self, decision: Decision, number: int = 0, session: str = "") -> None:
+        self.decision = decision
+        self.number = number
+        self.session = session
+
+    @property
+    def request(self) -> str:
+        """The request's id; empty if it has none."""
+        return request_id(self.session, self.number) if self.number else ""
 
     @property
     def allowed(self) -> bool:
         return self.decision.action is Action.ALLOW
-
-
-@dataclass(slots=True)
-class Ended:
-    """How a request ended: ok, error, denied, skipped or lost."""
-
-    request: str
-    outcome: str
-    detail: Mapping[str, object] = field(default_factory=dict)
-    rows: int = 0
-    bytes: int = 0
 
 
 class Checkpoint:
@@ -112,11 +108,11 @@ class Gate:
         self._open = True
         self._kept: dict[tuple[bytes, str], Decision] = {}
         self._reuse: Varying | None = None
-        """In what a request may differ from one whose decision stands for it; None: in nothing."""
         self._revision = ""
         self._policies: PolicySet
         self._connection_facts: ConnectionFacts
         self._protocol = str(spec.protocol)
+        self._allowed = (self.name, self._protocol, Action.ALLOW.value)
         self.refresh()
         checkpoint.counters.session_opened(self.name)
         self.record = checkpoint.recorder.session_opened(
@@ -196,6 +192,15 @@ class Gate:
             ),
         )  # fmt: skip
 
+    def admit(
+        self, text: str, detail: Mapping[str, object] | bytes, decision: Decision
+    ) -> tuple[Verdict, Awaitable[None] | None]:
+        """`begin` for a request whose decision, Allow, was made before for another that it stands for."""
+        self.requests = number = self.requests + 1
+        self._checkpoint.counters.requests[self._allowed] += 1
+        waiter = self.record.begin(number, time.time(), text, detail, decision, self.strict)
+        return Verdict(decision, number, self.id), waiter
+
     def begin(
         self, text: str, detail: Mapping[str, object], decision: Decision
     ) -> tuple[Verdict, Awaitable[None] | None]:
@@ -205,7 +210,7 @@ class Gate:
         """
         self.requests += 1
         number = self.requests
-        verdict = Verdict(request_id(self.id, number), decision)
+        verdict = Verdict(decision, number, self.id)
         counters = self._checkpoint.counters
         counters.request(self.name, self._protocol, decision.action.value)
         if not verdict.allowed:
@@ -218,21 +223,27 @@ class Gate:
             return verdict, None
         return verdict, waiter
 
+    @property
+    def reuse(self) -> Varying | None:
+        """In what a request may differ from one whose decision stands for it; None: in nothing."""
+        return self._reuse
+
     def refuse(self, text: str, code: str, reason: str) -> Verdict:
         """Records a request that was refused before any policy was asked."""
         decision = Decision(Action.DENY, None, reason, revision=self._revision)
         return self.begin(text, {"refused": code}, decision)[0]
 
-    def response(self, request: str, data: bytes | memoryview) -> None:
-        self.record.response(_number(request), data)
+    def response(self, number: int, data: bytes | memoryview) -> None:
+        """More of the response to the request of this number."""
+        self.record.response(number, data)
 
     def transferred(self, direction: Direction, count: int) -> None:
         """So many bytes went through."""
         self._checkpoint.counters.transferred(self.name, direction, count)
 
-    def end(self, ended: Ended) -> None:
-        """A request has ended."""
-        self.record.end(_number(ended.request), time.time(), ended.outcome, ended.detail, ended.rows, ended.bytes)
+    def end(self, number: int, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int) -> None:
+        """A request has ended: ok, error, denied, skipped or lost. `size`: bytes of the response."""
+        self.record.end(number, time.time(), outcome, detail, rows, size)
 
     def close(self, reason: str) -> None:
         """The session is over. Once."""
@@ -244,11 +255,6 @@ class Gate:
     @property
     def recorder(self) -> Recorder:
         return self._checkpoint.recorder
-
-
-def _number(request: str) -> int:
-    """Of a request's id; 0 of none."""
-    return int(request.rpartition("-")[2] or 0)
 
 
 def _timestamp(seconds: float) -> str:

@@ -5,12 +5,12 @@ Chunks pass whole wherever nothing in them needs touching: `to_client` then hold
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from . import wire
+from ._framing import rows_until
 from .state import CHANGES, ENDS_CYCLE, Awaited, Denial, Kind, Running, SessionState, result_formats, with_formats
-from .wire import UINT32, FatalError, ProtocolViolation
+from .wire import MAX_MESSAGE, UINT32, FatalError, ProtocolViolation
 
 if TYPE_CHECKING:
     from .masks import NoticeMask
@@ -22,18 +22,17 @@ STREAMED: Final = 65_536
 """Bytes; an incomplete row at least so large is passed on as it comes. A smaller one waits for its end, so that an
 error can still be told in its place if the server breaks off."""
 
-_DATA_ROW: Final = ord("D")
-_COPY_DATA: Final = ord("d")
+_DATA_ROW, _COMMAND_COMPLETE, _EMPTY_QUERY, _READY_FOR_QUERY, _ROW_DESCRIPTION = b"DCIZT"
+_PARSE_COMPLETE, _BIND_COMPLETE, _CLOSE_COMPLETE, _NO_DATA, _PARAMETER_DESCRIPTION = b"123nt"
+_ERROR_RESPONSE, _NOTICE_RESPONSE, _NOTIFICATION_RESPONSE, _PARAMETER_STATUS, _PORTAL_SUSPENDED = b"ENASs"
+_COPY_IN_RESPONSE, _COPY_OUT_RESPONSE, _COPY_DATA, _COPY_DONE = b"GHdc"
 _DROP: Final = b""
-
-_Handler = Callable[[bytes, int, int], bytes | None]
-"""(chunk, start of the body, end of the body) → None to pass the message on, b"" to drop it, or what replaces it."""
 
 
 class Listener(Protocol):
     """What the relay wants to know of the server's messages."""
 
-    def response(self, request: str, data: bytes | memoryview) -> None:
+    def response(self, running: Running, data: bytes | memoryview) -> None:
         """More of the response to a request, as the client sees it."""
 
     def ended(self, running: Running, outcome: str) -> None:
@@ -62,13 +61,6 @@ class Backend:
         self._passing = 0
         self._passing_for: Running | None = None
         self._finished: list[tuple[Running, str]] = []
-        self._handlers: dict[int, _Handler] = {
-            ord("T"): self._row_description, ord("C"): self._command_complete, ord("I"): self._command_complete,
-            ord("s"): self._suspended, ord("1"): self._parsed, ord("2"): self._bound, ord("3"): self._closed,
-            ord("t"): self._parameter_description, ord("n"): self._no_data, ord("E"): self._error,
-            ord("Z"): self._ready, ord("N"): self._notice, ord("A"): self._notification, ord("S"): self._parameter,
-            ord("G"): self._copy_in, ord("H"): self._copy_out, ord("c"): self._copy_done,
-        }  # fmt: skip
 
     @property
     def in_a_message(self) -> bool:
@@ -106,42 +98,52 @@ class Backend:
         return min(end, len(data))
 
     def _messages(self, data: bytes, start: int) -> None:
-        view = memoryview(data)
-        size, position, sent, noted = len(data), start, start, start
-        awaited, handlers = self.state.awaited, self._handlers
+        p = data
+        size = len(data)
+        position = sent = noted = start
+        awaited = self.state.awaited
         owner = awaited[0].running if awaited else None
         while position + 5 <= size:
-            kind = data[position]
-            length: int = UINT32.unpack_from(data, position + 1)[0]
-            if not 4 <= length <= wire.MAX_MESSAGE:
+            kind = p[position]
+            length = p[position + 1]
+            length = (length << 8) | p[position + 2]
+            length = (length << 8) | p[position + 3]
+            length = (length << 8) | p[position + 4]
+            if length < 4 or length > MAX_MESSAGE:
                 raise ProtocolViolation(f"the server sent a message {chr(kind)!r} of {length} bytes")
             end = position + 1 + length
-            if kind in _ROWS:
+            if kind in (_DATA_ROW, _COPY_DATA):
                 head = self._rows_expected(kind)
-                if owner is None or (owner.mask is not None and owner.mask.active):
+                mask = None if owner is None else owner.mask
+                if owner is None or (mask is not None and mask.active):
                     if end > size:
                         break
-                    self._flush(view, sent, position, owner, noted)
-                    position = self._touched_rows(data, position, kind, head)
-                    sent = noted = position
+                    end, count = rows_until(data, position, kind)
+                    if owner is not None and mask is not None and kind == _DATA_ROW and mask.clean(data, position, end):
+                        owner.rows += count
+                    else:
+                        self._flush(data, sent, position, owner, noted)
+                        self._touched_rows(data, position, end, count, kind, head)
+                        sent = noted = end
+                    position = end
                     continue
-                if end > size:
-                    if length < STREAMED:
-                        break
+                count = 1
+                if end <= size:
+                    end, count = rows_until(data, position, kind)
+                elif length < STREAMED:
+                    break
+                else:
                     self._passing, self._passing_for = end - size, owner
                     end = size
                 if kind == _DATA_ROW:
-                    owner.rows += 1
+                    owner.rows += count
                 position = end
                 continue
             if end > size:
                 break
-            handler = handlers.get(kind)
-            if handler is None:
-                raise ProtocolViolation(f"the server sent a message of unknown type {kind}")
-            replaced = handler(data, position + 5, end)
+            replaced = self._message(kind, data, position + 5, end)
             if replaced is not None:
-                self._flush(view, sent, position, owner, noted)
+                self._flush(data, sent, position, owner, noted)
                 sent = noted = end
                 if replaced:
                     self._emit(replaced)
@@ -150,20 +152,67 @@ class Backend:
             current = awaited[0].running if awaited else None
             if current is not owner:
                 if noted < end:
-                    self._note(owner, view[noted:end])
+                    if owner is not None:
+                        self._note(owner, memoryview(data)[noted:end])
                     noted = end
                 owner = current
             if self._finished:
                 self._report()
-        self._flush(view, sent, position, owner, noted)
+        self._flush(data, sent, position, owner, noted)
         if position < size:
             self._hold(data, position, size)
 
-    def _flush(self, view: memoryview, sent: int, until: int, owner: Running | None, noted: int) -> None:
+    def _message(self, kind: int, data: bytes, start: int, end: int) -> bytes | None:
+        """Handles one that is no row: None to pass it on, b"" to drop it, or what replaces it."""
+        if kind in (_COMMAND_COMPLETE, _EMPTY_QUERY):
+            return self._command_complete(data, start, end)
+        if kind == _READY_FOR_QUERY:
+            return self._ready(data, start, end)
+        if kind == _ROW_DESCRIPTION:
+            return self._row_description(data, start, end)
+        if kind == _BIND_COMPLETE:
+            return self._changed(_BIND)
+        if kind == _PARSE_COMPLETE:
+            return self._changed(_PARSE)
+        if kind == _CLOSE_COMPLETE:
+            return self._changed(_CLOSE)
+        if kind == _NO_DATA:
+            return self._described(self._accepted(_DESCRIBES), b"")
+        if kind == _PARAMETER_DESCRIPTION:
+            return self._parameter_description(data, start, end)
+        if kind == _ERROR_RESPONSE:
+            return self._error(data, start, end)
+        if kind in (_NOTICE_RESPONSE, _NOTIFICATION_RESPONSE):
+            return self._masked(data, start, end, None)
+        if kind == _PARAMETER_STATUS:
+            name, value = wire.parse_parameter_status(data[start:end])
+            self._listener.parameter(name, value)
+            return None
+        if kind == _PORTAL_SUSPENDED:
+            self._end(self._accepted(_RUN_EXTENDED), "ok")
+            return None
+        if kind == _COPY_IN_RESPONSE:
+            return self._copy_in()
+        if kind == _COPY_OUT_RESPONSE:
+            return self._copy_out(data, start, end)
+        if kind == _COPY_DONE:
+            return self._copy_done(data, start, end)
+        raise ProtocolViolation(f"the server sent a message of unknown type {kind}")
+
+    def _flush(self, data: bytes, sent: int, until: int, owner: Running | None, noted: int) -> None:
+        """Passes on what goes as it came: from `sent` to the client, from `noted` into the record."""
+        piece: bytes | memoryview
         if sent < until:
-            self._emit(view[sent:until])
-        if noted < until:
-            self._note(owner, view[noted:until])
+            if sent == 0 and until == len(data):
+                piece = data
+            else:
+                piece = memoryview(data)[sent:until]
+            self._emit(piece)
+            if owner is not None and noted == sent:
+                self._note(owner, piece)
+                return
+        if owner is not None and noted < until:
+            self._note(owner, memoryview(data)[noted:until])
 
     def _emit(self, piece: bytes | memoryview) -> None:
         self.to_client.append(piece)
@@ -173,7 +222,7 @@ class Backend:
         if owner is not None:
             owner.bytes += len(piece)
             if self._record:
-                self._listener.response(owner.id, piece)
+                self._listener.response(owner, piece)
 
     def _report(self) -> None:
         for running, outcome in self._finished:
@@ -200,12 +249,13 @@ class Backend:
 
     def _rows_expected(self, kind: int) -> Awaited:
         awaited = self.state.awaited
-        if not awaited or awaited[0].kind not in _GIVES_ROWS or awaited[0].denial is not None:
+        head = awaited[0] if awaited else None
+        if head is None or (head.kind != _EXECUTE and head.kind != _QUERY) or head.denial is not None:
             raise ProtocolViolation("the server sent a row that nothing asked for")
-        head = awaited[0]
-        running = head.running
-        if kind == _DATA_ROW and running is not None and head.kind == Kind.EXECUTE and running.described is None:
-            self._describe(head, running)
+        if kind == _DATA_ROW and head.kind == _EXECUTE:
+            running = head.running
+            if running is not None and running.described is None:
+                self._describe(head, running)
         return head
 
     def _describe(self, head: Awaited, running: Running) -> None:
@@ -218,32 +268,24 @@ class Backend:
         if running.mask is not None:
             running.mask.describe(portal.description, running.completed)
         if portal.description and self._record:
-            self._listener.response(running.id, wire.frame(b"T", portal.description))
+            self._listener.response(running, wire.frame(b"T", portal.description))
 
-    def _touched_rows(self, data: bytes, position: int, kind: int, head: Awaited) -> int:
-        """Whole rows from `position` on that are masked, or that the client must not see. Returns where they end."""
-        size, start, count = len(data), position, 0
-        while position + 5 <= size and data[position] == kind:
-            length: int = UINT32.unpack_from(data, position + 1)[0]
-            if not 4 <= length <= wire.MAX_MESSAGE:
-                raise ProtocolViolation(f"the server sent a row of {length} bytes")
-            if position + 1 + length > size:
-                break
-            if head.hidden and head.values is not None:
-                columns = wire.parse_data_row(data[position + 5 : position + 1 + length])
-                if len(columns) != 1:
-                    raise ProtocolViolation(f"the server answered SHOW with {len(columns)} columns")
-                head.values.append((columns[0] or b"").decode(errors="replace"))
-            position += 1 + length
-            count += 1
+    def _touched_rows(self, data: bytes, start: int, end: int, count: int, kind: int, head: Awaited) -> None:
+        """Whole rows that are masked, or that the client must not see."""
         running = head.running
         if running is None:
             if not head.hidden:
                 raise ProtocolViolation("the server sent a row that nothing asked for")
-            return position
+            if head.values is not None:
+                for body in wire.bodies(data, start, end):
+                    columns = wire.parse_data_row(body)
+                    if len(columns) != 1:
+                        raise ProtocolViolation(f"the server answered SHOW with {len(columns)} columns")
+                    head.values.append((columns[0] or b"").decode(errors="replace"))
+            return
         mask = running.mask
         assert mask is not None
-        frames = data[start:position] if start or position < size else data
+        frames = data if start == 0 and end == len(data) else data[start:end]
         if kind == _DATA_ROW:
             running.rows += count
             frames = mask.rows(frames)
@@ -252,37 +294,35 @@ class Backend:
         if frames:
             self._emit(frames)
             self._note(running, frames)
-        return position
 
     # -- replies; each handler says what becomes of its message
 
-    def _head(self, *kinds: Kind) -> Awaited:
+    def _head(self, kinds: int) -> Awaited:
+        """The reply that is owed next; `kinds` has a bit for each Kind that it may be."""
         awaited = self.state.awaited
-        if not awaited or awaited[0].kind not in kinds:
-            owed = awaited[0].kind.name if awaited else "nothing"
+        head = awaited[0] if awaited else None
+        if head is None or not (1 << head.kind) & kinds:
+            owed = Kind(head.kind).name if head is not None else "nothing"
             raise ProtocolViolation(f"the server answered out of order: {owed} was to be answered")
-        return awaited[0]
+        return head
 
-    def _accepted(self, *kinds: Kind) -> Awaited:
-        head = self._head(*kinds)
+    def _accepted(self, kinds: int) -> Awaited:
+        head = self._head(kinds)
         if head.denial is not None:
             raise ProtocolViolation("the server accepted what was put in the place of a refused statement")
         return head
 
     def _row_description(self, data: bytes, start: int, end: int) -> bytes | None:
-        head = self._accepted(Kind.QUERY, Kind.DESCRIBE_PORTAL, Kind.DESCRIBE_STATEMENT)
+        head = self._accepted(_DESCRIBED)
         body = data[start:end]
-        if head.kind == Kind.QUERY:
-            running = head.running
-            if running is not None:
-                running.described = body
-                if running.mask is not None:
-                    running.mask.describe(body, running.completed)
-            return None
-        return self._described(head, body)
-
-    def _no_data(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        return self._described(self._accepted(Kind.DESCRIBE_PORTAL, Kind.DESCRIBE_STATEMENT), b"")
+        if head.kind != _QUERY:
+            return self._described(head, body)
+        running = head.running
+        if running is not None:
+            running.described = body
+            if running.mask is not None:
+                running.mask.describe(body, running.completed)
+        return None
 
     def _described(self, head: Awaited, body: bytes) -> bytes | None:
         if head.portal is not None:
@@ -293,54 +333,49 @@ class Backend:
         return _DROP if head.hidden else None
 
     def _parameter_description(self, data: bytes, start: int, end: int) -> bytes | None:
-        head = self._accepted(Kind.DESCRIBE_STATEMENT)
+        head = self._accepted(_PARAMETERS_DESCRIBED)
         if head.statement is not None:
             head.statement.types = wire.parse_parameter_description(data[start:end])
         return _DROP if head.hidden else None
 
-    def _parsed(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        return self._changed(Kind.PARSE)
-
-    def _bound(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        return self._changed(Kind.BIND)
-
-    def _closed(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        return self._changed(Kind.CLOSE)
-
-    def _changed(self, kind: Kind) -> bytes | None:
-        head = self._accepted(kind)
+    def _changed(self, kind: int) -> bytes | None:
+        head = self._accepted(1 << kind)
         self.state.awaited.popleft()
         if head.hidden:
             return _DROP
-        self.state.settle(head, executed=True, ok=True)
+        self.state.settle(head, True, True)
         return None
 
     def _command_complete(self, data: bytes, start: int, end: int) -> bytes | None:
-        head = self._accepted(Kind.QUERY, Kind.EXECUTE)
+        head = self._accepted(_RUN)
         self.state.copying = False
-        if head.kind == Kind.EXECUTE and head.running is not None:
-            for statement in head.running.analysis.statements:
-                self.state.status = _STATUS.get(statement.effects.transaction, self.state.status)
         running = head.running
         tail = b""
         if running is not None:
+            if head.kind == _EXECUTE:
+                for statement in running.analysis.statements:
+                    if statement.effects.transaction:
+                        self.state.status = _STATUS.get(statement.effects.transaction, self.state.status)
             if end > start:
-                command, count = wire.rows_of_tag(data[start : end - 1])
-                running.tags.append(data[start : end - 1].decode(errors="replace"))
-                if command not in _READS:
-                    running.written += count
+                self._completed(running, data[start : end - 1])
             running.completed += 1
             if running.mask is not None:
                 tail = running.mask.finish()
-        if head.kind == Kind.EXECUTE:
+        if head.kind == _EXECUTE:
             self._end(head, "ok")
         if head.hidden:
             return _DROP
         return tail + data[start - 5 : end] if tail else None
 
-    def _suspended(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        self._end(self._accepted(Kind.EXECUTE), "ok")
-        return None
+    def _completed(self, running: Running, tag: bytes) -> None:
+        """CommandComplete: the tag, and how many rows were changed."""
+        if running.tags is None:
+            running.tags = []
+        running.tags.append(tag.decode(errors="replace"))
+        if not tag.startswith(b"SELECT "):
+            command, count = wire.rows_of_tag(tag)
+            if command not in _READS:
+                running.written += count
 
     def _end(self, head: Awaited, outcome: str) -> None:
         self.state.awaited.popleft()
@@ -348,7 +383,7 @@ class Backend:
             self._finished.append((head.running, outcome))
 
     def _ready(self, data: bytes, start: int, end: int) -> bytes | None:
-        head = self._head(*ENDS_CYCLE)
+        head = self._head(_ENDS)
         if end - start != 1:
             raise ProtocolViolation("ReadyForQuery: its body is one byte")
         if head.denial is not None and not head.failed:
@@ -369,18 +404,18 @@ class Backend:
             self.fatal = True
         head = state.awaited[0] if state.awaited else None
         if head is None:
-            return self._masked(data, start, end)
+            return self._masked(data, start, end, None)
         if head.running is not None:
             head.running.error = (fields.get("C", ""), fields.get("M", ""))
         head.failed = True
         denial, hidden = head.denial, head.hidden
-        if head.kind not in ENDS_CYCLE:
+        if not (1 << head.kind) & _ENDS:
             self._skip_to_sync()
         if self.fatal:
             return self._masked(data, start, end, head.running)
         if denial is not None:
             return refusal(denial)
-        if hidden and head.kind != Kind.DESCRIBE_PORTAL:
+        if hidden and head.kind != _DESCRIBE_PORTAL:
             # The question was the gateway's, but the transaction it failed in is the client's.
             raise FatalError(
                 "08006", f"The settings that names are resolved by could not be asked for: {fields.get('M', '')}",
@@ -392,51 +427,41 @@ class Backend:
         """The server ignores everything after an error in the extended protocol, up to the next Sync."""
         awaited = self.state.awaited
         skipped: list[Awaited] = []
-        while awaited and awaited[0].kind != Kind.SYNC:
+        while awaited and awaited[0].kind != _SYNC:
             skipped.append(awaited.popleft())
         self.state.skipping = not awaited
         for index in range(len(skipped) - 1, -1, -1):
             entry = skipped[index]
             if entry.kind in CHANGES and not entry.hidden:
-                self.state.settle(entry, executed=index == 0, ok=False)
+                self.state.settle(entry, index == 0, False)
         for index, entry in enumerate(skipped):
             if entry.running is not None:
                 self._finished.append((entry.running, "skipped" if index else "error"))
 
-    def _notice(self, data: bytes, start: int, end: int) -> bytes | None:
-        return self._masked(data, start, end)
-
-    def _masked(self, data: bytes, start: int, end: int, running: Running | None = None) -> bytes | None:
+    def _masked(self, data: bytes, start: int, end: int, running: Running | None) -> bytes | None:
         if self.notices is None:
             return None
         if running is None and self.state.awaited:
             running = self.state.awaited[0].running
         return self.notices.message(data[start - 5 : end], running.text if running is not None else "")
 
-    def _notification(self, data: bytes, start: int, end: int) -> bytes | None:
-        return self._masked(data, start, end)
-
-    def _parameter(self, data: bytes, start: int, end: int) -> bytes | None:
-        self._listener.parameter(*wire.parse_parameter_status(data[start:end]))
-        return None
-
     # -- COPY
 
-    def _copy_in(self, _data: bytes, _start: int, _end: int) -> bytes | None:
-        self._accepted(Kind.QUERY, Kind.EXECUTE)
+    def _copy_in(self) -> bytes | None:
+        self._accepted(_RUN)
         if len(self.state.awaited) > 1:
             raise FatalError("08P01", "The server began COPY FROM STDIN for a statement that was not known to do so.")
         self.state.copying, self.state.copy_ended = True, False
         return None
 
     def _copy_out(self, data: bytes, start: int, end: int) -> bytes | None:
-        running = self._accepted(Kind.QUERY, Kind.EXECUTE).running
+        running = self._accepted(_RUN).running
         if running is not None and running.mask is not None:
             running.mask.copying(data[start:end], running.completed)
         return None
 
     def _copy_done(self, data: bytes, start: int, end: int) -> bytes | None:
-        head = self._accepted(Kind.QUERY, Kind.EXECUTE)
+        head = self._accepted(_RUN)
         tail = head.running.mask.finish() if head.running is not None and head.running.mask is not None else b""
         return tail + data[start - 5 : end] if tail else None
 
@@ -445,8 +470,21 @@ _STATUS: Final = {
     "BEGIN": b"T", "COMMIT": b"I", "ROLLBACK": b"I", "ROLLBACK_TO": b"T", "PREPARE_TRANSACTION": b"I",
 }  # fmt: skip
 """The transaction status behind a command of a pipeline, until ReadyForQuery tells it."""
-_ROWS: Final = frozenset({_DATA_ROW, _COPY_DATA})
-_GIVES_ROWS: Final = frozenset({Kind.QUERY, Kind.EXECUTE})
+_QUERY, _PARSE, _BIND, _EXECUTE, _CLOSE, _SYNC, _DESCRIBE_PORTAL = (
+    int(Kind.QUERY), int(Kind.PARSE), int(Kind.BIND), int(Kind.EXECUTE), int(Kind.CLOSE), int(Kind.SYNC),
+    int(Kind.DESCRIBE_PORTAL),
+)  # fmt: skip
+
+
+def _bits(*kinds: Kind) -> int:
+    return sum(1 << kind for kind in kinds)
+
+
+_RUN, _RUN_EXTENDED = _bits(Kind.QUERY, Kind.EXECUTE), _bits(Kind.EXECUTE)
+_DESCRIBES = _bits(Kind.DESCRIBE_PORTAL, Kind.DESCRIBE_STATEMENT)
+_DESCRIBED = _bits(Kind.QUERY, Kind.DESCRIBE_PORTAL, Kind.DESCRIBE_STATEMENT)
+_PARAMETERS_DESCRIBED = _bits(Kind.DESCRIBE_STATEMENT)
+_ENDS = _bits(*ENDS_CYCLE)
 _READS: Final = frozenset({"SELECT", "FETCH", "MOVE", "SHOW", "EXPLAIN"})
 
 

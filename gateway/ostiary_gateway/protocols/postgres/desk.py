@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import marshal
+import time
 from collections.abc import Awaitable, Generator, Mapping
 from typing import Final, cast
 
 from ostiary_gateway.audit.event import RecordError
-from ostiary_gateway.checkpoint import Ended, Gate, Verdict
+from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_policy.answer import Reason
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import Strategy
@@ -16,6 +17,8 @@ from ostiary_policy.policy_set import PolicySet
 
 from . import answers, params, wire
 from .facts import Analysis, Effects, Parsed, Scope, Statement
+from .folding import fold
+from .found import Found
 from .lineage import UNKNOWN, Lineage
 from .masks import NoticeMask, ResponseMask, RowMasks, Targets, Withhold
 from .origins import Origins
@@ -29,9 +32,12 @@ from .wire import FatalError
 
 _ALLOWED: Final = Decision(Action.ALLOW, None, "")
 _NO_ANALYSIS: Final = Analysis(())
-_LATER: Final = Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, None)
+_LATER: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, None)
 """Decided elsewhere: at Bind or Execute where rules read parameters, or at Parse for the same statement."""
 _COSTLY: Final = "sql.estimatedRows"
+_NO_COPIES: Final[Mapping[int, tuple[Field, ...]]] = {}
+MAX_FOUND: Final = 1024
+"""Texts of which one session keeps what was found out."""
 _TALLIES: Final = tuple(f"request.session.{name}" for name in ("rowsRead", "bytesRead", "rowsWritten"))
 _PINNED: Final = "Ostiary pins client_encoding to UTF8 and standard_conforming_strings to on."
 
@@ -53,9 +59,17 @@ class Desk:
         self._scope = Scope((), "", database)
         self._policies: PolicySet | None = None
         self._row_masks = RowMasks()
+        self._found: dict[bytes, Found] = {}
+        """By the key of their text (`fold`), or by the text itself where its literals matter."""
+        self._path = ("", "")
+        """search_path and role."""
+        self._deferred = False
+        """True if nothing can be decided before parameters are bound."""
         self._shaped: tuple[Analysis, bytes] | None = None
         """The shape of the analysis that was looked at last."""
         self._work: Work | None = None
+        self._admission: Admission | None = None
+        """What is admitted as soon as its record is durable."""
         self._ask: Ask
         self._answers = answers.Answers(gate)
         self.waiting: Awaitable[object]
@@ -70,6 +84,9 @@ class Desk:
             self.parameter(name, value)
         self._role = told["role"] if told["role"] != "none" else told["session_authorization"]
         self._search_path = told["search_path"]
+        path = self._search_path, self._role
+        if path != self._path:
+            self._path = path
         self._rescope()
 
     def parameter(self, name: str, value: str) -> None:
@@ -109,20 +126,89 @@ class Desk:
         if policies is not self._policies:
             self._policies = policies
             self.notices = NoticeMask(policies.all_masks) if policies.may_mask else None
+            self._deferred = policies.reads_params or _COSTLY in policies.reads
+            self._found.clear()
         return policies
 
     # -- decisions
 
     def admit(self, ask: Ask) -> Admission | None:
         """The answer, if it needs no waiting; otherwise None, `waiting` is what to wait for, and `resume` goes on."""
-        self._ask, self._work = ask, self._admit(ask)
+        policies = self._take_policies()
+        stage = ask.stage
+        if stage is Stage.BIND:
+            portal = ask.portal
+            assert portal is not None
+            portal.path, portal.changes = self._path, self.reference.changes
+        if stage is not Stage.RUN and self._decided_elsewhere(ask):
+            return _LATER
+        found = self._recall(ask, policies)
+        if found is not None:
+            return self._admit_again(ask, found)
+        self._ask, self._work = ask, self._admit(ask, policies)
         return self.resume(None, None)
+
+    def _recall(self, ask: Ask, policies: PolicySet) -> Found | None:
+        """What was found out about this text before, if it holds for this request too."""
+        statement = ask.statement
+        found = None if statement is None else statement.found
+        if found is None:
+            found = self._found.get(fold(ask.raw))
+            if found is None or not found.any_literals:
+                found = self._found.get(ask.raw)
+                if found is None:
+                    return None
+            if statement is not None:
+                statement.found = found
+        if (
+            found.policies is not policies
+            or found.scope is not self._current_scope()
+            or found.generation != self.reference.generation()
+            or found.decision.valid_until <= time.time()
+        ):
+            if statement is not None:
+                statement.found = None
+            return None
+        portal = ask.portal
+        if portal is not None and (
+            portal.path is not self._path or (found.targets and portal.changes != self.reference.changes)
+        ):
+            return None
+        return found
+
+    def _admit_again(self, ask: Ask, found: Found) -> Admission | None:
+        """Lets a request go on as one before it did."""
+        if ask.stage is not Stage.RUN:
+            if ask.statement is not None:
+                ask.statement.decided = self.gate.revision
+            return _LATER
+        mask: ResponseMask | None = None
+        if found.plan is not None and found.withhold is not None:
+            mask = ResponseMask(found.plan, found.analysis, found.targets, found.withhold, _NO_COPIES, found.row_masks)
+        try:
+            verdict, waiter = self.gate.admit(ask.text, self._detail(ask), found.decision)
+        except RecordError as problem:
+            return self._failed(ask, problem)
+        admission = Admission(
+            verdict, found.analysis, None, mask, found.needs_description, found.by_origin, False, found.plain
+        )
+        if waiter is None:
+            return admission
+        self._ask, self._admission, self.waiting = ask, admission, waiter
+        return None
 
     def resume(self, value: object, error: Exception | None) -> Admission | None:
         """What was waited for has come, or failed. The answer, or None if there is more to wait for.
 
         What goes wrong on the way is a refusal that says so.
         """
+        if self._admission is not None:
+            admission, self._admission = self._admission, None
+            if error is None:
+                return admission
+            if isinstance(error, RecordError):
+                return self._failed(self._ask, error)
+            raise error
         assert self._work is not None
         try:
             self.waiting = self._work.send(value) if error is None else self._work.throw(error)
@@ -134,13 +220,8 @@ class Desk:
             return self._failed(self._ask, problem)
         return None
 
-    def _admit(self, ask: Ask) -> Work:
-        policies = self._take_policies()
-        path = self._search_path, self._role
-        if ask.stage is Stage.BIND and ask.portal is not None:
-            ask.portal.path, ask.portal.changes = path, self.reference.changes
-        if ask.stage is not Stage.RUN and self._decided_elsewhere(ask, policies):
-            return _LATER
+    def _admit(self, ask: Ask, policies: PolicySet) -> Work:
+        path = self._path
         scope = self._current_scope()
         analysis = self.reference.analysis(ask.text, scope, self._prepared, self._cursor)
         if analysis is None:
@@ -156,6 +237,7 @@ class Desk:
         shape = None if policies.reads_params or not lasting else self._shape(analysis)
         decision = self.gate.decide({"sql": facts}, shape=shape, text=ask.text)
         if isinstance(decision, Needs):
+            shape = None  # what is costly differs from one request to the next
             if _COSTLY in decision.facts:
                 rows = cast("int | None", (yield self._estimate(ask, analysis)))
                 if rows is not None:
@@ -167,8 +249,13 @@ class Desk:
         if ask.stage is not Stage.RUN:
             if ask.statement is not None:
                 ask.statement.decided = self.gate.revision
-            return Admission(Verdict("", decision), analysis, None)
+            return Admission(Verdict(decision), analysis, None)
         mask: ResponseMask | None = None
+        targets: Targets = {}
+        withhold: Withhold | None = None
+        named = any(s.effects.executes is not None or s.effects.fetches is not None for s in analysis.statements)
+        selects: dict[int, str] = {}
+        kept: RowMasks | None = None
         if plan := decision.masks:
             origins: Origins | None = None
             copies: dict[int, tuple[Field, ...]] = {}
@@ -180,23 +267,48 @@ class Desk:
                     return self._refused(ask, _COPIES, Reason.MASKING)
                 if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
                     return self._refused(ask, _CHANGED)
-                if selects := _copied(analysis):
+                selects = _copied(analysis)
+                if selects:
                     if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
                         return self._refused(ask, _COPY_UNSURE, Reason.MASKING)
                     for index, select in selects.items():
                         fields = yield self.reference.describe(select, self._search_path, self._role)
                         copies[index] = cast("tuple[Field, ...]", fields)
-            named = any(s.effects.executes is not None or s.effects.fetches is not None for s in analysis.statements)
             self._row_masks = self._row_masks.such_for(plan, origins, scope)
             kept = self._row_masks if lasting and not named else None
-            mask = ResponseMask(plan, analysis, *self._origin(origins, analysis, scope), copies, kept)
+            targets, withhold = self._origin(origins, analysis, scope)
+            mask = ResponseMask(plan, analysis, targets, withhold, copies, kept)
+        needs_description = mask is not None or self.gate.full
+        decides_next = _decides_next(policies, analysis)
+        plain = not decides_next and _is_plain(analysis)
+        if shape is not None and self.gate.reuse is not None and not named and not selects:
+            self._keep(
+                ask.raw,
+                Found(
+                    policies, scope, self.reference.generation(), analysis, decision, any_literals=False, plain=plain,
+                    needs_description=needs_description, plan=plan or None, targets=targets, withhold=withhold,
+                    row_masks=kept,
+                ),
+            )  # fmt: skip
         verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision)
         if waiter is not None:
             yield waiter
         return Admission(
-            verdict, analysis, None, mask, needs_description=mask is not None or self.gate.full,
-            by_origin=bool(decision.masks.columns), decides_next=_decides_next(policies, analysis),
+            verdict, analysis, None, mask, needs_description=needs_description, by_origin=bool(decision.masks.columns),
+            decides_next=decides_next, plain=plain,
         )  # fmt: skip
+
+    def _keep(self, raw: bytes, found: Found) -> None:
+        """For the same text again; for all with its key once a second one has shown that literals do not matter."""
+        if len(self._found) >= MAX_FOUND:
+            self._found.clear()
+        key = fold(raw)
+        if self.gate.reuse == "text" and key is not raw:
+            found.any_literals = self.reference.literals_are_values(key, raw, found.analysis)
+        if found.any_literals:
+            self._found[key] = found
+        else:
+            self._found[raw] = found
 
     def _fetched(self, ask: Ask, analysis: Analysis) -> list[Portal]:
         """The portals whose rows come: planned when they were made, whatever names mean now."""
@@ -206,11 +318,10 @@ class Desk:
         found = [self._state.portals[name] for name in names if name in self._state.portals]
         return found if ask.portal is None else [ask.portal, *found]
 
-    def _decided_elsewhere(self, ask: Ask, policies: PolicySet) -> bool:
-        deferred = policies.reads_params or _COSTLY in policies.reads
+    def _decided_elsewhere(self, ask: Ask) -> bool:
         if ask.stage is Stage.PARSE:
-            return deferred
-        return not deferred and ask.statement is not None and ask.statement.decided == self.gate.revision
+            return self._deferred
+        return not self._deferred and ask.statement is not None and ask.statement.decided == self.gate.revision
 
     def _facts(self, ask: Ask, analysis: Analysis, policies: PolicySet) -> dict[str, object]:
         facts: dict[str, object] = {
@@ -303,7 +414,7 @@ class Desk:
                 "58030", f"Nothing may run now: {problem}.",
                 hint="Try again later, and tell the gateway's operator.",
             )  # fmt: skip
-            return Admission(Verdict("", _ALLOWED), _NO_ANALYSIS, self._answered("", denial))
+            return Admission(Verdict(_ALLOWED), _NO_ANALYSIS, self._answered("", denial))
         if isinstance(problem, QuestionFailed) and problem.code.startswith("42"):
             denial = Denial(problem.code, problem.message, hint="Found before the statement was run, by EXPLAIN.")
         else:
@@ -337,7 +448,7 @@ class Desk:
         moved = any(each.effects.may_change_session for each in statements) or (
             self._state.touched_session and any(each.effects.transaction for each in statements)
         )
-        path = None if moved else (self._search_path, self._role)
+        path = None if moved else self._path
         for statement in statements[: running.completed]:
             self._settle_names(statement.facts["text"], statement.effects, path)
         detail: dict[str, object] = {}
@@ -345,7 +456,7 @@ class Desk:
             detail["tags"] = running.tags[:100]
         if running.error is not None:
             detail["sqlstate"], detail["message"] = running.error
-        self.gate.end(Ended(running.id, outcome, detail, running.rows, running.bytes))
+        self.gate.end(running.verdict.number, outcome, detail, running.rows, running.bytes)
 
     def _settle_names(self, text: str, effects: Effects, path: tuple[str, str] | None) -> None:
         state = self._state
@@ -408,6 +519,20 @@ def _decides_next(policies: PolicySet, analysis: Analysis) -> bool:
     if any(path in policies.reads for path in _TALLIES):
         return True
     return "sql.inTransaction" in policies.reads and any(each.effects.transaction for each in analysis.statements)
+
+
+def _is_plain(analysis: Analysis) -> bool:
+    """True if running it changes nothing that another message's meaning depends on."""
+    for statement in analysis.statements:
+        effects = statement.effects
+        if (
+            not statement.facts["verb"] or effects.may_change_session or effects.ddl or effects.rebinds
+            or effects.transaction or effects.copy is not None or effects.prepares is not None
+            or effects.deallocates is not None or effects.declares_cursor is not None
+            or effects.closes_cursor is not None
+        ):  # fmt: skip
+            return False
+    return True
 
 
 def _copied(analysis: Analysis) -> dict[int, str]:

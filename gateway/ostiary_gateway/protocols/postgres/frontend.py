@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from . import wire
-from .inbox import DISCARDED, Inbox
-from .questions import SHOWN, Admission, Ask, Outcome, Refused, Settings, Stage, Steps, Wait
+from .inbox import Inbox
+from .questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Steps, Wait
 from .state import CHANGES, Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
 from .wire import FLUSH, ProtocolViolation
 
@@ -43,20 +43,25 @@ class Frontend:
     ) -> None:
         self.state = state
         self.inbox = Inbox(max_request)
-        self.to_server: list[bytes | bytearray | memoryview] = []
         self.closed = False
         self._admit = admit
+        self._outgoing: list[bytes | bytearray | memoryview] = []
+        self._chunk = b""
+        """Of this, `_from` to `_to` passes on as it came."""
+        self._from = 0
+        self._to = 0
         self._cycle_open = False
         """True after an extended-protocol message, until Sync."""
         self._passes_copy_data = self._in_copy_data = False
         """Whether the CopyData message goes on to the server that the client is in the middle of."""
         self._told_in_cycle = False
         """True if settings were asked for in the cycle that is open: its end may change them back (SET LOCAL)."""
-        self._handlers: dict[int, Callable[[bytes], Steps | None]] = {
-            ord("Q"): self._query, ord("P"): self._parse, ord("B"): self._bind, ord("D"): self._describe,
-            ord("E"): self._execute, ord("C"): self._close, ord("S"): self._sync, ord("H"): self._flush,
-            ord("F"): self._function_call, ord("X"): self._terminate,
-        }  # fmt: skip
+
+    @property
+    def to_server(self) -> list[bytes | bytearray | memoryview]:
+        """What goes to the server now. Whoever sends it clears the list."""
+        self._flush_passing()
+        return self._outgoing
 
     def may_go_on(self, wait: Wait) -> bool:
         """True if what was waited for has come by the server's replies."""
@@ -67,7 +72,7 @@ class Frontend:
 
     def run(self) -> Steps:
         """Goes on until the client ends; raises ProtocolViolation where the session cannot."""
-        state, inbox, handlers = self.state, self.inbox, self._handlers
+        state, inbox = self.state, self.inbox
         handled = under_way = 0
         while not self.closed:
             handled += 1
@@ -75,216 +80,356 @@ class Frontend:
                 yield Wait.TURN
             if len(state.awaited) >= MAX_AWAITED:
                 if self._cycle_open:
-                    self.to_server.append(FLUSH)
+                    self._say(FLUSH)
                 yield Wait.ROOM
-            message = inbox.take()
-            if message is None:
+            if not inbox.next():
                 yield Wait.READ
                 continue
-            kind, body = message
-            if len(body) > LARGE and kind not in _COPY_KINDS:
-                under_way += len(body)
-                if under_way > MAX_UNDER_WAY:
-                    yield from self._drained()
-                    under_way = len(body)
-            if kind in _COPY_KINDS:
-                self._copy_data(kind, body)
+            kind, data, start, stop = inbox.kind, inbox.data, inbox.start, inbox.stop
+            if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
+                self._copy_data(kind, data, start, stop)
                 if state.copy_ended and not self._cycle_open:
                     yield Wait.DRAIN  # the same Query may copy once more
                 continue
+            if stop - start > LARGE:
+                under_way += stop - start
+                if under_way > MAX_UNDER_WAY:
+                    yield from self._drained()
+                    under_way = stop - start
             if state.copying and not state.copy_ended:
-                if kind in _IGNORED_WHILE_COPYING:
+                if kind in (_FLUSH, _SYNC):
                     continue
-                if kind != ord("X"):
+                if kind != _TERMINATE:
                     raise ProtocolViolation(f"message {chr(kind)!r} in the middle of COPY FROM STDIN")
-            if state.skipping and kind in _SKIPPED:
+            if state.skipping and kind != _SYNC and kind != _TERMINATE :
                 continue
-            handler = handlers.get(kind)
-            if handler is None:
-                raise ProtocolViolation(f"invalid frontend message type {kind}")
-            if body is DISCARDED:
+            if inbox.oversized:
                 yield from self._oversized(kind)
                 continue
-            steps = handler(body)
+            steps = self._handle(kind, data, start, stop, False, False)
             if steps is not None:
                 yield from steps
 
+    def _handle(self, kind: int, data: bytes, start: int, stop: int, settled: bool, drained: bool) -> Steps | None:
+        """Handles one message, or returns the steps that it takes.
+
+        `settled`: what names mean was found out before it. `drained`: the replies that were owed have come.
+        """
+        state = self.state
+        if kind == _SYNC:
+            self._sync(data, start, stop)
+            return None
+        if kind == _DESCRIBE:
+            return self._describe(data, start, stop, drained)
+        if kind == _CLOSE:
+            self._close(data, start, stop)
+            return None
+        if kind == _FLUSH:
+            self._flush(start, stop)
+            return None
+        if kind == _TERMINATE:
+            self._say(wire.TERMINATE)
+            self.closed = True
+            return None
+        if kind == _FUNCTION:
+            return self._function_call(data, start, stop)
+        if not settled and (state.ddl_sent or state.unsure):
+            return self._once_settled(kind, data, start, stop)
+        if kind == _BIND:
+            return self._bind(data, start, stop, drained)
+        if kind == _EXECUTE:
+            return self._execute(data, start, stop, drained)
+        if kind == _PARSE:
+            return self._parse(data, start, stop, drained)
+        if kind == _QUERY:
+            return self._query(data, start, stop, drained)
+        raise ProtocolViolation(f"invalid frontend message type {kind}")
+
+    def _once_settled(self, kind: int, data: bytes, start: int, stop: int) -> Steps:
+        yield from self._settled()
+        steps = self._handle(kind, data, start, stop, True, False)
+        if steps is not None:
+            yield from steps
+
     # -- simple protocol
 
-    def _query(self, body: bytes) -> Steps:
-        raw = _whole_string(body, "Query")
+    def _query(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
+        if data.find(b"\0", start, stop) != stop - 1:
+            raise ProtocolViolation("Query: the text must end with the message's only NUL byte")
+        raw = data[start : stop - 1]
         try:
             text = raw.decode()
         except UnicodeDecodeError as problem:
-            yield from self._refuse(Kind.QUERY, repr(raw[:200]), _not_utf8(problem))
-            return
-        yield from self._settled()
-        if self._names_in_doubt(text):
-            yield from self._drained()
-        ask = Ask(Stage.RUN, text)
-        admission = self._admit(ask) or _admission((yield ask))
+            return self._refuse(Kind.QUERY, repr(raw[:200]), _not_utf8(problem))
+        if not drained and self._names_in_doubt(text):
+            return self._once_drained(_QUERY, data, start, stop)
+        ask = Ask(Stage.RUN, text, raw)
+        admission = self._admit(ask)
+        if admission is None:
+            return self._asked(ask, data, start, stop, b"")
+        return self._run_query(admission, text, data, start, stop)
+
+    def _run_query(self, admission: Admission, text: str, data: bytes, start: int, stop: int) -> Steps | None:
         if admission.denial is not None:
             self._substitute(Kind.QUERY, admission.denial)
-            return
-        running = _running(text, admission)
-        self._owe(Awaited(Kind.QUERY, running), wire.query_message(raw))
-        yield from self._after(admission)
+            return None
+        running = Running(text, admission.verdict, admission.analysis, admission.mask)
+        self._owe(Awaited(_QUERY_KIND, running), data, start, stop)
+        return None if admission.plain else self._after(admission)
 
-    def _function_call(self, body: bytes) -> Steps:
-        oid = wire.Reader(body, "FunctionCall").uint32()
+    def _function_call(self, data: bytes, start: int, stop: int) -> Steps:
+        oid = wire.Reader(data[start:stop], "FunctionCall").uint32()
         denial = Denial(
             "0A000", "The fast-path function call protocol is not available through Ostiary.",
             hint="Call the function with SELECT instead.",
         )  # fmt: skip
-        yield from self._refuse(Kind.FUNCTION, f"FunctionCall {oid}", denial)
+        return self._refuse(Kind.FUNCTION, f"FunctionCall {oid}", denial)
 
     # -- extended protocol
 
-    def _parse(self, body: bytes) -> Steps:
-        message = wire.parse_parse(body)
-        yield from self._settled()
-        self._cycle_open = True
+    def _asked(self, ask: Ask, data: bytes, start: int, stop: int, name: bytes) -> Steps:
+        """Waits for the answer, then does what the handler of the message would have done at once."""
+        admission = yield ask
+        assert isinstance(admission, Admission)
+        steps: Steps | None = None
+        if ask.stage is Stage.PARSE:
+            assert ask.statement is not None
+            self._prepare(admission, ask.statement, data, start, stop)
+        elif ask.stage is Stage.BIND:
+            assert ask.portal is not None
+            steps = self._make_portal(admission, ask.portal, data, start, stop)
+        elif ask.portal is not None:
+            steps = self._run_portal(admission, name, ask.portal, data, start, stop)
+        else:
+            steps = self._run_query(admission, ask.text, data, start, stop)
+        if steps is not None:
+            yield from steps
+
+    def _parse(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
+        message = wire.parse_parse(data[start:stop])
         try:
             text = message.text.decode()
         except UnicodeDecodeError as problem:
-            yield from self._refuse(Kind.PARSE, repr(message.text[:200]), _not_utf8(problem), name=message.name)
-            return
-        new = message.name and message.name not in self.state.statements
-        if (new and len(self.state.statements) >= MAX_PREPARED) or self._too_much(message.name, len(body)):
-            denial = Denial(
-                "54000", f"This session holds {MAX_PREPARED} prepared statements, or {MAX_HELD} bytes of them and of "
-                "portals, the most that Ostiary keeps.",
-                hint="Close statements that are no longer needed (DEALLOCATE, or Close).",
-            )  # fmt: skip
-            yield from self._refuse(Kind.PARSE, text[:200], denial, name=message.name)
-            return
-        statement = Prepared(message.name, text, message.types)
-        if self._names_in_doubt(text):
-            yield from self._drained()
-        ask = Ask(Stage.PARSE, text, statement)
-        admission = self._admit(ask) or _admission((yield ask))
-        if admission.denial is not None:
-            self._substitute(Kind.PARSE, admission.denial, name=message.name, statement=statement)
-            return
-        self._register(Kind.PARSE, statement, wire.frame(b"P", body))
-
-    def _bind(self, body: bytes) -> Steps:
-        yield from self._settled()
-        reader = wire.Reader(body, "Bind")
-        portal_name, statement_name = reader.name(), reader.name()
-        if self.state.doubtful(False, statement_name):
-            yield from self._drained()
+            self._cycle_open = True
+            return self._refuse(Kind.PARSE, repr(message.text[:200]), _not_utf8(problem), name=message.name)
+        if not drained and self._names_in_doubt(text):
+            return self._once_drained(_PARSE, data, start, stop)
         self._cycle_open = True
+        name = message.name
+        if name:
+            state = self.state
+            full = len(state.statements) >= MAX_PREPARED and name not in state.statements
+            if full or self._too_much(name, stop - start):
+                denial = Denial(
+                    "54000", f"This session holds {MAX_PREPARED} prepared statements, or {MAX_HELD} bytes of them and "
+                    "of portals, the most that Ostiary keeps.",
+                    hint="Close statements that are no longer needed (DEALLOCATE, or Close).",
+                )  # fmt: skip
+                return self._refuse(Kind.PARSE, text[:200], denial, name=name)
+        statement = Prepared(name, text, message.types, message.text)
+        ask = Ask(Stage.PARSE, text, message.text, statement)
+        admission = self._admit(ask)
+        if admission is None:
+            return self._asked(ask, data, start, stop, name)
+        self._prepare(admission, statement, data, start, stop)
+        return None
+
+    def _prepare(self, admission: Admission, statement: Prepared, data: bytes, start: int, stop: int) -> None:
+        if admission.denial is not None:
+            self._substitute(Kind.PARSE, admission.denial, statement.name)
+            return
+        state, name = self.state, statement.name
+        previous = state.statements.get(name)
+        state.change(False, name)
+        state.statements[name] = statement
+        entry = Awaited(_PARSE_KIND, None, None, False, name, False, statement, None, previous)
+        self._owe(entry, data, start, stop)
+
+    def _bind(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
+        middle = data.find(b"\0", start, stop)
+        end = data.find(b"\0", middle + 1, stop) if middle >= 0 else -1
+        if end < 0:
+            raise ProtocolViolation("Bind: a string has no end")
+        portal_name = wire.checked_name(data[start:middle], "Bind")
+        statement_name = wire.checked_name(data[middle + 1 : end], "Bind")
+        if not drained and self.state.doubtful(False, statement_name):
+            return self._once_drained(_BIND, data, start, stop)
+        self._cycle_open = True
+        return self._bind_known(portal_name, statement_name, data, start, stop)
+
+    def _bind_known(
+        self, portal_name: bytes, statement_name: bytes, data: bytes, start: int, stop: int
+    ) -> Steps | None:
         statement = self.state.statements.get(statement_name)
         if statement is None:
-            self._substitute(Kind.BIND, _no_statement(statement_name), name=portal_name)
-            return
-        if self._too_much(portal_name, len(body)):
+            self._substitute(Kind.BIND, _no_statement(statement_name), portal_name)
+            return None
+        if portal_name and self._too_much(portal_name, stop - start):
             denial = Denial(
                 "54000", f"This session holds {MAX_HELD} bytes of statements and portals, the most that Ostiary keeps.",
                 hint="Close portals that are no longer needed, or use the unnamed portal.",
             )  # fmt: skip
-            yield from self._refuse(Kind.BIND, statement.text[:200], denial, name=portal_name)
-            return
-        portal = Portal(portal_name, statement, body)
-        ask = Ask(Stage.BIND, statement.text, statement, portal)
-        admission = self._admit(ask) or _admission((yield ask))
-        if admission.denial is not None:
-            self._substitute(Kind.BIND, admission.denial, name=portal_name)
-            return
-        state = self.state
-        if len(state.portals) >= MAX_PREPARED:
-            self.to_server.append(FLUSH)
-            yield Wait.DRAIN
-            state.forget_portals()
-        entry = Awaited(
-            Kind.BIND, name=portal_name, portal_kind=True, portal=portal, previous=state.portals.get(portal_name)
-        )
-        state.change(True, portal_name)
-        state.portals[portal_name] = portal
-        self._owe(entry, wire.frame(b"B", body))
+            return self._refuse(Kind.BIND, statement.text[:200], denial, name=portal_name)
+        portal = Portal(portal_name, statement, data[start:stop])
+        ask = Ask(Stage.BIND, statement.text, statement.raw, statement, portal)
+        admission = self._admit(ask)
+        if admission is None:
+            return self._asked(ask, data, start, stop, portal_name)
+        return self._make_portal(admission, portal, data, start, stop)
 
-    def _describe(self, body: bytes) -> Steps:
-        which, name = wire.parse_target(body, "Describe")
+    def _once_drained(self, kind: int, data: bytes, start: int, stop: int) -> Steps:
+        """What a name means is known when the replies that are owed have come."""
+        yield from self._drained()
+        steps = self._handle(kind, data, start, stop, True, True)
+        if steps is not None:
+            yield from steps
+
+    def _make_portal(self, admission: Admission, portal: Portal, data: bytes, start: int, stop: int) -> Steps | None:
+        if admission.denial is not None:
+            self._substitute(Kind.BIND, admission.denial, portal.name)
+            return None
+        if len(self.state.portals) >= MAX_PREPARED:
+            return self._forget_first(portal, data, start, stop)
+        self._add_portal(portal, data, start, stop)
+        return None
+
+    def _forget_first(self, portal: Portal, data: bytes, start: int, stop: int) -> Steps:
+        self._say(FLUSH)
+        yield Wait.DRAIN
+        self.state.forget_portals()
+        self._add_portal(portal, data, start, stop)
+
+    def _add_portal(self, portal: Portal, data: bytes, start: int, stop: int) -> None:
+        state, name = self.state, portal.name
+        previous = state.portals.get(name)
+        state.change(True, name)
+        state.portals[name] = portal
+        entry = Awaited(_BIND_KIND, None, None, False, name, True, None, portal, previous)
+        self._owe(entry, data, start, stop)
+
+    def _describe(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
+        which, name = wire.parse_target(data[start:stop], "Describe")
         portal = which == b"P"
-        if self.state.doubtful(portal, name):
-            yield from self._drained()
+        if not drained and self.state.doubtful(portal, name):
+            return self._once_drained(_DESCRIBE, data, start, stop)
         self._cycle_open = True
         if portal:
-            entry = Awaited(Kind.DESCRIBE_PORTAL, name=name, portal=self.state.portals.get(name))
+            entry = Awaited(
+                _DESCRIBE_PORTAL, None, None, False, name, False, None, self.state.portals.get(name)
+            )
         else:
-            entry = Awaited(Kind.DESCRIBE_STATEMENT, name=name, statement=self.state.statements.get(name))
-        self._owe(entry, wire.frame(b"D", body))
+            entry = Awaited(_DESCRIBE_STATEMENT, None, None, False, name, False, self.state.statements.get(name))
+        self._owe(entry, data, start, stop)
+        return None
 
-    def _execute(self, body: bytes) -> Steps:
-        yield from self._settled()
-        name, _limit = wire.parse_execute(body)
-        if self.state.doubtful(True, name):
-            yield from self._drained()
+    def _execute(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
+        name, _limit = wire.parse_execute(data[start:stop])
+        if not drained and self.state.doubtful(True, name):
+            return self._once_drained(_EXECUTE, data, start, stop)
         self._cycle_open = True
         portal = self.state.portals.get(name)
         if portal is None:
             self._substitute(Kind.EXECUTE, _no_portal(name))
-            return
-        if self._names_in_doubt(portal.statement.text):
-            yield from self._drained()
-        ask = Ask(Stage.RUN, portal.statement.text, portal.statement, portal)
-        admission = self._admit(ask) or _admission((yield ask))
+            return None
+        statement = portal.statement
+        if not drained and self._names_in_doubt(statement.text):
+            return self._once_drained(_EXECUTE, data, start, stop)
+        ask = Ask(Stage.RUN, statement.text, statement.raw, statement, portal)
+        admission = self._admit(ask)
+        if admission is None:
+            return self._asked(ask, data, start, stop, name)
+        return self._run_portal(admission, name, portal, data, start, stop)
+
+    def _run_portal(
+        self, admission: Admission, name: bytes, portal: Portal, data: bytes, start: int, stop: int
+    ) -> Steps | None:
         if admission.denial is not None:
             self._substitute(Kind.EXECUTE, admission.denial)
-            return
-        described = portal.statement.description is not None and not admission.by_origin
-        if admission.needs_description and portal.description is None and not described:
-            hidden = Awaited(Kind.DESCRIBE_PORTAL, hidden=True, name=name, portal=portal)
-            self._owe(hidden, wire.describe_message(b"P", name))
-        running = _running(portal.statement.text, admission)
-        self._owe(Awaited(Kind.EXECUTE, running, portal=portal), wire.frame(b"E", body))
-        yield from self._after(admission)
+            return None
+        if admission.needs_description and portal.description is None:
+            described = portal.statement.description is not None and not admission.by_origin
+            if not described and not self._describe_follows(portal):
+                hidden = Awaited(_DESCRIBE_PORTAL, hidden=True, name=name, portal=portal)
+                self._owe_new(hidden, wire.describe_message(b"P", name))
+        running = Running(portal.statement.text, admission.verdict, admission.analysis, admission.mask)
+        self._owe(Awaited(_EXECUTE_KIND, running, portal=portal), data, start, stop)
+        return None if admission.plain else self._after(admission)
 
-    def _close(self, body: bytes) -> None:
+    def _describe_follows(self, portal: Portal) -> bool:
+        """True if the client's own Describe of this very portal comes before, and its answer is still owed."""
+        awaited = self.state.awaited
+        if not awaited:
+            return False
+        last = awaited[-1]
+        return last.kind == _DESCRIBE_PORTAL and last.portal is portal
+
+    def _close(self, data: bytes, start: int, stop: int) -> None:
         self._cycle_open = True
-        which, name = wire.parse_target(body, "Close")
+        which, name = wire.parse_target(data[start:stop], "Close")
         state, portal = self.state, which == b"P"
         previous: Prepared | Portal | None
         previous = state.portals.pop(name, None) if portal else state.statements.pop(name, None)
         state.change(portal, name)
-        self._owe(Awaited(Kind.CLOSE, name=name, portal_kind=portal, previous=previous), wire.frame(b"C", body))
+        entry = Awaited(Kind.CLOSE, name=name, portal_kind=portal, previous=previous)
+        self._owe(entry, data, start, stop)
 
-    def _sync(self, body: bytes) -> None:
-        if body:
+    def _sync(self, data: bytes, start: int, stop: int) -> None:
+        if start != stop:
             raise ProtocolViolation("Sync: a body where there is none")
         self._cycle_open = False
-        self._owe(Awaited(Kind.SYNC), wire.SYNC)
+        self._owe(Awaited(_SYNC_KIND), data, start, stop)
         self.state.epoch += 1
-        self.state.unsure |= self._told_in_cycle
-        self._told_in_cycle = False
+        if self._told_in_cycle:
+            self.state.unsure = True
+            self._told_in_cycle = False
 
-    def _flush(self, body: bytes) -> None:
-        if body:
+    def _flush(self, start: int, stop: int) -> None:
+        if start != stop:
             raise ProtocolViolation("Flush: a body where there is none")
-        self.to_server.append(FLUSH)
-
-    def _terminate(self, _body: bytes) -> None:
-        self.to_server.append(wire.TERMINATE)
-        self.closed = True
+        self._say(FLUSH)
 
     # -- COPY FROM STDIN
 
-    def _copy_data(self, kind: int, raw: bytes) -> None:
+    def _copy_data(self, kind: int, data: bytes, start: int, stop: int) -> None:
         expected = self.state.copying and not self.state.copy_ended
-        if kind == ord("d"):
+        if kind == _COPY_DATA:
             # A message of which the server has the length goes on to its end, though COPY may have failed meanwhile:
             # else the server would take what comes next for the rest of it.
             if not self._in_copy_data:
                 self._passes_copy_data = expected
             self._in_copy_data = self.inbox.in_copy_data
             if self._passes_copy_data:
-                self.to_server.append(raw)
+                self._pass(data, start, stop)  # raw pieces, header and all
             return
         if not expected:
             return  # the server ignores these outside COPY (it has failed, most likely), so they go no further
-        self.to_server.append(wire.frame(bytes((kind,)), raw))
+        self._pass(data, start - 5, stop)
         self.state.copy_ended = True
+
+    # -- what goes to the server
+
+    def _say(self, message: bytes) -> None:
+        """A message of the gateway's own, in its place."""
+        self._flush_passing()
+        self._outgoing.append(message)
+
+    def _pass(self, data: bytes, start: int, stop: int) -> None:
+        """So much of what the client sent goes on as it is."""
+        if self._chunk is data and self._to == start:
+            self._to = stop
+            return
+        self._flush_passing()
+        self._chunk, self._from, self._to = data, start, stop
+
+    def _flush_passing(self) -> None:
+        chunk, start, stop = self._chunk, self._from, self._to
+        if start == stop:
+            return
+        if stop - start == len(chunk):
+            self._outgoing.append(chunk)
+        else:
+            self._outgoing.append(chunk[start:stop])
+        self._chunk, self._from, self._to = b"", 0, 0
 
     # -- what all of them share
 
@@ -316,12 +461,12 @@ class Frontend:
 
     def _names_in_doubt(self, text: str) -> bool:
         """True if the text may run what has a name, and it is not known yet what the server takes some name for."""
-        return bool(self.state.unsettled) and self.state.in_doubt and _RUNS_A_NAME.search(text) is not None
+        return self.state.in_doubt() and _RUNS_A_NAME.search(text) is not None
 
     def _drained(self) -> Steps:
         """Until every reply has come. The server keeps those of a cycle that is open to itself, unless it is asked."""
         if self._cycle_open:
-            self.to_server.append(FLUSH)
+            self._say(FLUSH)
         yield Wait.DRAIN
 
     def _settled(self) -> Steps:
@@ -354,72 +499,75 @@ class Frontend:
         nonce = b"ostiary_" + secrets.token_hex(8).encode()
         for setting in SHOWN:
             text = f"SHOW {setting}".encode()
-            self._owe(Awaited(Kind.PARSE, hidden=True, name=nonce), wire.parse_message(nonce, text))
-            self._owe(Awaited(Kind.BIND, hidden=True, name=nonce, portal_kind=True), wire.bind_message(nonce, nonce))
-            self._owe(Awaited(Kind.EXECUTE, hidden=True, values=values), wire.execute_message(nonce))
+            self._owe_new(Awaited(Kind.PARSE, hidden=True, name=nonce), wire.parse_message(nonce, text))
+            bound = Awaited(Kind.BIND, hidden=True, name=nonce, portal_kind=True)
+            self._owe_new(bound, wire.bind_message(nonce, nonce))
+            self._owe_new(Awaited(Kind.EXECUTE, hidden=True, values=values), wire.execute_message(nonce))
             for which in (b"P", b"S"):
                 entry = Awaited(Kind.CLOSE, hidden=True, name=nonce, portal_kind=which == b"P")
-                self._owe(entry, wire.close_message(which, nonce))
+                self._owe_new(entry, wire.close_message(which, nonce))
         if self._cycle_open:
-            self.to_server.append(FLUSH)
+            self._say(FLUSH)
         else:
-            self._owe(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
+            self._owe_new(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
             self.state.epoch += 1
         return values
 
-    def _owe(self, entry: Awaited, message: bytes) -> None:
+    def _owe(self, entry: Awaited, data: bytes, start: int, stop: int) -> None:
+        """The client's message goes on, and its reply is owed."""
         state = self.state
-        if state.skipping:
-            # An error came while this was decided: the server ignores it, so it is not even sent.
-            if entry.kind != Kind.SYNC:
-                if entry.kind in CHANGES:
-                    state.settle(entry, executed=False, ok=False)
-                if entry.running is not None:
-                    state.skipped.append(entry.running)
-                return
-            state.skipping = False
+        if state.skipping and not self._resumed(entry):
+            return
         state.awaited.append(entry)
-        self.to_server.append(message)
+        self._pass(data, start - 5, stop)
 
-    def _register(self, kind: Kind, statement: Prepared, message: bytes, denial: Denial | None = None) -> None:
+    def _owe_new(self, entry: Awaited, message: bytes) -> None:
+        """A message of the gateway's own goes to the server, and its reply is owed."""
         state = self.state
-        previous = state.statements.get(statement.name)
-        state.change(False, statement.name)
-        if denial is None:
-            state.statements[statement.name] = statement
-        else:
-            state.statements.pop(statement.name, None)
-        entry = Awaited(kind, denial=denial, name=statement.name, previous=previous)
-        entry.statement = None if denial is not None else statement
-        self._owe(entry, message)
+        if state.skipping and not self._resumed(entry):
+            return
+        state.awaited.append(entry)
+        self._say(message)
 
-    def _substitute(
-        self, kind: Kind, denial: Denial, *, name: bytes = b"", statement: Prepared | None = None
-    ) -> None:
+    def _resumed(self, entry: Awaited) -> bool:
+        """After an error the server ignores everything up to the Sync. What it ignores is not even sent."""
+        state = self.state
+        if entry.kind == Kind.SYNC:
+            state.skipping = False
+            return True
+        # The error came while this was decided.
+        if entry.kind in CHANGES:
+            state.settle(entry, False, False)
+        if entry.running is not None:
+            state.skipped.append(entry.running)
+        return False
+
+    def _substitute(self, kind: Kind, denial: Denial, name: bytes = b"") -> None:
         """Sends, in the place of what was refused, a message that the server must reject: so the order of replies,
         the skipping until Sync and a failed transaction stay the server's own. Its error is rewritten on the way back.
         """
         nonce = b"ostiary_refused_" + secrets.token_hex(8).encode()
+        state = self.state
         if kind == Kind.PARSE:
-            refused = statement or Prepared(name, "")
-            self._register(Kind.PARSE, refused, wire.parse_message(name, nonce), denial)
+            entry = Awaited(Kind.PARSE, denial=denial, name=name, previous=state.statements.pop(name, None))
+            state.change(False, name)
+            self._owe_new(entry, wire.parse_message(name, nonce))
         elif kind == Kind.BIND:
-            state = self.state
             entry = Awaited(
                 Kind.BIND, denial=denial, name=name, portal_kind=True, previous=state.portals.pop(name, None)
             )
             state.change(True, name)
-            self._owe(entry, wire.bind_message(name, nonce))
+            self._owe_new(entry, wire.bind_message(name, nonce))
         elif kind == Kind.EXECUTE:
-            self._owe(Awaited(Kind.EXECUTE, denial=denial), wire.execute_message(nonce))
+            self._owe_new(Awaited(Kind.EXECUTE, denial=denial), wire.execute_message(nonce))
         else:
-            self._owe(Awaited(kind, denial=denial), wire.query_message(nonce))
+            self._owe_new(Awaited(kind, denial=denial), wire.query_message(nonce))
 
     def _refuse(self, kind: Kind, text: str, denial: Denial, *, name: bytes = b"") -> Steps:
         """Refuses without asking a policy, but not without a record."""
         recorded = yield Refused(text, denial)
         assert isinstance(recorded, Denial)
-        self._substitute(kind, recorded, name=name)
+        self._substitute(kind, recorded, name)
 
     def _oversized(self, kind: int) -> Steps:
         """A message over the limit: its body was thrown away as it came."""
@@ -438,14 +586,15 @@ class Frontend:
 
 _RUNS_A_NAME: Final = re.compile(r"execute|fetch|move", re.IGNORECASE)
 """Words without which no statement runs a prepared statement, or reads a cursor."""
-_SKIPPED: Final = frozenset(b"QPBDECFH")
-"""What the server ignores after an error in the extended protocol, up to the next Sync."""
-_COPY_KINDS: Final = frozenset(b"dcf")
-_IGNORED_WHILE_COPYING: Final = frozenset(b"HS")
-
-
-def _running(text: str, admission: Admission) -> Running:
-    return Running(admission.verdict.request, text, admission.verdict, admission.analysis, admission.mask)
+_QUERY, _PARSE, _BIND, _DESCRIBE, _EXECUTE, _CLOSE = b"QPBDEC"
+_SYNC, _FLUSH, _FUNCTION, _TERMINATE = b"SHFX"
+_COPY_DATA, _COPY_DONE, _COPY_FAIL = b"dcf"
+_QUERY_KIND, _PARSE_KIND, _BIND_KIND, _EXECUTE_KIND = (
+    int(Kind.QUERY), int(Kind.PARSE), int(Kind.BIND), int(Kind.EXECUTE)
+)  # fmt: skip
+_SYNC_KIND, _DESCRIBE_PORTAL, _DESCRIBE_STATEMENT = (
+    int(Kind.SYNC), int(Kind.DESCRIBE_PORTAL), int(Kind.DESCRIBE_STATEMENT)
+)  # fmt: skip
 
 
 def _may_make_temporary(statement: Statement) -> bool:
@@ -453,18 +602,6 @@ def _may_make_temporary(statement: Statement) -> bool:
     facts, text = statement.facts, statement.facts["text"].lower()
     named = any(relation["schema"] == "pg_temp" for relation in facts["relations"])
     return named or facts["opaque"] or "temp" in text or "u&" in text
-
-
-def _whole_string(body: bytes, kind: str) -> bytes:
-    """The one string that a body consists of."""
-    if body.find(b"\0") != len(body) - 1:
-        raise ProtocolViolation(f"{kind}: the text must end with the message's only NUL byte")
-    return body[:-1]
-
-
-def _admission(outcome: Outcome) -> Admission:
-    assert isinstance(outcome, Admission)
-    return outcome
 
 
 def _not_utf8(problem: UnicodeDecodeError) -> Denial:

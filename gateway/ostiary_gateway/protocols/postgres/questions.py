@@ -34,30 +34,43 @@ class Stage(Enum):
     RUN = "run"
 
 
-@dataclass(slots=True)
 class Ask:
     """May this run? The relay answers with an Admission."""
 
-    stage: Stage
-    text: str
-    statement: Prepared | None = None
-    portal: Portal | None = None
+    __slots__ = ("portal", "raw", "stage", "statement", "text")
+
+    def __init__(
+        self, stage: Stage, text: str, raw: bytes, statement: Prepared | None = None, portal: Portal | None = None
+    ) -> None:
+        self.stage = stage
+        self.text = text
+        self.raw = raw
+        """The text as it came, in UTF-8."""
+        self.statement = statement
+        self.portal = portal
 
 
-@dataclass(frozen=True, slots=True)
 class Admission:
     """The answer: `denial` is None if the request may go on; `mask` hides what its response must not show."""
 
-    verdict: Verdict
-    analysis: Analysis
-    denial: Denial | None
-    mask: ResponseMask | None = None
-    needs_description: bool = False
-    """True if rows cannot be masked or recorded without their RowDescription."""
-    by_origin: bool = False
-    """True if the mask goes by the columns' origin, so that the RowDescription must be of this very execution."""
-    decides_next: bool = False
-    """True if policies read what is only known when this has ended: rows so far, whether a transaction is open."""
+    __slots__ = ("analysis", "by_origin", "decides_next", "denial", "mask", "needs_description", "plain", "verdict")
+
+    def __init__(
+        self, verdict: Verdict, analysis: Analysis, denial: Denial | None, mask: ResponseMask | None = None,
+        needs_description: bool = False, by_origin: bool = False, decides_next: bool = False, plain: bool = False,
+    ) -> None:  # fmt: skip
+        self.verdict = verdict
+        self.analysis = analysis
+        self.denial = denial
+        self.mask = mask
+        self.needs_description = needs_description
+        """True if rows cannot be masked or recorded without their RowDescription."""
+        self.by_origin = by_origin
+        """True if the mask goes by the columns' origin, so that the RowDescription must be of this very execution."""
+        self.decides_next = decides_next
+        """True if policies read what is only known when this has ended: rows so far, whether a transaction is open."""
+        self.plain = plain
+        """True if it is known to change nothing that the next message depends on."""
 
 
 @dataclass(frozen=True, slots=True)

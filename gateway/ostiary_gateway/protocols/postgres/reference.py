@@ -7,6 +7,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
 from ostiary_policy.masking import MaskPlan
@@ -14,6 +15,7 @@ from ostiary_policy.masking import MaskPlan
 from .catalog import Catalog, Wanted
 from .facts import Analysis, Parsed, Scope, parse, resolve
 from .lineage import column_target_query, load_column_targets
+from .literal_places import mere_values
 from .origins import MASKED_VIEWS, Origins
 from .rows import Field, parse_row_description
 from .upstream import Aside, QuestionFailed
@@ -89,6 +91,8 @@ class Reference:
         self._loaded = time.monotonic()
         self._texts: _Kept[str, Parsed] = _Kept()
         self._analyses: _Kept[tuple[str, Scope], tuple[int, Analysis]] = _Kept()
+        self._keys: _Kept[bytes, tuple[bytes, Analysis, bool | None]] = _Kept()
+        """By a text without its literals: the first such text and its analysis; later, whether the literals matter."""
         self._origins: dict[MaskPlan, Origins] = {}
         self._loading = asyncio.Lock()
 
@@ -110,6 +114,29 @@ class Reference:
     def _age(self) -> None:
         if time.monotonic() - self._loaded > CATALOG_AGE:
             self._ask_again()
+
+    def generation(self) -> int:
+        """It changes when what was known of the catalog may be wrong."""
+        self._age()
+        return self.catalog.generation
+
+    def literals_are_values(self, key: bytes, text: bytes, analysis: Analysis) -> bool:
+        """True if all texts with this key (`fold`) do the same. It takes a second text to find out.
+
+        The tree says that the literals are values of expressions; two texts' facts must agree on top of that.
+        """
+        known = self._keys.get(key)
+        if known is None:
+            self._keys.keep(key, len(key), (text, analysis, None))
+            return False
+        first, before, answer = known
+        if answer is None and first != text:
+            if _scopes(before) != _scopes(analysis):
+                self._keys.keep(key, len(key), (text, analysis, None))
+                return False
+            answer = _essence(before) == _essence(analysis) and mere_values(text) and mere_values(first)
+            self._keys.keep(key, len(key), (b"", Analysis(()), answer))
+        return bool(answer)
 
     def parsed(self, text: str) -> Parsed | None:
         """The text, read, if that is cheap; None if it has to be read in a thread."""
@@ -200,6 +227,21 @@ class Reference:
         """The columns of a query that is not run."""
         body = await self.planner.describe(select, search_path, role)
         return parse_row_description(body) if body else ()
+
+
+def _scopes(analysis: Analysis) -> list[Scope | None]:
+    return [statement.scope for statement in analysis.statements]
+
+
+def _essence(analysis: Analysis) -> list[tuple[dict[str, object], object]]:
+    """Facts and effects without the texts."""
+    return [
+        (
+            {name: value for name, value in statement.facts.items() if name != "text"},
+            replace(statement.effects, explain_text=""),
+        )
+        for statement in analysis.statements
+    ]
 
 
 def array(items: Iterable[str]) -> str:

@@ -291,8 +291,8 @@ class Relay:
 
     # -- what the backend tells (Listener)
 
-    def response(self, request: str, data: bytes | memoryview) -> None:
-        self.gate.response(request, data)
+    def response(self, running: Running, data: bytes | memoryview) -> None:
+        self.gate.response(running.verdict.number, data)
 
     def ended(self, running: Running, outcome: str) -> None:
         self._desk.ended(running, outcome)

@@ -8,7 +8,7 @@ takes off all up to the next Sync, because the server skips those (PostgreSQL do
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ostiary_gateway.checkpoint import Verdict
 
     from .facts import Analysis
+    from .found import Found
     from .masks import ResponseMask
 
 
@@ -49,17 +50,25 @@ class Denial:
     hint: str = ""
 
 
-@dataclass(eq=False, slots=True)
 class Prepared:
-    """A prepared statement, by Parse or by SQL PREPARE. `description`: its RowDescription's body, b"" for no rows."""
+    """A prepared statement, by Parse or by SQL PREPARE."""
 
-    name: bytes
-    text: str
-    declared_types: tuple[int, ...] = ()
-    types: tuple[int, ...] | None = None
-    description: bytes | None = None
-    decided: str = ""
-    """Revision of the bundle under which it was allowed at Parse."""
+    __slots__ = ("decided", "declared_types", "description", "found", "name", "raw", "text", "types")
+
+    def __init__(
+        self, name: bytes, text: str, declared_types: tuple[int, ...] = (), raw: bytes | None = None
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.raw = text.encode() if raw is None else raw
+        self.declared_types = declared_types
+        self.types: tuple[int, ...] | None = None
+        self.description: bytes | None = None
+        """Its RowDescription's body, b"" for no rows, None if it is not known."""
+        self.decided = ""
+        """Revision of the bundle under which it was allowed at Parse."""
+        self.found: Found | None = None
+        """What was found out about its text last."""
 
     @property
     def parameter_types(self) -> tuple[int, ...]:
@@ -67,58 +76,77 @@ class Prepared:
         return self.types if self.types is not None else self.declared_types
 
 
-@dataclass(eq=False, slots=True)
 class Portal:
     """A portal: a prepared statement with its parameters, or a cursor declared in SQL."""
 
-    name: bytes
-    statement: Prepared
-    bind: bytes = b""
-    """The body of its Bind message; empty for a cursor."""
-    description: bytes | None = None
-    path: tuple[str, str] | None = None
-    """search_path and role that its names were resolved by; None if they cannot be told."""
-    changes: int = -1
-    """How many changes of the catalog were known when it was made."""
+    __slots__ = ("bind", "changes", "description", "name", "path", "statement")
+
+    def __init__(
+        self, name: bytes, statement: Prepared, bind: bytes = b"", path: tuple[str, str] | None = None,
+        changes: int = -1,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.statement = statement
+        self.bind = bind
+        """The body of its Bind message; empty for a cursor."""
+        self.description: bytes | None = None
+        self.path = path
+        """search_path and role that its names were resolved by; None if they cannot be told."""
+        self.changes = changes
+        """How many changes of the catalog were known when it was made."""
 
 
-@dataclass(eq=False, slots=True)
 class Running:
     """A request that was let through, until it has ended."""
 
-    id: str
-    text: str
-    verdict: Verdict
-    analysis: Analysis
-    mask: ResponseMask | None
-    described: bytes | None = None
-    """RowDescription's body of the rows that come now."""
-    shown: bytes | None = None
-    """The RowDescription that the record has seen last."""
-    completed: int = 0
-    rows: int = 0
-    bytes: int = 0
-    written: int = 0
-    tags: list[str] = field(default_factory=list)
-    error: tuple[str, str] | None = None
+    __slots__ = (
+        "analysis", "bytes", "completed", "described", "error", "mask", "rows", "shown", "tags", "text", "verdict",
+        "written",
+    )  # fmt: skip
+
+    def __init__(self, text: str, verdict: Verdict, analysis: Analysis, mask: ResponseMask | None) -> None:
+        self.text = text
+        self.verdict = verdict
+        self.analysis = analysis
+        self.mask = mask
+        self.described: bytes | None = None
+        """RowDescription's body of the rows that come now."""
+        self.shown: bytes | None = None
+        """The RowDescription that the record has seen last."""
+        self.completed = 0
+        self.rows = 0
+        self.bytes = 0
+        self.written = 0
+        self.tags: list[str] | None = None
+        self.error: tuple[str, str] | None = None
 
 
-@dataclass(eq=False, slots=True)
 class Awaited:
     """A reply that the server owes. `hidden`: the client did not ask, and sees nothing of it."""
 
-    kind: Kind
-    running: Running | None = None
-    denial: Denial | None = None
-    hidden: bool = False
-    name: bytes = b""
-    portal_kind: bool = False
-    statement: Prepared | None = None
-    portal: Portal | None = None
-    previous: Prepared | Portal | None = None
-    values: list[str] | None = None
-    """Where a hidden SHOW leaves what it showed."""
-    failed: bool = False
+    __slots__ = (
+        "denial", "failed", "hidden", "kind", "name", "portal", "portal_kind", "previous", "running", "statement",
+        "values",
+    )  # fmt: skip
+
+    def __init__(
+        self, kind: int, running: Running | None = None, denial: Denial | None = None, hidden: bool = False,
+        name: bytes = b"", portal_kind: bool = False, statement: Prepared | None = None, portal: Portal | None = None,
+        previous: Prepared | Portal | None = None, values: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.kind = kind
+        """A Kind."""
+        self.running = running
+        self.denial = denial
+        self.hidden = hidden
+        self.name = name
+        self.portal_kind = portal_kind
+        self.statement = statement
+        self.portal = portal
+        self.previous = previous
+        self.values = values
+        """Where a hidden SHOW leaves what it showed."""
+        self.failed = False
 
 
 class SessionState:
@@ -126,16 +154,17 @@ class SessionState:
 
     __slots__ = (
         "awaited", "bytes", "copy_ended", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows",
-        "skipped", "skipping", "statements",
-        "status", "touched_session", "uncommitted_ddl", "unsettled", "unsure", "written",
+        "skipped", "skipping", "statements", "status", "touched_session", "uncommitted_ddl", "unsettled_portals",
+        "unsettled_statements", "unsure", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.awaited: deque[Awaited] = deque()
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
-        self.unsettled: dict[tuple[bool, bytes], int] = {}
-        """Names with a change under way, by (is it a portal, name): the Sync epoch of the latest."""
+        self.unsettled_statements: dict[bytes, tuple[int, int]] = {}
+        """Names with changes under way: the Sync epoch of the latest, and how many there are."""
+        self.unsettled_portals: dict[bytes, tuple[int, int]] = {}
         self.rows = self.bytes = self.written = 0
         """Rows and bytes sent to the client, and rows changed, by requests that have ended."""
         self.epoch = 0
@@ -167,29 +196,47 @@ class SessionState:
 
     def change(self, portal: bool, name: bytes) -> None:
         """A change of the name was sent."""
-        self.unsettled[portal, name] = self.epoch
+        changes = self.unsettled_portals if portal else self.unsettled_statements
+        before = changes.get(name)
+        changes[name] = (self.epoch, 1 if before is None else before[1] + 1)
 
     def doubtful(self, portal: bool, name: bytes) -> bool:
         """True if what the name means depends on a reply that has not come, and a Sync lies between."""
-        return self.unsettled.get((portal, name), self.epoch) != self.epoch
+        changes = self.unsettled_portals if portal else self.unsettled_statements
+        latest = changes.get(name)
+        return latest is not None and latest[0] != self.epoch
 
-    @property
     def in_doubt(self) -> bool:
         """True if some name is doubtful."""
-        return any(epoch != self.epoch for epoch in self.unsettled.values())
+        for changes in (self.unsettled_statements, self.unsettled_portals):
+            if changes:
+                for epoch, _ in changes.values():
+                    if epoch != self.epoch:
+                        return True
+        return False
 
-    def settle(self, entry: Awaited, *, executed: bool, ok: bool) -> None:
+    def settle(self, entry: Awaited, executed: bool, ok: bool) -> None:
         """A Parse, Bind or Close was answered (`executed`), or skipped by the server after an error."""
-        key = (entry.portal_kind, entry.name)
+        changes = self.unsettled_portals if entry.portal_kind else self.unsettled_statements
+        latest = changes.get(entry.name)
+        if latest is not None:
+            if latest[1] > 1:
+                changes[entry.name] = (latest[0], latest[1] - 1)
+            else:
+                del changes[entry.name]
+        if not ok:
+            self._undo(entry, executed, latest is not None and latest[1] > 1)
+
+    def _undo(self, entry: Awaited, executed: bool, more: bool) -> None:
+        """The change did not happen: the name means what it meant before. `more`: later changes are under way."""
         later = [
             other
-            for other in (self.awaited if key in self.unsettled else ())
-            if other is not entry and other.kind in CHANGES and (other.portal_kind, other.name) == key
+            for other in (self.awaited if more else ())
+            if other is not entry
+            and other.kind in CHANGES
+            and other.portal_kind == entry.portal_kind
+            and other.name == entry.name
         ]
-        if not later:
-            self.unsettled.pop(key, None)
-        if ok:
-            return
         names: dict[bytes, Prepared | Portal] = self.portals if entry.portal_kind else self.statements  # type: ignore[assignment]
         # Parse drops the unnamed statement before it can fail; of a portal whose Bind failed one cannot tell.
         gone = executed and (entry.portal_kind or not entry.name)
@@ -217,7 +264,7 @@ class SessionState:
 
     def forget_portals(self) -> None:
         """Outside a transaction the server has none left, but for cursors WITH HOLD, which SQL declared."""
-        if self.status == b"I" and not self.awaited:
+        if self.portals and self.status == b"I" and not self.awaited:
             self.portals = {name: portal for name, portal in self.portals.items() if not portal.bind}
 
 

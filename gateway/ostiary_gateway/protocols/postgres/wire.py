@@ -6,7 +6,7 @@ counting itself but not the type byte) and a body; startup packets have no type 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct, error
 from typing import Final
@@ -57,6 +57,18 @@ def cstring(text: str) -> bytes:
     return text.encode() + b"\0"
 
 
+def checked_name(name: bytes, kind: str) -> bytes:
+    """The name of a prepared statement or a portal, as far as PostgreSQL reads it.
+
+    It cuts names in the encoding of the database; where that matters the name is a ProtocolViolation.
+    """
+    if len(name) > MAX_NAME // 2:
+        if not name.isascii():
+            raise ProtocolViolation(f"{kind}: a name of more than {MAX_NAME // 2} bytes that is not ASCII")
+        return name[:MAX_NAME]
+    return name
+
+
 class Reader:
     """Takes the fields of one message's body in order; every step outside the body is a ProtocolViolation."""
 
@@ -76,14 +88,8 @@ class Reader:
         return value
 
     def name(self) -> bytes:
-        """The name of a prepared statement or a portal, as far as PostgreSQL reads it.
-
-        It cuts names in the encoding of the database; where that matters the name is a ProtocolViolation.
-        """
-        name = self.string()
-        if len(name) > MAX_NAME // 2 and not name.isascii():
-            raise ProtocolViolation(f"{self.kind}: a name of more than {MAX_NAME // 2} bytes that is not ASCII")
-        return name[:MAX_NAME]
+        """The name of a prepared statement or a portal: see `checked_name`."""
+        return checked_name(self.string(), self.kind)
 
     def int16(self) -> int:
         return int(self._take(INT16))
@@ -353,6 +359,14 @@ AUTHENTICATION_CLEARTEXT: Final = frame(b"R", INT32.pack(3))
 
 def ready_for_query(status: bytes) -> bytes:
     return frame(b"Z", status)
+
+
+def bodies(data: bytes, start: int, end: int) -> Iterator[bytes]:
+    """The bodies of the whole messages from `start` to `end`."""
+    while start < end:
+        length: int = UINT32.unpack_from(data, start + 1)[0]
+        yield data[start + 5 : start + 1 + length]
+        start += 1 + length
 
 
 def parse_data_row(body: bytes) -> tuple[bytes | None, ...]:

@@ -64,7 +64,7 @@ class Play:
         self.asked.append((ask.stage.value, ask.text))
         denial = self.denied.get(ask.text) if ask.stage is not Stage.BIND else None
         action = Action.DENY if denial else Action.ALLOW
-        verdict = Verdict(f"r{len(self.asked)}", Decision(action, None, ""))
+        verdict = Verdict(Decision(action, None, ""), len(self.asked), "r")
         analysis = Analysis((statement(ask.text, **self.effects.get(ask.text, {})),) if ask.text.strip() else ())
         return Admission(verdict, analysis, denial, needs_description=self.describe)
 
@@ -114,11 +114,12 @@ class Play:
 
     # Listener
 
-    def response(self, request: str, data: bytes | memoryview) -> None:
+    def response(self, running: Running, data: bytes | memoryview) -> None:
+        request = f"r{running.verdict.number}"
         self.recorded[request] = self.recorded.get(request, b"") + bytes(data)
 
     def ended(self, running: Running, outcome: str) -> None:
-        self.log.append(f"{running.id} {outcome}")
+        self.log.append(f"r{running.verdict.number} {outcome}")
 
     def parameter(self, name: str, value: str) -> None:
         self.log.append(f"{name}={value}")
@@ -595,6 +596,6 @@ def test_an_error_that_comes_while_a_request_is_decided_keeps_it_from_running() 
     play.server(PARSED)
     # What the relay does while `execute` waits for its record: the server's error comes first.
     play.backend.feed(server_error())
-    play.frontend._owe(Awaited(Kind.PARSE, name=b"", statement=Prepared(b"", "x"), previous=statement), parse("x"))
+    play.frontend._owe(Awaited(Kind.PARSE, name=b"", statement=Prepared(b"", "x"), previous=statement), b"P....x", 5, 6)
     assert play.frontend.to_server == []
     assert play.client(SYNC) == SYNC
