@@ -66,12 +66,12 @@ class Session:
     def _admit(self, ask: Ask) -> Admission:
         self.asked.append((ask.stage, ask.text, self.path))
         if ask.stage is Stage.BIND:
-            return Admission(Verdict("", _ALLOWED), _NOTHING, None)
+            return Admission(Verdict(_ALLOWED), _NOTHING, None)
         analysis = analysis_of(ask.text)
         if self.denied & set(statements(ask.text)):
-            return Admission(Verdict(f"r{len(self.asked)}", Decision(Action.DENY, None, "")), analysis, _NO)
+            return Admission(Verdict(Decision(Action.DENY, None, ""), len(self.asked), "r"), analysis, _NO)
         if ask.stage is Stage.PARSE:
-            return Admission(Verdict("", _ALLOWED), analysis, None)
+            return Admission(Verdict(_ALLOWED), analysis, None)
         for effects in (each.effects for each in analysis.statements):
             known: Prepared | None = None
             if effects.executes is not None:
@@ -80,7 +80,7 @@ class Session:
                 known = portal.statement
             self.meant[ask.text] = None if known is None else known.text
         mask = ResponseMask(self.plan, analysis, {}, lambda _index, _fields: {}, {}) if self.plan else None
-        verdict = Verdict(f"r{len(self.asked)}", _ALLOWED)
+        verdict = Verdict(_ALLOWED, len(self.asked), "r")
         self.ended_as[verdict.request] = ""
         return Admission(verdict, analysis, None, mask, needs_description=self.describe or mask is not None)
 
@@ -133,12 +133,13 @@ class Session:
 
     # What the backend tells (Listener)
 
-    def response(self, request: str, data: bytes | memoryview) -> None:
+    def response(self, running: Running, data: bytes | memoryview) -> None:
+        request = running.verdict.request
         self.recorded[request] = self.recorded.get(request, 0) + len(data)
 
     def ended(self, running: Running, outcome: str) -> None:
-        assert self.ended_as[running.id] == "", f"{running.id} ended twice"
-        self.ended_as[running.id] = outcome
+        assert self.ended_as[running.verdict.request] == "", f"{running.verdict.request} ended twice"
+        self.ended_as[running.verdict.request] = outcome
         for statement in running.analysis.statements[: running.completed]:
             self._settle(statement.facts["text"], statement.effects)
 
