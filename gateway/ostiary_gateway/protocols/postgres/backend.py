@@ -119,12 +119,21 @@ class Backend:
                     if end > size:
                         break
                     end, count = rows_until(data, position, kind)
-                    if owner is not None and mask is not None and kind == _DATA_ROW and mask.clean(data, position, end):
-                        owner.rows += count
-                    else:
+                    if owner is None or mask is None:
                         self._flush(data, sent, position, owner, noted)
-                        self._touched_rows(data, position, end, count, kind, head)
+                        self._hidden_rows(data, position, end, head)
                         sent = noted = end
+                    else:
+                        frames = data if position == 0 and end == size else data[position:end]
+                        shown = mask.rows(frames) if kind == _DATA_ROW else mask.copy(frames)
+                        if kind == _DATA_ROW:
+                            owner.rows += count
+                        if shown is not frames:
+                            self._flush(data, sent, position, owner, noted)
+                            if shown:
+                                self._emit(shown)
+                                self._note(owner, shown)
+                            sent = noted = end
                     position = end
                     continue
                 count = 1
@@ -270,30 +279,16 @@ class Backend:
         if portal.description and self._record:
             self._listener.response(running, wire.frame(b"T", portal.description))
 
-    def _touched_rows(self, data: bytes, start: int, end: int, count: int, kind: int, head: Awaited) -> None:
-        """Whole rows that are masked, or that the client must not see."""
-        running = head.running
-        if running is None:
-            if not head.hidden:
-                raise ProtocolViolation("the server sent a row that nothing asked for")
-            if head.values is not None:
-                for body in wire.bodies(data, start, end):
-                    columns = wire.parse_data_row(body)
-                    if len(columns) != 1:
-                        raise ProtocolViolation(f"the server answered SHOW with {len(columns)} columns")
-                    head.values.append((columns[0] or b"").decode(errors="replace"))
-            return
-        mask = running.mask
-        assert mask is not None
-        frames = data if start == 0 and end == len(data) else data[start:end]
-        if kind == _DATA_ROW:
-            running.rows += count
-            frames = mask.rows(frames)
-        else:
-            frames = mask.copy(frames)
-        if frames:
-            self._emit(frames)
-            self._note(running, frames)
+    def _hidden_rows(self, data: bytes, start: int, end: int, head: Awaited) -> None:
+        """Whole rows that the client did not ask for, and must not see."""
+        if not head.hidden:
+            raise ProtocolViolation("the server sent a row that nothing asked for")
+        if head.values is not None:
+            for body in wire.bodies(data, start, end):
+                columns = wire.parse_data_row(body)
+                if len(columns) != 1:
+                    raise ProtocolViolation(f"the server answered SHOW with {len(columns)} columns")
+                head.values.append((columns[0] or b"").decode(errors="replace"))
 
     # -- replies; each handler says what becomes of its message
 

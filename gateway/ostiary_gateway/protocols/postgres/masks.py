@@ -95,10 +95,6 @@ class ResponseMask:
         except MaskError as problem:
             raise FatalError("XX000", f"A mask cannot be applied: {problem}. Nothing of the result was sent.") from None
 
-    def clean(self, data: bytes, start: int, end: int) -> bool:
-        """True if these whole DataRow messages pass as they are."""
-        return self._rows is not None and not self._rows.could_hit(data[start:end])
-
     def rows(self, frames: bytes) -> bytes:
         """Whole DataRow messages."""
         if self._rows is None:
