@@ -55,7 +55,8 @@ class Frontend:
         self._passes_copy_data = self._in_copy_data = False
         """Whether the CopyData message goes on to the server that the client is in the middle of."""
         self._told_in_cycle = False
-        """True if settings were asked for in the cycle that is open: its end may change them back (SET LOCAL)."""
+        """True if settings were asked for in the transaction of this cycle: its end may change them back, by SET LOCAL
+        or by an error. A Query ends it too."""
 
     @property
     def to_server(self) -> list[bytes | bytearray | memoryview]:
@@ -88,7 +89,7 @@ class Frontend:
             kind, data, start, stop = inbox.kind, inbox.data, inbox.start, inbox.stop
             if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
                 self._copy_data(kind, data, start, stop)
-                if state.copy_ended and not self._cycle_open:
+                if state.copy_ended and state.awaited and state.awaited[0].kind == _QUERY_KIND:
                     yield Wait.DRAIN  # the same Query may copy once more
                 continue
             if stop - start > LARGE:
@@ -175,6 +176,8 @@ class Frontend:
             return None
         running = Running(text, admission.verdict, admission.analysis, admission.mask)
         self._owe(Awaited(_QUERY_KIND, running), data, start, stop)
+        if self._told_in_cycle:
+            self._may_have_changed_back()
         return None if admission.plain else self._after(admission)
 
     def _function_call(self, data: bytes, start: int, stop: int) -> Steps:
@@ -380,8 +383,12 @@ class Frontend:
         self._owe(Awaited(_SYNC_KIND), data, start, stop)
         self.state.epoch += 1
         if self._told_in_cycle:
-            self.state.unsure = True
-            self._told_in_cycle = False
+            self._may_have_changed_back()
+
+    def _may_have_changed_back(self) -> None:
+        """The transaction ends in which the settings were asked for."""
+        self.state.unsure = True
+        self._told_in_cycle = False
 
     def _flush(self, start: int, stop: int) -> None:
         if start != stop:
@@ -562,6 +569,8 @@ class Frontend:
             self._owe_new(Awaited(Kind.EXECUTE, denial=denial), wire.execute_message(nonce))
         else:
             self._owe_new(Awaited(kind, denial=denial), wire.query_message(nonce))
+            if self._told_in_cycle:
+                self._may_have_changed_back()
 
     def _refuse(self, kind: Kind, text: str, denial: Denial, *, name: bytes = b"") -> Steps:
         """Refuses without asking a policy, but not without a record."""

@@ -365,6 +365,29 @@ def test_settings_told_inside_a_pipeline_are_asked_for_again_behind_its_sync() -
     assert query("b") not in play.then
 
 
+def test_settings_told_inside_a_pipeline_are_asked_for_again_behind_a_query_that_may_roll_it_back() -> None:
+    play = Play(effects={"set": {"may_change_session": True}})
+    play.client(parse("set"), bind(), execute(), query("select 1/0"), query("select 1"))
+    play.server(PARSED, BOUND, done("SET"))
+    play.server((PARSED + BOUND + ROW + done("SHOW") + CLOSED + CLOSED) * len(SHOWN))
+    assert play.then == query("select 1/0") + FLUSH
+    play.server(server_error(), READY)
+    assert b"SHOW" in play.then
+    assert query("select 1") not in play.then
+
+
+def test_a_query_inside_a_pipeline_may_copy_twice() -> None:
+    play = Play(effects={"copy; copy": {"copy": CopyEffect("in")}})
+    data, copied = frame(b"d", b"1\n"), frame(b"c")
+    play.client(parse("select 1"), query("copy; copy"), data, copied, data, copied, SYNC)
+    play.server(PARSED, frame(b"G", b"\0\0\0"))
+    assert play.then == data + copied
+    play.server(done("COPY 1"), frame(b"G", b"\0\0\0"))
+    assert play.then == data + copied
+    play.server(done("COPY 1"), READY)
+    assert play.then == SYNC
+
+
 def test_settings_are_asked_for_behind_a_rollback_that_no_sync_follows() -> None:
     effects: dict[str, dict[str, object]] = {
         "set": {"may_change_session": True}, "rollback": {"transaction": "ROLLBACK"},
