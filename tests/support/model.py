@@ -209,7 +209,7 @@ class ModelServer:
             self._check_failed(part)
             self._begin(text)
             portal = _Portal(_Prepared(part))
-            if part in _ROW_SETS or part == "execute q" or part.startswith("fetch"):
+            if part in _ROW_SETS or part.startswith(("execute ", "fetch")):
                 self._describe_rows(portal)
             yield from self._execute(portal, 0)
 
@@ -322,8 +322,9 @@ class ModelServer:
 
     def _gives_rows(self, portal: _Portal) -> bool:
         statement = portal.prepared.statement
-        if statement == "execute q":
-            return "q" in self._prepared and self._prepared["q"].statement in _ROW_SETS
+        if statement.startswith("execute "):
+            named = self._prepared.get(statement.removeprefix("execute "))
+            return named is not None and named.statement in _ROW_SETS
         return statement in _ROW_SETS or statement.lower().startswith(("fetch", "show "))
 
     def _describe_rows(self, portal: _Portal) -> None:
@@ -434,6 +435,8 @@ class ModelServer:
                 self._say("N", b"".join(key.encode() + value.encode() + b"\0" for key, value in fields) + b"\0")
             case ["insert", *_]:
                 tag = "INSERT 0 1"
+            case ["select", "1/0"]:
+                raise ServerError("22012", "division by zero")
             case ["select", "fail()"]:
                 raise ServerError("22000", f"it has {SECRET} in it")
             case _:

@@ -13,6 +13,7 @@ PORTALS = st.sampled_from(["", "", "p", "c"])
 
 SIMPLE = [
     "select 1", "select many", "select secret", "select empty", "select fail()", "select notice()", "selec 1", "", ";",
+    "select 1/0", "set search_path = other; select 1/0",
     "begin", "commit", "rollback", "insert into t values (1)", "select 1; select many",
     "select 1; select fail(); insert into t values (1)", "begin; select 1", "select 1; commit",
     "set search_path = other", "set local search_path = third", "set search_path = other; select 1",
@@ -31,10 +32,16 @@ def copies(draw: st.DrawFn) -> Unit:
     data = [frame("d", each) for each in draw(st.lists(DATA, max_size=3))]
     end = draw(st.sampled_from([frame("c"), frame("f", b"no\0")]))
     text = "copy t from stdin"
-    if draw(st.booleans()):
-        return [query(draw(st.sampled_from([text, f"select 1; {text}; select many"]))), *data, end]
+    match draw(st.integers(0, 3)):
+        case 0:
+            return [query(text), *data, end]
+        case 1:
+            return [query(f"select 1; {text}; select many"), *data, end]
+        case 2:
+            return [query(f"{text}; {text}"), *data, frame("c"), *data, end]
     early = [SYNC] if draw(st.booleans()) else []
-    return [parse(text), bind(), execute(), *early, *data, end, SYNC]
+    # Names of its own: whoever executed it again would send no data.
+    return [close("S", "in"), parse(text, "in"), bind("in", "in"), execute("in"), *early, *data, end, SYNC]
 
 
 @st.composite
