@@ -121,8 +121,8 @@ def run(data: bytes) -> bytes:
 
 TARGET = Target(
     "rows", run,
-    (b"4111111111111111", b"4111 1111 1111 1111", b"bob@example.com", b"DE89370400440532013000", b"+4915112345678", b"see"
-     b"ecret", b"\xff\xff\xff\xff", b"D\0\0\0\x0f\0\1\0\0\0\5", b"\\u0040", b'"'),
+    (b"4111111111111111", b"4111 1111 1111 1111", b"bob@example.com", b"DE89370400440532013000", b"+4915112345678",
+     b"seecret", b"\xff\xff\xff\xff", b"D\0\0\0\x0f\0\1\0\0\0\5", b"\\u0040", b'"'),
 )  # fmt: skip
 
 
