@@ -76,9 +76,11 @@ class Checkpoint:
         client: ClientFacts,
         tally: Tally,
         detail: Mapping[str, object],
+        *,
+        session: str = "",
     ) -> Gate:
-        """A client has logged in."""
-        return Gate(self, connection, identity, client, tally, detail)
+        """A client has logged in. `session`: the id that it was given before, if it was."""
+        return Gate(self, connection, identity, client, tally, detail, session=session)
 
 
 class Gate:
@@ -92,9 +94,11 @@ class Gate:
         client: ClientFacts,
         tally: Tally,
         detail: Mapping[str, object],
+        *,
+        session: str = "",
     ) -> None:
         spec = connection.spec
-        self.id = new_id()
+        self.id = session or new_id()
         self.identity = identity
         self.connection = connection
         self.requests = 0

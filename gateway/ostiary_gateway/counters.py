@@ -23,6 +23,9 @@ broken TLS, bad startup, too slow, too many, target away."""
 UpstreamError = Literal["connect", "tls", "auth", "lost", "protocol", "other"]
 """What went wrong with the target: not reached, TLS, login refused, connection lost, nonsense."""
 
+RoleEvent = Literal["created", "dropped", "swept", "failed"]
+"""Of session roles: made, dropped after the session, dropped as a leftover, not to be dropped (each attempt)."""
+
 Direction = Literal["to_upstream", "to_client"]
 
 
@@ -42,6 +45,8 @@ class Counters:
         "reload_failures",
         "reloads",
         "requests",
+        "roles",
+        "roles_stuck",
         "sessions",
         "sessions_open",
         "upstream_errors",
@@ -59,6 +64,9 @@ class Counters:
         self.decision_sum = 0.0
         self.upstream_errors: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.login_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.roles: defaultdict[tuple[str, RoleEvent], int] = defaultdict(int)
+        self.roles_stuck: dict[str, int] = {}
+        """Session roles that could not be dropped so far, by connection."""
         self.bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.record_queue: Callable[[], int] = int
         """Gives the bytes that wait to be written. The recorder's owner sets it, and the next."""

@@ -69,6 +69,18 @@ class GatewayCollector(Collector):
         yield _labelled(
             "ostiary_login_failures", "Clients not let in.", ("connection", "reason"), counts.login_failures.items()
         )
+        yield _labelled(
+            "ostiary_session_roles",
+            "Login roles of sessions: created, dropped, swept (leftovers), failed (to be dropped; tried again).",
+            ("connection", "event"),
+            counts.roles.items(),
+        )
+        yield _by_connection(
+            GaugeMetricFamily(
+                "ostiary_session_roles_stuck", "Login roles that could not be dropped so far.", labels=["connection"]
+            ),
+            counts.roles_stuck,
+        )
         yield _labelled("ostiary_transferred_bytes", "Bytes.", ("connection", "direction"), counts.bytes.items())
         yield _gauge(
             "ostiary_record_queue_bytes", "Bytes that wait to be written to the record.", counts.record_queue()

@@ -22,15 +22,18 @@ class PasswordCredential:
 
 
 def password_of(connection: Connection, secrets: Mapping[tuple[str, str], Secret]) -> PasswordCredential:
-    """The `static` credential of a PostgreSQL Connection."""
+    """The login of a PostgreSQL Connection: of `static`, or of the administrator of `postgresRole`."""
     namespace = connection.metadata.namespace or "default"
-    static = connection.spec.credentials.static
-    if static is None:
+    credentials = connection.spec.credentials
+    if credentials.static is not None:
+        name = credentials.static.secret_ref.name
+    elif credentials.postgres_role is not None:
+        name = credentials.postgres_role.admin_secret_ref.name
+    else:
         raise CredentialError(
-            f"Connection {namespace}/{connection.metadata.name} uses credentials.{connection.spec.credentials.kind}, "
-            "which this gateway does not offer for Postgres; use credentials.static"
+            f"Connection {namespace}/{connection.metadata.name} uses credentials.{credentials.kind}, "
+            "which this gateway does not offer for Postgres; use credentials.static or credentials.postgresRole"
         )
-    name = static.secret_ref.name
     secret = secrets.get((namespace, name))
     if secret is None:
         raise CredentialError(f"Secret {namespace}/{name} is missing; Connection {connection.metadata.name} needs it")

@@ -56,13 +56,9 @@ def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
     tokens = {secret.metadata.namespace for secret in manifests.secrets.values() if secret.token is not None}
     for key, bound in bundle.connections.items():
         connection = bound.connection
-        kind = connection.spec.credentials.kind
         if connection.spec.protocol not in LOBBIES:
             text = f"{connection.spec.protocol} is not served by this version, so nobody can connect"
             found.append(manifests.problem(connection, "spec.protocol", text))
-        elif kind != "static":
-            text = "this version logs in with static credentials only, so logins are refused"
-            found.append(manifests.problem(connection, f"spec.credentials.{kind}", text))
         if not bound.policies:
             found.append(manifests.problem(connection, "", "no policy is for it, so everything is denied"))
         authentication = connection.spec.authentication

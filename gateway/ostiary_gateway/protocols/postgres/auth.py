@@ -99,15 +99,18 @@ def end_point_binding(certificate: bytes) -> bytes:
 class Login:
     """One login: feed it each Authentication message's body; it returns the answer to send, None if none is due.
 
-    `certificate` is the server's, DER, if the connection is encrypted. After AuthenticationOk `done` is True.
+    `certificate` is the server's, DER, if the connection is encrypted. `proof`: keys that stand for a password that
+    there is not; then only SCRAM will do. After AuthenticationOk `done` is True.
     """
 
     def __init__(
-        self, user: str, password: str, keys: KeyCache, *, certificate: bytes | None, nonce: bytes | None = None
-    ) -> None:
+        self, user: str, password: str, keys: KeyCache, *, certificate: bytes | None, nonce: bytes | None = None,
+        proof: ScramKeys | None = None,
+    ) -> None:  # fmt: skip
         self._user = user
         self._password = password
         self._keys = keys
+        self._proof = proof
         self._certificate = certificate
         self._nonce = nonce or base64.b64encode(secrets.token_bytes(18))
         self._gs2 = b""
@@ -127,6 +130,11 @@ class Login:
                 raise LoginFailed("the server ended SCRAM without proving that it knows the password")
             self.done = True
             return None
+        if code in (3, 5) and self._proof is not None:
+            raise LoginFailed(
+                "the server asks for another proof than SCRAM, which a session's role does not have; "
+                "use scram-sha-256 for it in the server's pg_hba.conf"
+            )
         if code == 3:
             return self._clear()
         if code == 5:
@@ -201,7 +209,7 @@ class Login:
             raise LoginFailed("the server's SCRAM nonce does not continue ours")
         if not MIN_ITERATIONS <= rounds <= MAX_ITERATIONS or not salt:
             raise LoginFailed(f"the server asks for {rounds} SCRAM iterations, more than {MAX_ITERATIONS}")
-        keys = self._keys.derive(self._password, salt, rounds)
+        keys = self._proof or self._keys.derive(self._password, salt, rounds)
         without_proof = b"c=" + base64.b64encode(self._binding) + b",r=" + nonce
         signed = self._first_bare() + b"," + server_first + b"," + without_proof
         stored = hashlib.sha256(keys.client_key).digest()

@@ -20,6 +20,7 @@ from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.credentials.static import CredentialError, password_of
 from ostiary_gateway.identity.proof import Identity, LoginRefused
+from ostiary_gateway.ids import new_id
 from ostiary_gateway.leg import Leg, LegClosed
 from ostiary_gateway.protocols import Site
 from ostiary_gateway.tls import TLSError, upstream_context
@@ -30,9 +31,10 @@ from .auth import KeyCache
 from .questions import SHOWN
 from .reference import Reference
 from .relay import Relay
+from .session_roles import SessionRoles
 from .startup import Opening, Refusal, open_with
 from .state import SessionState
-from .upstream import Aside, ServerSession, Target, UpstreamError
+from .upstream import Aside, FixedLogin, Logins, ServerSession, Target, UpstreamError
 from .wire import ProtocolViolation
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,8 @@ LOGIN_TIMEOUT: Final = 30.0
 """Seconds from the accepted socket to a finished login."""
 MAX_PASSWORD: Final = 16_384
 """Bytes of a PasswordMessage."""
+MAINTENANCE: Final = "postgres"
+"""The database that session roles are made in, where the Connection names none."""
 TLS_FIRST_BYTE: Final = 0x16
 """The first byte of a TLS handshake; never the first of a startup packet, whose length would be too large."""
 
@@ -55,8 +59,11 @@ class PostgresLobby:
         self._checkpoint = checkpoint
         self._counters = counters
         self._keys = keys
-        self._references: dict[tuple[Target, str], Reference] = {}
-        self._reached: tuple[object, Target] | None = None
+        self._references: dict[tuple[Logins, str], Reference] = {}
+        self._reached: tuple[object, Logins] | None = None
+        self._roles: list[SessionRoles] = []
+        """Those that have roles to drop: the one that is used now, and those of targets that were replaced."""
+        self._prepare()
 
     async def admit(self, sock: socket.socket, admitted: Callable[[], None]) -> None:
         """One client, from its socket to the end of its session. `admitted` is called once the login has ended."""
@@ -193,9 +200,10 @@ class PostgresLobby:
                 "Close sessions that are not needed, or raise spec.limits.maxSessions.", record,
             )  # fmt: skip
         try:
-            target = self._target(site)
+            logins, session = self._logins(site), new_id()
             settings = {"database": opening.database, **opening.settings, **_PINNED}
-            server = await upstream.connect(target, settings, self._keys)
+            agent = identity.subject["username"]
+            server, target = await upstream.enter(logins, settings, self._keys, session=session, agent=agent)
             try:
                 shown = await upstream.show(server, SHOWN)
                 if not self._holds(site, identity):
@@ -214,7 +222,9 @@ class PostgresLobby:
                 "08001", f"The database behind {site.connection.metadata.name} cannot be reached now. [{record}]",
                 "Try again later; the gateway's log says under this id what is wrong.", record,
             ) from None  # fmt: skip
-        return self._relay(leg, site, opening, identity, client, target, server), shown, *self._greet(opening, server)
+        reference = self._reference(logins, opening.database, server)
+        relay = self._relay(leg, site, opening, identity, client, session, target, server, reference)
+        return relay, shown, *self._greet(opening, server)
 
     def _holds(self, site: Site, identity: Identity) -> bool:
         """True if what a login began with is so in the bundle that is in force now."""
@@ -226,8 +236,8 @@ class PostgresLobby:
         )
 
     def _relay(
-        self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts, target: Target,
-        server: ServerSession,
+        self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts, session: str,
+        target: Target, server: ServerSession, reference: Reference,
     ) -> Relay:  # fmt: skip
         state = SessionState()
         detail: dict[str, object] = {
@@ -238,9 +248,11 @@ class PostgresLobby:
             "upstreamUser": target.user,
             "serverVersion": server.parameters.get("server_version", ""),
         }
-        gate = self._checkpoint.open(site.connection, identity, client, state, detail)
+        if target.role:
+            detail["upstreamRole"] = target.role
+        gate = self._checkpoint.open(site.connection, identity, client, state, detail, session=session)
         return Relay(
-            leg, server, gate, state, self._reference(target, opening.database, server), target,
+            leg, server, gate, state, reference, target,
             database=opening.database, max_request=site.connection.spec.limits.max_request_bytes,
         )  # fmt: skip
 
@@ -252,30 +264,50 @@ class PostgresLobby:
         greeting += [wire.backend_key_data(*key), wire.ready_for_query(b"I")]
         return b"".join(greeting), key
 
-    def _target(self, site: Site) -> Target:
+    def _logins(self, site: Site) -> Logins:
         """The same object as long as the way is the same: all sessions then share what is known of its databases."""
         way = _reaches(site)
         if self._reached is None or self._reached[0] != way:
-            self._reached = way, self._new_target(site)
+            for roles in self._roles:
+                roles.retire()
+            self._roles = [roles for roles in self._roles if not roles.done]
+            self._reached = way, self._new_logins(site)
         return self._reached[1]
 
-    def _new_target(self, site: Site) -> Target:
+    def _new_logins(self, site: Site) -> Logins:
         spec = site.connection.spec
         where, tls = spec.upstream, spec.upstream.tls
         credential = password_of(site.connection, site.secrets)
         ca = site.secrets.get((site.namespace, tls.ca_ref.name)) if tls.ca_ref is not None else None
         host = where.host or ""
         context = upstream_context(tls, ca)
-        return Target(
+        target = Target(
             host, where.port or DEFAULT_PORTS["Postgres"], credential.username, credential.password, context,
             tls.server_name or host,
         )  # fmt: skip
+        if spec.credentials.postgres_role is None:
+            return FixedLogin(target)
+        roles = SessionRoles(
+            site.name, target, spec.credentials.postgres_role, where.database or MAINTENANCE, self._keys,
+            self._counters,
+        )  # fmt: skip
+        roles.start()
+        self._roles.append(roles)
+        return roles
 
-    def _reference(self, target: Target, database: str, server: ServerSession) -> Reference:
-        key = (target, database)
+    def _prepare(self) -> None:
+        """What sessions have left in a server is looked for before the first one comes."""
+        try:
+            if self._roles or self.site.connection.spec.credentials.postgres_role is not None:
+                self._logins(self.site)
+        except (CredentialError, TLSError) as problem:
+            log.error("target not available", connection=self.site.name, problem=str(problem))
+
+    def _reference(self, logins: Logins, database: str, server: ServerSession) -> Reference:
+        key = (logins, database)
         found = self._references.get(key)
         if found is None:
-            found = self._references[key] = Reference(Aside(target, database, self._keys), server.version)
+            found = self._references[key] = Reference(Aside(logins, database, self._keys), server.version)
         return found
 
     async def _cancel(self, request: wire.Cancel) -> None:
@@ -315,6 +347,7 @@ class PostgresLobby:
             for reference in self._references.values():
                 reference.drop()
             self._references.clear()
+            self._prepare()
         for relay in list(self.relays.values()):
             identity = relay.gate.identity
             if not site.identities.holds(identity):
@@ -331,6 +364,7 @@ class PostgresLobby:
         for reference in self._references.values():
             await reference.aside.close()
             await reference.planner.close()
+        await asyncio.gather(*(roles.close() for roles in self._roles))
 
 
 _REFUSED: Final = {"certificate": "28000", "issuer": "57P03"}
@@ -346,7 +380,11 @@ _PINNED: Final = {"client_encoding": "UTF8", "standard_conforming_strings": "on"
 def _reaches(site: Site) -> object:
     """All that the way to the target depends on."""
     spec = site.connection.spec
-    names = [spec.credentials.static.secret_ref.name] if spec.credentials.static is not None else []
+    names: list[str] = []
+    if spec.credentials.static is not None:
+        names.append(spec.credentials.static.secret_ref.name)
+    if spec.credentials.postgres_role is not None:
+        names.append(spec.credentials.postgres_role.admin_secret_ref.name)
     if spec.upstream.tls.ca_ref is not None:
         names.append(spec.upstream.tls.ca_ref.name)
     found = [site.secrets.get((site.namespace, name)) for name in names]

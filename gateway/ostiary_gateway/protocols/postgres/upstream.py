@@ -6,12 +6,13 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
+from ostiary_gateway.ids import new_id
 from ostiary_gateway.leg import Leg, LegClosed
 
 from . import wire
-from .auth import KeyCache, Login, LoginFailed
+from .auth import KeyCache, Login, LoginFailed, ScramKeys
 from .wire import ProtocolViolation
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -47,6 +48,39 @@ class Target:
     password: str = field(repr=False)
     tls: ssl.SSLContext | None
     server_name: str
+    keys: ScramKeys | None = field(default=None, repr=False)
+    """In the place of a password: SCRAM only."""
+    role: str = ""
+    """The role to act as from the first statement on; empty: the login itself."""
+
+
+class Logins(Protocol):
+    """Where the logins at one server come from. The same object as long as the way there is the same."""
+
+    async def take(self, session: str, agent: str) -> Target:
+        """A login for one connection, of a session and an agent that are named. Raises UpstreamError."""
+
+    def give_back(self, target: Target) -> None:
+        """The connection with this login is gone, or never was. Once for every `take`."""
+
+    def stand_in(self, role: str) -> str:
+        """The role that a connection aside must take to plan what a session's `role` does."""
+
+
+class FixedLogin:
+    """One login for everybody."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    async def take(self, session: str, agent: str) -> Target:
+        return self._target
+
+    def give_back(self, target: Target) -> None:
+        pass
+
+    def stand_in(self, role: str) -> str:
+        return role
 
 
 @dataclass(slots=True)
@@ -91,7 +125,7 @@ async def _tcp(target: Target) -> Leg:
 
 
 async def connect(target: Target, settings: dict[str, str], keys: KeyCache) -> ServerSession:
-    """Raises UpstreamError. `settings` are startup parameters besides user."""
+    """Raises UpstreamError. `settings` are startup parameters besides user and role."""
     where = f"{target.host}:{target.port}"
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -116,7 +150,22 @@ async def connect(target: Target, settings: dict[str, str], keys: KeyCache) -> S
         raise UpstreamError(f"{where} does not speak PostgreSQL's protocol: {problem}") from None
 
 
-async def _read(leg: Leg, limit: int) -> tuple[bytes, bytes]:
+async def enter(
+    logins: Logins, settings: dict[str, str], keys: KeyCache, *, session: str, agent: str
+) -> tuple[ServerSession, Target]:
+    """A connection with a login of its own, which is given back when the connection is gone. Raises UpstreamError."""
+    target = await logins.take(session, agent)
+    try:
+        server = await connect(target, settings, keys)
+    except BaseException:
+        logins.give_back(target)
+        raise
+    server.leg.lost.add_done_callback(lambda _: logins.give_back(target))
+    return server, target
+
+
+async def read_message(leg: Leg, limit: int) -> tuple[bytes, bytes]:
+    """Type and body. Raises LegClosed, or ProtocolViolation for one of more bytes than `limit`."""
     header = await leg.read_exactly(5)
     length = wire.UINT32.unpack_from(header, 1)[0]
     if not 4 <= length <= limit:
@@ -126,11 +175,12 @@ async def _read(leg: Leg, limit: int) -> tuple[bytes, bytes]:
 
 async def _login(leg: Leg, target: Target, settings: dict[str, str], keys: KeyCache) -> ServerSession:
     certificate = leg.tls.getpeercert(binary_form=True) if leg.tls is not None else None
-    login = Login(target.user, target.password, keys, certificate=certificate)
-    leg.write(wire.startup_message(wire.PROTOCOL_3_0, {"user": target.user, **settings}))
+    login = Login(target.user, target.password, keys, certificate=certificate, proof=target.keys)
+    role = {"role": target.role} if target.role else {}
+    leg.write(wire.startup_message(wire.PROTOCOL_3_0, {"user": target.user, **settings, **role}))
     session = ServerSession(leg, {}, 0, b"", "")
     while True:
-        kind, body = await _read(leg, MAX_LOGIN_MESSAGE)
+        kind, body = await read_message(leg, MAX_LOGIN_MESSAGE)
         if kind == b"R":
             answer = login.authentication(body)
             if answer is not None:
@@ -163,7 +213,7 @@ async def show(session: ServerSession, settings: Sequence[str]) -> tuple[str, ..
             for _ in settings:
                 kind = b""
                 while kind != b"Z":
-                    kind, body = await _read(session.leg, MAX_LOGIN_MESSAGE)
+                    kind, body = await read_message(session.leg, MAX_LOGIN_MESSAGE)
                     if kind == b"D":
                         values.append((wire.parse_data_row(body)[0] or b"").decode())
                     elif kind == b"S":
@@ -196,8 +246,8 @@ Rows = list[tuple[str | None, ...]]
 class Aside:
     """One connection for the gateway's own questions (catalog, EXPLAIN), opened when needed, one question at a time."""
 
-    def __init__(self, target: Target, database: str, keys: KeyCache) -> None:
-        self._target = target
+    def __init__(self, logins: Logins, database: str, keys: KeyCache) -> None:
+        self._logins = logins
         self._database = database
         self._keys = keys
         self._session: ServerSession | None = None
@@ -205,7 +255,7 @@ class Aside:
 
     def another(self) -> Aside:
         """A connection of its own to the same database."""
-        return Aside(self._target, self._database, self._keys)
+        return Aside(self._logins, self._database, self._keys)
 
     async def query(self, sql: str, params: Sequence[str | None] = ()) -> Rows:
         """Runs one statement; rows come as text. Raises QuestionFailed or UpstreamError."""
@@ -216,7 +266,7 @@ class Aside:
         """RowDescription's body of a statement that is not run; b"" if it gives no rows."""
         async with self._lock, asyncio.timeout(QUESTION_TIMEOUT):
             try:
-                await self._ask(_scope(search_path, role))
+                await self._ask(_scope(search_path, self._logins.stand_in(role)))
                 return await self._describe(sql)
             finally:
                 await self._roll_back()
@@ -234,7 +284,7 @@ class Aside:
         """EXPLAIN (FORMAT JSON), in a read-only transaction: planning may run functions that claim to be immutable."""
         async with self._lock, asyncio.timeout(QUESTION_TIMEOUT):
             try:
-                await self._ask(_scope(search_path, role))
+                await self._ask(_scope(search_path, self._logins.stand_in(role)))
                 rows = (await self._ask([_question(f"EXPLAIN (FORMAT JSON) {sql}", values, types, formats)]))[0]
             finally:
                 await self._roll_back()
@@ -261,7 +311,7 @@ class Aside:
                 "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
                 "default_transaction_read_only": "on", "search_path": "pg_catalog",
             }  # fmt: skip
-            self._session = await connect(self._target, settings, self._keys)
+            self._session, _ = await enter(self._logins, settings, self._keys, session=new_id(), agent="ostiary")
         return self._session
 
     async def _roll_back(self) -> None:
@@ -293,7 +343,7 @@ class Aside:
         failure: QuestionFailed | None = None
         size = 0
         while True:
-            kind, body = await _read(leg, wire.MAX_MESSAGE)
+            kind, body = await read_message(leg, wire.MAX_MESSAGE)
             size += len(body)
             if size > MAX_ANSWER:
                 raise ProtocolViolation("an answer from the catalog is too large")
@@ -313,7 +363,7 @@ class Aside:
             session.leg.write(wire.parse_message(b"", sql.encode()) + wire.describe_message(b"S", b"") + wire.SYNC)
             description, failure = b"", None
             while True:
-                kind, body = await _read(session.leg, wire.MAX_MESSAGE)
+                kind, body = await read_message(session.leg, wire.MAX_MESSAGE)
                 if kind == b"T":
                     description = body
                 elif kind == b"E":

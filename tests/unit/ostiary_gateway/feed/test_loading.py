@@ -82,11 +82,6 @@ def test_what_nobody_can_use_is_noted() -> None:
     ("of_a_login", "instead", "noted"),
     [
         (
-            "static: {secretRef: {name: login}}",
-            "postgresRole: {adminSecretRef: {name: login}, memberOf: [readers]}",
-            "spec.credentials.postgresRole: this version logs in with static credentials only, so logins are refused",
-        ),
-        (
             "Postgres\n  upstream: {host: db.example}\n  credentials: {static: {secretRef: {name: login}}}",
             "Kubernetes\n  upstream: {server: 'https://k8s.example'}\n  credentials: {impersonate: {}}",
             "spec.protocol: Kubernetes is not served by this version, so nobody can connect",
