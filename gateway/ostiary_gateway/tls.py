@@ -10,6 +10,7 @@ import ssl
 import tempfile
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -53,8 +54,43 @@ def upstream_context(tls: UpstreamTLS, ca: Secret | None, *, alpn: tuple[str, ..
     return context
 
 
+class _Handshake(ssl.SSLObject):
+    """Keeps the alert of a handshake that a client's certificate has ended, which uvloop would not send."""
+
+    outgoing: ssl.MemoryBIO | None = None
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLCertVerificationError as problem:
+            if self.outgoing is not None:
+                _ALERTS[problem] = self.outgoing.read()
+            raise
+
+
+class _ListenerContext(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_side: bool = False,
+        server_hostname: str | bytes | None = None, session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:  # fmt: skip
+        found = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if isinstance(found, _Handshake):
+            found.outgoing = outgoing
+        return found
+
+
+_ALERTS: Final[WeakKeyDictionary[ssl.SSLCertVerificationError, bytes]] = WeakKeyDictionary()
+
+
+def alert_of(problem: ssl.SSLCertVerificationError) -> bytes:
+    """What a client must still be sent, so that it hears why its certificate was not accepted."""
+    return _ALERTS.pop(problem, b"")
+
+
 def _server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ListenerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     return context

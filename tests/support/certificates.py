@@ -113,3 +113,88 @@ def _authority(name: str, now: datetime.datetime) -> tuple[ec.EllipticCurvePriva
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     path.chmod(0o600)
+
+
+class TrustDomain:
+    """A SPIFFE trust domain: an authority, and the certificates of workloads, right and wrong."""
+
+    def __init__(self, directory: Path, name: str = "example.org") -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self._directory = directory
+        self._key, self._ca = _authority(f"Authority of {name}", datetime.datetime.now(datetime.UTC))
+        self._issued = 0
+
+    @property
+    def bundle(self) -> bytes:
+        """The authority's certificate, PEM."""
+        return self._ca.public_bytes(serialization.Encoding.PEM)
+
+    def issue(
+        self,
+        *uris: str,
+        names: tuple[str, ...] = (),
+        ca: bool | None = False,
+        usage: str | None = "signature",
+        begins: float = -60,
+        lasts: float = 3600,
+        purpose: x509.ObjectIdentifier | None = None,
+    ) -> KeyPair:
+        """A workload's certificate, by default an X.509-SVID of the first id. Times in seconds from now.
+
+        `usage`: signature, sign-certificates, encipher, or None for no keyUsage; `ca` None: no basicConstraints.
+        """
+        now = datetime.datetime.now(datetime.UTC)
+        key = ec.generate_private_key(ec.SECP256R1())
+        start = now + datetime.timedelta(seconds=begins)
+        others: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name("workload"))
+            .issuer_name(self._ca.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(max(start, now + datetime.timedelta(seconds=lasts)))
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if uris or others:
+            alternatives = [*(x509.UniformResourceIdentifier(uri) for uri in uris), *others]
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        if ca is not None:
+            builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        if usage is not None:
+            builder = builder.add_extension(
+                x509.KeyUsage(
+                    digital_signature=usage != "encipher",
+                    key_encipherment=usage == "encipher",
+                    key_cert_sign=usage == "sign-certificates",
+                    content_commitment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    crl_sign=False,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                critical=True,
+            )
+        if purpose is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        self._issued += 1
+        base = self._directory / f"workload-{self._issued}"
+        pair = KeyPair(base.with_suffix(".crt"), base.with_suffix(".key"))
+        _write(pair.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+        _write(
+            pair.key,
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        )
+        return pair
+
+
+def der(pair: KeyPair) -> bytes:
+    """The certificate as TLS carries it."""
+    certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    return certificate.public_bytes(serialization.Encoding.DER)

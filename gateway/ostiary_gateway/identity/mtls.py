@@ -24,6 +24,9 @@ MAX_SPIFFE_ID: Final = 512
 CLOCK_SKEW: Final = 30.0
 """Seconds that clocks may differ: short-lived certificates are used in the moment of their issue."""
 
+_UNREADABLE: Final = (
+    ValueError, TypeError, OverflowError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 _ID: Final = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)+)")
 _SERVICE_ACCOUNT: Final = re.compile(r"/ns/([a-z0-9]([-a-z0-9]*[a-z0-9])?)/sa/([a-z0-9]([-a-z0-9.]*[a-z0-9])?)")
 
@@ -51,7 +54,8 @@ def read_svid(der: bytes) -> Svid:
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
-    except (ValueError, TypeError):
+        begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    except _UNREADABLE:
         raise BadCertificate("it cannot be read") from None
     _check_leaf(extensions)
     try:
@@ -64,9 +68,7 @@ def read_svid(der: bytes) -> Svid:
     found = _ID.fullmatch(uris[0]) if len(uris[0]) <= MAX_SPIFFE_ID else None
     if found is None or any(part in (".", "..") for part in found[2].split("/")):
         raise BadCertificate(f"{bounded(uris[0])} is no SPIFFE id of a workload: spiffe://TRUST-DOMAIN/PATH")
-    return Svid(
-        found[1], found[2], certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    )
+    return Svid(found[1], found[2], begins, ends)
 
 
 def _check_leaf(extensions: x509.Extensions) -> None:

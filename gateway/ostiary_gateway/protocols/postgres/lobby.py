@@ -6,6 +6,7 @@ Sources: PostgreSQL documentation, "Message Flow" (Start-up, SSL and GSSAPI sess
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import ssl
@@ -23,7 +24,7 @@ from ostiary_gateway.identity.proof import Identity, LoginRefused
 from ostiary_gateway.ids import new_id
 from ostiary_gateway.leg import Leg, LegClosed
 from ostiary_gateway.protocols import Site
-from ostiary_gateway.tls import TLSError, upstream_context
+from ostiary_gateway.tls import TLSError, alert_of, upstream_context
 from ostiary_policy.facts import ClientFacts
 
 from . import answers, upstream, wire
@@ -129,8 +130,19 @@ class PostgresLobby:
         """The socket as a leg, after the TLS handshake if there is a context."""
         leg, loop = Leg(), asyncio.get_running_loop()
         timeout = LOGIN_TIMEOUT if context is not None else None
-        # Not what it returns: with TLS uvloop 0.23 gives its own protocol there, not the caller's.
-        await loop.connect_accepted_socket(lambda: leg, sock, ssl=context, ssl_handshake_timeout=timeout)
+        # A failed handshake closes the socket before its alert is sent: a second handle lets the client hear why.
+        spare = sock.dup() if context is not None and context.verify_mode != ssl.CERT_NONE else None
+        try:
+            # Not what it returns: with TLS uvloop 0.23 gives its own protocol there, not the caller's.
+            await loop.connect_accepted_socket(lambda: leg, sock, ssl=context, ssl_handshake_timeout=timeout)
+        except ssl.SSLCertVerificationError as problem:
+            if spare is not None:
+                with contextlib.suppress(OSError):
+                    spare.send(alert_of(problem), socket.MSG_DONTWAIT)
+            raise
+        finally:
+            if spare is not None:
+                spare.close()
         return leg
 
     # -- startup and login

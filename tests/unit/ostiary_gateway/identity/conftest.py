@@ -1,0 +1,8 @@
+"""Issuers and certificates that these tests share with those against real clients."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
