@@ -1,257 +1,268 @@
 """`make bench`: how fast Ostiary is beside a direct connection and beside pgbouncer, all in one run on one machine.
 
-The targets take turns, so that what else the machine does falls on all of them alike; what is told is the median of
-the ratios of neighbours. `--quick` is for development; only a full run writes docs/speed.md.
+The targets take turns, so that what else the machine does falls on all of them alike; a ratio is one of neighbours in
+the same round, and what is told is the median of the rounds. `--quick` is for a first look. docs/speed.md is written
+by a full run (`--write` does so for any run of all rows).
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / name) for name in ("tests", "benchmarks", "crds", "gateway")]
 
+import bulk  # noqa: E402
+import decide  # noqa: E402
+import memory  # noqa: E402
+import report  # noqa: E402
+from load import Run, pgbench  # noqa: E402
+from report import Row  # noqa: E402
 from support.servers import Server  # noqa: E402
-from support.wire import Wire, frame, query  # noqa: E402
-from targets import Target, everything  # noqa: E402
+from targets import Target, database, direct, manifests, ostiary, pgbouncer  # noqa: E402
 
-ROWS = 1_000_000
-IDLE_SESSIONS = 200
-BEGIN, END = "<!-- benchmarks/run.py writes from here -->", "<!-- to here -->"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run of pgbench against one target. Times in seconds, CPU of what is in between."""
-
-    rate: float
-    latency: float
-    cpu: float
-
-
-def rate_of(sample: Sample) -> float:
-    return sample.rate
-
-
-def cpu_of(sample: Sample) -> float:
-    return sample.cpu
+MODES = ("simple", "extended", "prepared")
+GROUPS = ("pgbench", "strict", "bulk", "decide", "rest", "idle", "growth")
+STRICT_CLIENTS = 32
+CPU_CLIENTS = 8
 
 
 @dataclass
-class Measured:
-    """Samples of one load, by target, round by round."""
+class Session:
+    """What one run of the benchmark has: the ways to the database, and what was found so far."""
 
-    load: str
-    clients: int
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    options: argparse.Namespace
+    server: Server
+    direct: Target
+    pgbouncer: Target
+    ostiary: Target
+    strict: Target
+    rows: list[Row] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    noise: list[float] = field(default_factory=list)
 
-    def ratio(self, target: str) -> float:
-        pairs = zip(self.samples[target], self.samples["direct"], strict=True)
-        return statistics.median(mine.rate / direct.rate for mine, direct in pairs)
+    def rounds(self, targets: Sequence[Target]) -> list[list[Target]]:
+        """The targets in each round's order: another one begins, so that none has the cooler machine."""
+        shifts = [number % len(targets) for number in range(self.options.rounds)]
+        return [[*targets[shift:], *targets[:shift]] for shift in shifts]
 
-    def median(self, target: str, what: Callable[[Sample], float]) -> float:
-        return statistics.median(what(sample) for sample in self.samples[target])
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        _, at_least, aim, measured, reached = row.cells
+        print(f"  {row.work}: {measured}; at least {at_least}, aim {aim}: {reached}", flush=True)
 
 
 def main() -> None:
     options = arguments()
-    with everything(scale=10) as (server, targets):
-        small = [
-            pgbench(server, targets, mode, clients, options.seconds, options.rounds)
-            for mode in options.modes
-            for clients in options.clients
-        ]
-        large = bulk(server, targets, options.rounds)
-        memory = {target.name: idle(target) for target in targets if target.root}
-        text = table(targets, small, large, memory, options)
+    with ExitStack() as stack:
+        say("filling a database")
+        server = stack.enter_context(database())
+        session = Session(
+            options, server, direct(server), stack.enter_context(pgbouncer(server)),
+            stack.enter_context(ostiary(server)), stack.enter_context(ostiary(server, audit="Strict")),
+        )  # fmt: skip
+        if "bulk" in options.rows or "growth" in options.rows:
+            say("making the tables of a million rows")
+            bulk.prepare(server)
+        if "pgbench" in options.rows or "strict" in options.rows:
+            small(session)
+        if "bulk" in options.rows:
+            large(session)
+        if "decide" in options.rows:
+            decisions(session)
+        for name, measure in (("rest", rest), ("idle", idle), ("growth", growth)):
+            if name in options.rows:
+                measure(session)
+    text = "\n\n".join(
+        [report.machine(options.seconds, options.rounds, session.noise), report.wanted(session.rows), *session.tables]
+    )
     print("\n" + text)
     if options.write:
-        write(text)
+        report.write(text)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; nothing is written")
-    parser.add_argument("--seconds", type=float, help="of each run of pgbench")
-    parser.add_argument("--rounds", type=int, help="how often the targets take turns")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one short round of everything; nothing is written")
+    parser.add_argument("--seconds", type=float, help="of each run of pgbench (6; 1 with --quick)")
+    parser.add_argument("--rounds", type=int, help="how often the targets take turns (5; 1 with --quick)")
+    parser.add_argument("--rows", nargs="+", choices=GROUPS, default=list(GROUPS), help="what to measure")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--modes", nargs="+", default=["simple", "extended", "prepared"])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, default=None, help="write docs/speed.md")
     options = parser.parse_args()
     options.seconds = options.seconds or (1 if options.quick else 6)
     options.rounds = options.rounds or (1 if options.quick else 5)
+    whole = set(options.rows) == set(GROUPS) and set(options.clients) == {1, 8, 32} and set(options.modes) == set(MODES)
+    if options.write and not whole:
+        parser.error("--write is for a run of all rows, clients and modes: what is left out would be lost in the docs")
     if options.write is None:
-        options.write = not options.quick
+        options.write = whole and not options.quick
     return options
 
 
-def pgbench(server: Server, targets: list[Target], mode: str, clients: int, seconds: float, rounds: int) -> Measured:
-    measured = Measured(mode, clients, {target.name: [] for target in targets})
-    for number in range(rounds):
-        # Another one begins each time, so that none always has the cooler or the warmer machine.
-        for target in targets[number % len(targets) :] + targets[: number % len(targets)]:
-            before = target.cpu().total
-            done = subprocess.run(
-                [server.bindir / "pgbench", "-S", "-n", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2))]
-                + ["-T", str(max(1, round(seconds)))],
-                env=target.environment(),
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise SystemExit(f"pgbench against {target.name} failed: {done.stderr}")
-            rate = number_of(done.stdout, "tps = ")
-            count = number_of(done.stdout, "number of transactions actually processed: ")
-            latency = number_of(done.stdout, "latency average = ") / 1000
-            measured.samples[target.name].append(Sample(rate, latency, (target.cpu().total - before) / count))
-    told = ", ".join(f"{target.name} {measured.median(target.name, rate_of):,.0f}" for target in targets)
-    print(f"pgbench -S {mode}, {clients} clients, transactions/s: {told}", flush=True)
-    return measured
+def say(what: str) -> None:
+    print(f"… {what}", flush=True)
 
 
-def number_of(text: str, label: str) -> float:
-    line = next(line for line in text.splitlines() if line.startswith(label))
-    return float(line[len(label) :].split()[0].partition("/")[0])
+# -- many small statements
 
 
-def bulk(server: Server, targets: list[Target], rounds: int) -> list[Measured]:
-    """A million rows out by SELECT and by COPY, and in by COPY. The rate is in bytes a second, CPU is per byte."""
-    server.sql(
-        "create unlogged table bulk_out as select aid, bid, abalance, filler from pgbench_accounts;"
-        "create unlogged table bulk_in (like bulk_out)"
-    )
-    assert int(server.sql("select count(*) from bulk_out")) >= ROWS
-    lines = server.sql("copy bulk_out to stdout").encode() + b"\n"
-    loads: list[tuple[str, Callable[[Wire], int]]] = [
-        ("SELECT, 1,000,000 rows", lambda wire: drain(wire, f"select * from bulk_out limit {ROWS}")),
-        ("COPY out, 1,000,000 rows", lambda wire: drain(wire, "copy bulk_out to stdout")),
-        ("COPY in, 1,000,000 rows", lambda wire: fill(wire, lines)),
-    ]
-    found = []
-    for load, work in loads:
-        measured = Measured(load, 1, {target.name: [] for target in targets})
-        for number in range(rounds):
-            for target in targets[number % len(targets) :] + targets[: number % len(targets)]:
-                server.sql("truncate bulk_in")
-                wire = login(target)
-                before, begun = target.cpu().total, time.perf_counter()
-                size = work(wire)
-                spent = time.perf_counter() - begun
-                measured.samples[target.name].append(Sample(size / spent, spent, (target.cpu().total - before) / size))
-                wire.close()
-        found.append(measured)
-        told = ", ".join(f"{target.name} {measured.median(target.name, rate_of) / 1e6:,.0f}" for target in targets)
-        print(f"{load}, MB/s: {told}", flush=True)
-    return found
+def small(session: Session) -> None:
+    """pgbench -S: beside pgbouncer, and Strict beside Relaxed."""
+    options = session.options
+    details: list[list[str]] = []
+    costs: list[Row] = []
+    strict: list[Row] = []
+    for mode in options.modes:
+        for clients in options.clients:
+            compared = [session.direct, session.pgbouncer, session.ostiary] if "pgbench" in options.rows else []
+            if clients == STRICT_CLIENTS and "strict" in options.rows:
+                compared = [*(compared or [session.ostiary]), session.strict]
+            if not compared:
+                continue
+            say(f"pgbench -S {mode}, {told(clients)}: {options.rounds} rounds of {len(compared)} targets")
+            runs = play(session, compared, mode, clients)
+            if "pgbench" in options.rows:
+                session.noise.append(report.spread([run.rate for run in runs["direct"]]))
+                values = ratios(runs["Ostiary"], runs["pgbouncer"])
+                session.add(Row(f"pgbench -S, {mode}, {told(clients)}, against pgbouncer", 0.7, 1.0, values))
+                details.append(detail(mode, clients, runs))
+                if clients == CPU_CLIENTS:
+                    cost = tuple(run.cost * 1e6 for run in runs["Ostiary"])
+                    costs.append(Row(f"gateway CPU a transaction, {mode}, {told(clients)}", 28, 16, cost, "µs"))
+            if session.strict in compared:
+                values = ratios(runs[session.strict.name], runs["Ostiary"])
+                strict.append(Row(f"Strict audit, {mode}, {told(clients)}, against Relaxed", 0.6, 0.9, values))
+    for row in [*costs, *strict]:
+        session.add(row)
+    if details:
+        head = ["pgbench -S", "clients", "direct, transactions/s"]
+        head += [f"{name}, transactions/s (CPU a transaction, latency added)" for name in ("pgbouncer", "Ostiary")]
+        session.tables.append(report.markdown(head, details))
 
 
-def login(target: Target) -> Wire:
-    return Wire.login("127.0.0.1", target.port, user=target.user, password=target.password, database="app", timeout=600)
+def play(session: Session, targets: list[Target], mode: str, clients: int) -> dict[str, list[Run]]:
+    """Every target's runs, round by round."""
+    runs: dict[str, list[Run]] = {target.name: [] for target in targets}
+    for order in session.rounds(targets):
+        for target in order:
+            runs[target.name].append(pgbench(session.server, target, mode, clients, session.options.seconds))
+    return runs
 
 
-def drain(wire: Wire, sql: str) -> int:
-    """Ask, and read to the end without looking at it. Returns the bytes that came."""
-    wire.send(query(sql))
-    size, tail = 0, b""
-    while not tail.endswith(b"Z\0\0\0\5I"):
-        data = wire.socket.recv(1 << 20)
-        assert data, "the connection was closed"
-        size += len(data)
-        tail = (tail + data[-6:])[-6:]
-    return size
+def ratios(mine: Sequence[Run], others: Sequence[Run]) -> tuple[float, ...]:
+    return tuple(one.rate / other.rate for one, other in zip(mine, others, strict=True))
 
 
-def fill(wire: Wire, lines: bytes) -> int:
-    wire.send(query("copy bulk_in from stdin"))
-    wire.until("G")
-    for start in range(0, len(lines), 65536):
-        wire.send(frame("d", lines[start : start + 65536]))
-    wire.send(frame("c"))
-    tags = [message.text for message in wire.until() if message.type == "C"]
-    assert tags == [f"COPY {ROWS}"], tags
-    return len(lines)
+def detail(mode: str, clients: int, runs: dict[str, list[Run]]) -> list[str]:
+    def median(name: str, what: Callable[[Run], float]) -> float:
+        return statistics.median(what(run) for run in runs[name])
+
+    cells = [mode, str(clients), f"{median('direct', lambda run: run.rate):,.0f}"]
+    for name in ("pgbouncer", "Ostiary"):
+        added = median(name, lambda run: run.latency) - median("direct", lambda run: run.latency)
+        rate, cost = median(name, lambda run: run.rate), median(name, lambda run: run.cost)
+        cells.append(f"{rate:,.0f} ({cost * 1e6:.0f} µs, {added * 1e6:+.0f} µs)")
+    return cells
 
 
-def idle(target: Target) -> tuple[int, float]:
-    """Memory in bytes: at rest after the load, and of each idle session on top."""
-    login(target).close()
-    time.sleep(1)
-    rest = target.resident()
-    wires = [login(target) for _ in range(IDLE_SESSIONS)]
-    time.sleep(1)
-    each = (target.resident() - rest) / IDLE_SESSIONS
-    for wire in wires:
-        wire.close()
-    return rest, each
+def told(clients: int) -> str:
+    return f"{clients} client{'' if clients == 1 else 's'}"
 
 
-def table(
-    targets: list[Target],
-    small: list[Measured],
-    large: list[Measured],
-    memory: dict[str, tuple[int, float]],
-    options: argparse.Namespace,
-) -> str:
-    others = [target.name for target in targets if target.root]
-    machine = (
-        f"{os.cpu_count()} cores, Linux {platform.release().partition('-')[0]}, CPython {platform.python_version()}"
-    )
-    today = datetime.datetime.now(datetime.UTC).date()
-    lines = [
-        f"Measured on {today}: {machine}, PostgreSQL 18; {options.rounds} rounds of {options.seconds:g} s each.",
-        "",
-        "| pgbench -S | clients | direct, transactions/s | "
-        + " | ".join(f"{name} (CPU a transaction, latency added)" for name in others)
-        + " |",
-        "| --- " * (3 + len(others)) + "|",
-    ]
-    for measured in small:
-        cells = []
-        for name in others:
-            added = measured.median(name, lambda s: s.latency) - measured.median("direct", lambda s: s.latency)
-            cpu = measured.median(name, cpu_of)
-            cells.append(f"{measured.ratio(name):.2f} ({cpu * 1e6:.0f} µs, {added * 1e6:+.0f} µs)")
-        rate = measured.median("direct", rate_of)
-        lines.append(f"| {measured.load} | {measured.clients} | {rate:,.0f} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| a million rows | direct, MB/s | " + " | ".join(f"{name}, MB/s (CPU a GB)" for name in others) + " |",
-        "| --- " * (2 + len(others)) + "|",
-    ]
-    for measured in large:
-        cells = [
-            f"{measured.median(name, rate_of) / 1e6:,.0f} ({measured.median(name, cpu_of) * 1e9:.1f} s)"
-            for name in others
-        ]
-        rate = measured.median("direct", rate_of) / 1e6
-        lines.append(f"| {measured.load.partition(',')[0]} | {rate:,.0f} | " + " | ".join(cells) + " |")
-    lines += ["", "| memory | " + " | ".join(others) + " |", "| --- " * (1 + len(others)) + "|"]
-    lines.append("| after this load | " + " | ".join(f"{memory[name][0] / 1e6:.0f} MB" for name in others) + " |")
-    lines.append("| each idle session | " + " | ".join(f"{memory[name][1] / 1e3:.0f} kB" for name in others) + " |")
-    return "\n".join(lines)
+# -- few large answers
 
 
-def write(text: str) -> None:
-    """Put the table between its marks in docs/speed.md."""
-    path = ROOT / "docs" / "speed.md"
-    page = path.read_text("utf-8")
-    before, mark, rest = page.partition(BEGIN)
-    _, other, after = rest.partition(END)
-    if not mark or not other:
-        raise SystemExit(f"{path} has lost its marks: {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")
-    print(f"\nwritten to {path.relative_to(ROOT)}")
+def large(session: Session) -> None:
+    """A million rows, beside a direct connection."""
+    details = []
+    for table, what in bulk.TABLES.items():
+        for way in ("SELECT", "COPY"):
+            say(f"a million rows by {way}, {what}")
+            sql = bulk.statement(table, way)
+            row, cells = paired(session, lambda target, sql=sql: bulk.read(target, sql))  # type: ignore[misc]
+            at_least, aim = (0.6, 1.2) if table == "few" else (0.3, 1.0)
+            session.add(Row(f"1,000,000 rows by {way}, {what}, against direct", at_least, aim, row))
+            details.append([f"{way}, {what}", *cells])
+    lines = session.server.sql("copy few to stdout").encode() + b"\n"
+    say("a million rows in by COPY")
+
+    def fill(target: Target) -> tuple[int, float, float]:
+        session.server.sql("truncate filled")
+        return bulk.fill(target, lines)
+
+    details.append(["COPY in", *paired(session, fill)[1]])
+    head = ["a million rows", "direct, MB/s", "Ostiary, MB/s", "Ostiary, CPU a GB"]
+    session.tables.append(report.markdown(head, details))
+
+
+def paired(session: Session, work: Callable[[Target], tuple[int, float, float]]) -> tuple[tuple[float, ...], list[str]]:
+    """Ostiary's rate by the direct one's in each round; and the medians, told."""
+    runs: dict[str, list[tuple[float, float]]] = {"direct": [], "Ostiary": []}
+    for order in session.rounds([session.direct, session.ostiary]):
+        for target in order:
+            size, seconds, cpu = work(target)
+            runs[target.name].append((size / seconds, cpu / size))
+    straight, mine = ([rate for rate, _ in runs[name]] for name in ("direct", "Ostiary"))
+    session.noise.append(report.spread(straight))
+    cost = statistics.median(cpu for _, cpu in runs["Ostiary"])
+    cells = [f"{statistics.median(rates) / 1e6:,.0f}" for rates in (straight, mine)]
+    return tuple(one / other for one, other in zip(mine, straight, strict=True)), [*cells, f"{cost * 1e9:.1f} s"]
+
+
+# -- one statement, and memory
+
+
+def decisions(session: Session) -> None:
+    """A statement that was never seen, and one that differs in literals."""
+    say("facts and decision of statements")
+    found = decide.measure(session.server, manifests(session.server), max(3, session.options.rounds))
+    for name, what, at_least, aim in (
+        ("never seen", "of a short statement never seen", 120, 60),
+        ("new literals", "of one that differs in literals only", 10, 3),
+    ):
+        session.add(Row(f"facts and decision {what}", at_least, aim, tuple(each * 1e6 for each in found[name]), "µs"))
+
+
+def rest(session: Session) -> None:
+    """The process when nobody has come yet."""
+    say("memory at rest")
+    values = []
+    for _ in range(min(3, session.options.rounds)):
+        with ostiary(session.server) as fresh:
+            found = memory.rest(fresh)
+        values.append(found.resident / 1e6)
+    print(f"  of it, pages that are shared counted by share (PSS): {found.proportional / 1e6:.0f} MB")
+    session.add(Row("memory of the process at rest", 90, 70, tuple(values), "MB"))
+
+
+def idle(session: Session) -> None:
+    """A thousand sessions that do nothing."""
+    say(f"memory of {memory.SESSIONS:,} idle sessions")
+    with ostiary(session.server) as fresh:
+        silent, used = memory.idle(fresh)
+    session.add(Row(f"memory of an idle session ({memory.SESSIONS:,}, logged in)", 30, 10, (silent / 1e3,), "kB"))
+    session.add(Row("the same, each has run a statement", 30, 10, (used / 1e3,), "kB"))
+
+
+def growth(session: Session) -> None:
+    """A result of 1 GB, masked and recorded."""
+    say("a result of 1 GB")
+    with ostiary(session.server) as fresh:
+        grown, size = memory.growth(fresh)
+    session.add(Row(f"growth over a result of {size / 1e9:.2f} GB, masked and recorded", 64, 16, (grown / 1e6,), "MB"))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as failure:
+        raise SystemExit(f"{failure}\n{failure.stderr}") from failure

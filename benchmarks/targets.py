@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from support import gateway as gateways
 from support import servers
-from support.gateway import Gateway
+from support.gateway import Gateway, Manifest
 from support.servers import Server
 from support.wire import Wire
 
@@ -125,14 +125,12 @@ def direct(server: Server) -> Target:
 
 
 @contextmanager
-def ostiary(server: Server, name: str = "Ostiary", *, audit: str = "Relaxed", workers: int = 1) -> Iterator[Target]:
+def ostiary(server: Server, *, audit: str = "Relaxed") -> Iterator[Target]:
     """`ostiary serve` with 12 rules, card and email detectors and Full recording, its record on disk."""
+    name = "Ostiary" if audit == "Relaxed" else f"Ostiary, {audit}"
     root = Path(os.environ.get("OSTIARY_BENCH_DIR", "/var/tmp"))
     gateway: Gateway = gateways.prepare(root / f"ostiary-bench-{os.getpid()}-{servers.free_port()}", server)
-    policy = yaml.safe_load((HERE / "policy_12_rules.yaml").read_text("utf-8"))
-    limits = {"maxSessions": 2000, "idleTimeout": "1h"}
-    connection = gateways.connection(server, gateway.port, limits=limits, audit=audit)
-    gateway.write(connection, *gateways.secrets_for(server), policy)
+    gateway.write(*_manifests(server, gateway.port, audit))
     try:
         gateway.start()
         yield Target(name, gateway.port, gateway.user, gateway.password, gateway.pid)
@@ -140,11 +138,16 @@ def ostiary(server: Server, name: str = "Ostiary", *, audit: str = "Relaxed", wo
         gateway.destroy()
 
 
-@contextmanager
-def everything(scale: int = SCALE) -> Iterator[tuple[Server, list[Target]]]:
-    """A filled database, and the ways to it."""
-    with database(scale) as server, pgbouncer(server) as rival, ostiary(server) as gateway:
-        yield server, [direct(server), rival, gateway]
+def manifests(server: Server) -> dict[str, str]:
+    """What `ostiary` serves, as texts by name."""
+    return {"all.yaml": yaml.safe_dump_all(_manifests(server, 5432, "Relaxed"))}
+
+
+def _manifests(server: Server, port: int, audit: str) -> list[Manifest]:
+    limits: Manifest = {"maxSessions": 2000, "idleTimeout": "1h"}
+    policy: Manifest = yaml.safe_load((HERE / "policy_12_rules.yaml").read_text("utf-8"))
+    connection = gateways.connection(server, port, limits=limits, audit=audit)
+    return [connection, *gateways.secrets_for(server), policy]
 
 
 @contextmanager
