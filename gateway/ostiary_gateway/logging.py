@@ -10,8 +10,16 @@ import logging
 import sys
 from typing import TextIO
 
-import structlog
-from structlog.typing import Processor
+# structlog loads rich if it is there, for tracebacks on a terminal that show local variables: secrets among them, and
+# 4 MB of memory. Tracebacks are plain here.
+_LOADED = "rich" in sys.modules
+if not _LOADED:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+from structlog.typing import Processor  # noqa: E402
+
+if not _LOADED:
+    del sys.modules["rich"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -33,7 +41,12 @@ def configure(level: str = "info", *, json: bool | None = None, stream: TextIO |
     if as_json:
         tail = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        tail = [structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0, pad_level=False)]
+        plain = structlog.dev.plain_traceback
+        tail = [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), pad_event_to=0, pad_level=False, exception_formatter=plain
+            )
+        ]
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from cel_expr_python import cel
-from celpy.celparser import CELParseError, CELParser
 
+from ostiary_policy import second_parser
 from ostiary_policy.checked import CheckedTree, Node
 from ostiary_policy.environment import (
     FRAME,
@@ -163,17 +163,14 @@ def compile_expression(
         raise ExpressionError(*_findings(text, str(error), facts, variables)) from None
     except ValueError as error:
         raise ExpressionError(Finding(1, 1, f"the engine's tree cannot be read: {error}")) from None
-    try:
-        CELParser().parse(text)
-    except CELParseError as error:
+    if (place := second_parser.complaint(text)) is not None:
         raise ExpressionError(
             Finding(
-                error.line or 1,
-                error.column or 1,
+                *place,
                 "the second parser, which explains decisions, cannot read this",
                 "Write it in plainer CEL: no optional syntax (?.), no back-quoted names.",
             )
-        ) from None
+        )
     kind = checked.return_type()
     nodes = list(tree.root.walk())
     _check(text, nodes)

@@ -6,11 +6,10 @@ import asyncio
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import data_option, paths_argument
-from ostiary_cli.problems import print_problems
+from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import LEVELS, configure
 
 DEFAULT_ADMIN = "127.0.0.1:9911"
@@ -53,6 +52,8 @@ def command(
     Files are watched. A change is served at once, by sessions that are open too. What is wrong with a change is logged,
     and the last good one stays in force. SIGHUP loads at once; SIGTERM and Ctrl-C let sessions finish what they do.
     """
+    second = SecondProcess()
+    second.start()  # it gets ready while this process loads what it needs itself
     from ostiary_gateway.audit.event import RecordError
     from ostiary_gateway.feed.service import ManifestsRefused, StartError, run
     from ostiary_gateway.loop import new_event_loop
@@ -60,8 +61,12 @@ def command(
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(run(paths, data=data, listen=listen, admin=admin))
+            runner.run(run(paths, data=data, listen=listen, admin=admin, second=second))
     except ManifestsRefused as refused:
+        from rich.console import Console
+
+        from ostiary_cli.problems import print_problems
+
         print_problems(Console(stderr=True, highlight=False), refused.problems)
         click.echo("Nothing is served. Next: mend the manifests, and check them with ostiary lint.", err=True)
         raise SystemExit(FOUND) from None
@@ -71,3 +76,5 @@ def command(
         raise CommandError(
             f"The gateway cannot run: {error}", "See the log above; another directory: --data DIR"
         ) from error
+    finally:
+        second.stop()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from collections.abc import Callable, Iterable
-
-from aiohttp import web
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ostiary_gateway.admin.health import Check, report
-from ostiary_gateway.admin.metrics import registry, render
+from ostiary_gateway.admin.http import HttpServer, Request, Response
 from ostiary_gateway.counters import Counters
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_METRICS = "ostiary_gateway.admin.metrics"
+"""Imported at the first scrape: who never scrapes need not have prometheus_client in memory."""
 
 
 class AdminError(OSError):
@@ -23,47 +31,51 @@ class AdminServer:
     ) -> None:
         self._address = address
         self._ready = ready
-        self._registry = registry(counters, version)
-        self._runner: web.AppRunner | None = None
+        self._counters = counters
+        self._version = version
+        self._http = HttpServer(
+            {
+                ("GET", "/"): self._index,
+                ("GET", "/healthz"): self._healthz,
+                ("GET", "/readyz"): self._readyz,
+                ("GET", "/metrics"): self._metrics,
+            }
+        )
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address and the port (which may have been 0). Raises AdminError."""
-        app = web.Application()
-        app.router.add_get("/", self._index)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
-        await runner.setup()
         host, port = self._address
         try:
-            await web.TCPSite(runner, host, port).start()
+            return await self._http.listen(host, port)
         except OSError as error:
-            await runner.cleanup()
             raise AdminError(
                 f"Cannot listen on the admin address {host}:{port}: {error.strerror or error}. "
                 "Next: choose another one with --admin HOST:PORT"
             ) from error
-        self._runner = runner
-        bound: tuple[str, int] = runner.addresses[0][:2]
-        return bound
 
     async def stop(self) -> None:
         """Stop listening. May be called again."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._http.close()
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(text="Ostiary: /healthz /readyz /metrics\n")
+    async def _index(self, _: Request) -> Response:
+        return Response("Ostiary: /healthz /readyz /metrics\n")
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _healthz(self, _: Request) -> Response:
+        return Response("ok\n")
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    async def _readyz(self, _: Request) -> Response:
         ok, text = report(self._ready())
-        return web.Response(text=text, status=200 if ok else 503)
+        return Response(text, 200 if ok else 503)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = render(self._registry, request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    @cached_property
+    def _registry(self) -> CollectorRegistry:
+        from ostiary_gateway.admin.metrics import registry
+
+        return registry(self._counters, self._version)
+
+    async def _metrics(self, request: Request) -> Response:
+        await asyncio.to_thread(importlib.import_module, _METRICS)
+        from ostiary_gateway.admin.metrics import render
+
+        body, content_type = render(self._registry, request.headers.get("accept", ""))
+        return Response(body, content_type=content_type)

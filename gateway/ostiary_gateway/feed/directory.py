@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ostiary_gateway.feed import files
 from ostiary_gateway.feed.loading import Loaded, Rejected, compile_texts
+from ostiary_gateway.feed.second_process import SecondProcess
+from ostiary_policy import second_parser
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.testing import FactSource
 
@@ -30,11 +32,13 @@ class DirectoryFeed:
         paths: Sequence[Path],
         *,
         fact_sources: Mapping[str, FactSource] | None = None,
+        second: SecondProcess | None = None,
         interval: float = INTERVAL,
         settled: float = SETTLED,
     ) -> None:
         self._paths = tuple(paths)
         self._fact_sources = fact_sources
+        self._second = second or SecondProcess()
         self._interval = interval
         self._settled = settled
         self._seen: files.Signature | None = None
@@ -71,7 +75,11 @@ class DirectoryFeed:
         # The signature is taken first: what changes while we read differs from it, and is loaded next time.
         seen = files.signature(self._paths)
         read = files.read(self._paths)
-        outcome = compile_texts(read.texts, read.problems, previous=self._good, fact_sources=self._fact_sources)
+        try:
+            with second_parser.asked_by(self._second):
+                outcome = compile_texts(read.texts, read.problems, previous=self._good, fact_sources=self._fact_sources)
+        finally:
+            self._second.stop()
         return seen, read, outcome
 
     async def _settle(self, seen: files.Signature) -> files.Signature:

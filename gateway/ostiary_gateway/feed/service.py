@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import resource
 import signal
@@ -21,7 +22,9 @@ from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.directory import DirectoryFeed
 from ostiary_gateway.feed.fact_sources import fact_sources
 from ostiary_gateway.feed.loading import Loaded, Rejected, tuple_key
+from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import get_logger
+from ostiary_gateway.loop import settle
 from ostiary_gateway.server import Gateway
 
 log = get_logger(__name__)
@@ -45,11 +48,13 @@ class StartError(Exception):
         self.next_step = next_step
 
 
-async def run(paths: Sequence[Path], *, data: Path, listen: str, admin: Address | None) -> None:
+async def run(
+    paths: Sequence[Path], *, data: Path, listen: str, admin: Address | None, second: SecondProcess | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    feed = DirectoryFeed(paths, fact_sources=fact_sources())
+    feed = DirectoryFeed(paths, fact_sources=fact_sources(), second=second)
     handlers: list[tuple[int, Callable[[], None]]] = [
         (signal.SIGTERM, stop.set),
         (signal.SIGINT, stop.set),
@@ -97,6 +102,7 @@ async def served(
                 "No Connection can be served: " + "; ".join(f"{t.connection}: {t.message}" for t in gateway.troubles),
                 "Mend what is named here, then start again.",
             )
+        settle()
         following = asyncio.create_task(follower.follow())
         try:
             yield gateway
@@ -144,6 +150,7 @@ class _Follower:
             log.error("manifests refused; the last good bundle stays in force", problems=len(outcome.problems))
             _log_problems(outcome.problems)
             return
+        gc.unfreeze()  # what the old bundle leaves behind can be found again
         await self._gateway.reload(outcome.bundle, _secrets(outcome))
         self.in_force(outcome)
 
