@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 from support.servers import Server
 
-from ostiary_gateway.audit.event import LoginRefused, RequestBegun, RequestEnded, SessionClosed, SessionOpened
+from ostiary_gateway.audit.event import LoginRefused, SessionOpened, SessionRecord
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.loading import Loaded, compile_texts
@@ -23,6 +23,7 @@ from ostiary_gateway.protocols.postgres.questions import Admission, Ask, Stage
 from ostiary_gateway.protocols.postgres.reference import Reference
 from ostiary_gateway.protocols.postgres.state import SessionState
 from ostiary_gateway.protocols.postgres.upstream import Aside, Target
+from ostiary_policy.decision import Decision
 from ostiary_policy.facts import ClientFacts, SubjectFacts
 
 NEVER_SEEN = (
@@ -39,21 +40,30 @@ NEW_LITERALS = (
 )
 
 
+class Kept:
+    """The record of a session, which keeps nothing."""
+
+    def begin(
+        self, number: int, at: float, text: str, detail: Mapping[str, object] | bytes, decision: Decision, durable: bool
+    ) -> Awaitable[None] | None:
+        return None
+
+    def response(self, number: int, data: bytes | bytearray | memoryview) -> None: ...
+
+    def end(
+        self, number: int, at: float, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int
+    ) -> None: ...
+
+    def closed(self, at: float, reason: str, requests: int) -> None: ...
+
+
 class Nowhere:
-    """A record that keeps nothing."""
+    """A record of nothing."""
 
     pressure = False
 
-    def session_opened(self, event: SessionOpened) -> None: ...
-
-    def begin(self, event: RequestBegun, *, durable: bool) -> Awaitable[None] | None:
-        return None
-
-    def response(self, session: str, request: str, data: bytes | bytearray | memoryview) -> None: ...
-
-    def end(self, event: RequestEnded) -> None: ...
-
-    def session_closed(self, event: SessionClosed) -> None: ...
+    def session_opened(self, event: SessionOpened) -> SessionRecord:
+        return Kept()
 
     def login_refused(self, event: LoginRefused) -> None: ...
 
@@ -80,8 +90,9 @@ async def _measure(server: Server, manifests: dict[str, str], rounds: int, count
             for at in range(count):
                 number += 1
                 text = texts[at % len(texts)].format(number)
+                raw = text.encode()
                 begun = time.perf_counter()
-                admission = desk.admit(Ask(Stage.RUN, text))
+                admission = desk.admit(Ask(Stage.RUN, text, raw))
                 spent.append(time.perf_counter() - begun)
                 assert admission is not None, "the catalog was asked"
                 assert admission.denial is None, admission.denial
@@ -110,7 +121,7 @@ def _desk(server: Server, manifests: dict[str, str]) -> Desk:
 
 
 async def _ask(desk: Desk, text: str) -> Admission:
-    admission = desk.admit(Ask(Stage.RUN, text))
+    admission = desk.admit(Ask(Stage.RUN, text, text.encode()))
     while admission is None:
         admission = desk.resume(await desk.waiting, None)
     assert admission.denial is None, admission.denial
