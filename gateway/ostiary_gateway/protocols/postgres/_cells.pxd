@@ -44,7 +44,9 @@ cdef class Cells(Finder):
     cdef int reserve(self, Py_ssize_t count) except? -1
     cdef int flush(self, Py_ssize_t until) except? -1
     cdef int put(self, bytes piece) except? -1
+    cdef int write_length(self, Py_ssize_t at, Py_ssize_t length) except? -1
     cdef int begin_cell(self, Py_ssize_t cell) except? -1
+    cdef int undo_cell(self, Py_ssize_t cell) noexcept
     cdef int end_cell(self, Py_ssize_t last) except? -1
     cdef int replace_cell(self, Py_ssize_t cell, Py_ssize_t last, bytes shown) except? -1
     cdef int cell(self, Py_ssize_t column, Py_ssize_t cell, Py_ssize_t first, Py_ssize_t last, bint full) except? -1

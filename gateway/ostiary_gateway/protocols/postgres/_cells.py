@@ -9,6 +9,7 @@ from collections.abc import Callable
 import cython
 
 from ostiary_gateway.masking.strategies import Mask
+from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 
 if not cython.compiled:
     from ostiary_gateway.masking.scan import Finder
@@ -174,6 +175,19 @@ class Cells(Finder):
         self._written += count
         return 0
 
+    @cython.cfunc
+    @cython.exceptval(-1)
+    def write_length(self, at: cython.Py_ssize_t, length: cython.Py_ssize_t) -> cython.int:
+        """An Int32, where there is room for it."""
+        if length > 0x3FFFFFFF:
+            raise ProtocolViolation("a row became too large by what its values were replaced with")
+        to: cython.p_uchar = self._to
+        to[at] = (length >> 24) & 255
+        to[at + 1] = (length >> 16) & 255
+        to[at + 2] = (length >> 8) & 255
+        to[at + 3] = length & 255
+        return 0
+
     # -- cells; the framing is the heirs'
 
     @cython.cfunc
@@ -181,6 +195,14 @@ class Cells(Finder):
     def begin_cell(self, cell: cython.Py_ssize_t) -> cython.int:
         """A part of the value will change. `cell`: where it begins, with what frames it."""
         raise AssertionError
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def undo_cell(self, cell: cython.Py_ssize_t) -> cython.int:
+        """What was written of this cell, the last that was begun, is taken back."""
+        self._written = self._cell_out
+        self._copied = cell
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1)
@@ -329,12 +351,12 @@ class Cells(Finder):
         while a_card or a_mail:
             if a_card and a_mail and card_first < mail_last and mail_first < card_last:
                 # Two detectors on the same bytes: the stronger strategy wins, and Python knows which that is.
-                self._written = self._cell_out
-                self._copied = cell
+                self.undo_cell(cell)
                 return self.by_python(column, cell, first, last)
             if a_card and (not a_mail or card_first < mail_first):
                 self.flush(card_first)
                 if not self.show(self._card_show, True, card_first, card_last):
+                    self.undo_cell(cell)
                     return self.replace_cell(cell, last, None)
                 self._copied = card_last
                 a_card = self.card(at, card_last, first, last, True)
@@ -343,6 +365,7 @@ class Cells(Finder):
             else:
                 self.flush(mail_first)
                 if not self.show(self._mail_show, False, mail_first, mail_last):
+                    self.undo_cell(cell)
                     return self.replace_cell(cell, last, None)
                 self._copied = mail_last
                 a_mail = self.mail(at, mail_last, last)

@@ -128,27 +128,11 @@ class RowCells(Cells):
     @cython.cfunc
     @cython.exceptval(-1)
     def replace_cell(self, cell: cython.Py_ssize_t, last: cython.Py_ssize_t, shown: bytes | None) -> cython.int:
-        if self._copied > cell:
-            # A part of it was written already.
-            self._written = self._cell_out
-        else:
-            self.begin_cell(cell)
+        self.begin_cell(cell)
         self.reserve(4)
         self.write_length(self._written, -1 if shown is None else len(shown))
         self._written += 4
         if shown is not None:
             self.put(shown)
         self._copied = last
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1)
-    def write_length(self, at: cython.Py_ssize_t, length: cython.Py_ssize_t) -> cython.int:
-        if length > 0x3FFFFFFF:
-            raise ProtocolViolation("DataRow: it became too large by what its values were replaced with")
-        to: cython.p_uchar = self._to
-        to[at] = (length >> 24) & 255
-        to[at + 1] = (length >> 16) & 255
-        to[at + 2] = (length >> 8) & 255
-        to[at + 3] = length & 255
         return 0

@@ -15,6 +15,9 @@ from typing import ClassVar, Literal, Protocol
 from ostiary_gateway.masking.detectors import Detectors
 from ostiary_gateway.masking.strategies import Mask, MaskError
 from ostiary_gateway.protocols.postgres import values
+from ostiary_gateway.protocols.postgres._cells import ALWAYS
+from ostiary_gateway.protocols.postgres._copy_cells import CopyCells, Framing
+from ostiary_gateway.protocols.postgres.native import native
 from ostiary_gateway.protocols.postgres.values import BINARY, TEXT
 from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 from ostiary_policy.masking import MaskPlan, Strategy
@@ -91,15 +94,11 @@ def parse_copy_response(payload: bytes) -> tuple[int, tuple[int, ...]]:
     return payload[0], tuple(_INT16.unpack_from(payload, 3 + 2 * i)[0] for i in range((len(payload) - 3) // 2))
 
 
-class _Framing(Protocol):
+class _Framing(Framing, Protocol):
     """Cuts CopyData into whole rows, and masks those."""
 
-    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
-        """True if this payload begins and ends with a row, as far as that is cheap to tell."""
-
-    def feed(self, payload: bytes) -> bytes: ...
-
-    def finish(self) -> bytes: ...
+    def finish(self) -> bytes:
+        """The rest. ProtocolViolation if a row has no end."""
 
 
 class CopyOutMask:
@@ -126,17 +125,20 @@ class CopyOutMask:
         oids = list(types) or [values.FIRST_NORMAL_OBJECT if form == BINARY else _UNKNOWN_TYPE] * columns
         by_column: list[Mask | None] = [None] * columns
         every: list[Mask | None] = [None] * columns
+        kinds = bytearray(columns)
         always = escaped = False
         for index, oid in enumerate(oids):
             if index in strategies:
                 by_column[index] = every[index] = values.element_mask(strategies[index], oid, form)
+                kinds[index] = ALWAYS
                 continue
             every[index] = values.detector_mask(detectors, oid, form)
             if every[index] is not None:
+                kinds[index] = values.cell_kind(detectors, oid, form)
                 always = always or not values.verbatim(oid, form)
                 escaped = escaped or oid in (values.JSON, 199) or not detectors.verbatim
         self._rows = rows = _Rows(by_column, every, detectors, always, escaped)
-        self._active = any(mask is not None for mask in every)
+        self._active = any(kinds)
         self._framing: _Framing
         if options.format == "binary":
             self._framing = _Binary(rows, limit)
@@ -144,6 +146,11 @@ class CopyOutMask:
             self._framing = _Csv(rows, options, limit)
         else:
             self._framing = _Text(rows, options, limit)
+        self._cells = CopyCells(bytes(kinds), every, *native(detectors, self._framing.escape))
+        self._cells.written_as(
+            options.format, options.delimiter, options.quote, options.escape, options.null, self._framing,
+            _plain(options),
+        )  # fmt: skip
 
     def __bool__(self) -> bool:
         return self._active
@@ -158,16 +165,8 @@ class CopyOutMask:
 
     def feed_frames(self, frames: bytes) -> bytes:
         """A buffer of whole CopyData messages; the messages to send instead, the same object if nothing changed."""
-        bounds = _bounds(frames)
-        if self._rows.masks_for(frames) is None and all(
-            self._framing.whole_rows(frames, start, end) for start, end in bounds
-        ):
-            return frames
-        pieces: list[bytes] = []
-        for start, end in bounds:
-            if shown := self.feed(frames[start:end]):
-                pieces += (b"d", _INT32.pack(len(shown) + 4), shown)
-        return b"".join(pieces)
+        shown: bytes = self._cells.apply(frames)
+        return shown
 
     def finish(self) -> bytes:
         """The rest, at CopyDone. ProtocolViolation if a row has no end."""
@@ -240,10 +239,17 @@ class _Text:
         delimiter = re.escape(options.delimiter)
         self._field = re.compile(rb"((?:[^\\\n" + delimiter + rb"]++|\\[^\n])*+)(" + delimiter + rb"|\n)")
         self._special = re.compile(rb"[\\\b\f\n\r\t\v" + delimiter + rb"]")
-        rows.always = rows.always or options.delimiter not in _PLAIN_DELIMITERS
+        rows.always = rows.always or not _plain(options)
 
-    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
-        return frames[end - 1] == 10 and not self._held.size and not self._header
+    @property
+    def busy(self) -> bool:
+        return self._held.size > 0 or self._header
+
+    def escape(self, value: bytes) -> bytes:
+        return self._special.sub(self._escaped, value)
+
+    def unescape(self, raw: bytes) -> bytes:
+        return self._UNESCAPE.sub(self._unescaped, raw) if b"\\" in raw else raw
 
     def feed(self, payload: bytes) -> bytes:
         end = payload.rfind(b"\n") + 1
@@ -279,12 +285,12 @@ class _Text:
             mask = masks[column] if column < len(masks) else None
             shown = raw
             if mask is not None and raw != null:
-                value = self._UNESCAPE.sub(self._unescape, raw) if b"\\" in raw else raw
+                value = self.unescape(raw)
                 masked = mask(value)
                 if masked is None:
                     shown = null
                 elif masked != value:
-                    shown = self._special.sub(self._escape, masked)
+                    shown = self.escape(masked)
             pieces += (shown, end)
             column += 1
             if end == b"\n":
@@ -292,11 +298,11 @@ class _Text:
                 column = 0
         return b"".join(pieces)
 
-    def _unescape(self, match: re.Match[bytes]) -> bytes:
+    def _unescaped(self, match: re.Match[bytes]) -> bytes:
         char = match.group(1)
         return self._ESCAPES.get(char[0], char)
 
-    def _escape(self, match: re.Match[bytes]) -> bytes:
+    def _escaped(self, match: re.Match[bytes]) -> bytes:
         char = match.group()
         for letter, control in self._ESCAPES.items():
             if control == char and char != self._options.delimiter:
@@ -322,15 +328,20 @@ class _Csv:
             rb"(?:%b((?:%b)*+)%b|([^%b%b\r\n]*+))(%b|\r?\n)" % (quote, inner, quote, quote, delimiter, delimiter),
             re.DOTALL,
         )
-        self._unescape = re.compile(rb"%b(.)" % escape, re.DOTALL)
+        self._unescaped = re.compile(rb"%b(.)" % escape, re.DOTALL)
         self._special = re.compile(rb"[%b%b]" % (quote, escape))
         self._mark = re.compile(rb"[%b%b\n]" % (quote, escape))
-        plain = options.delimiter in _PLAIN_DELIMITERS and options.quote == options.escape == b'"'
-        rows.always = rows.always or not plain
+        rows.always = rows.always or not _plain(options)
 
-    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
-        even = frames.count(self._options.quote, start, end) % 2 == 0
-        return even and frames[end - 1] == 10 and not self._held.size and not self._header
+    @property
+    def busy(self) -> bool:
+        return self._held.size > 0 or self._header
+
+    def escape(self, value: bytes) -> bytes:
+        return self._special.sub(self._marked, value)
+
+    def unescape(self, raw: bytes) -> bytes:
+        return self._unescaped.sub(rb"\1", raw)
 
     def feed(self, payload: bytes) -> bytes:
         end = self._last_end(payload)
@@ -387,12 +398,12 @@ class _Csv:
             mask = masks[column] if masks is not None and column < len(masks) and not self._header else None
             shown = field.group()
             if mask is not None and (inner is not None or bare != null):
-                value = bare if inner is None else self._unescape.sub(rb"\1", inner)
+                value = bare if inner is None else self.unescape(inner)
                 masked = mask(value)
                 if masked is None:
                     shown = null + end
                 elif masked != value:
-                    shown = quote + self._special.sub(self._escape, masked) + quote + end
+                    shown = quote + self.escape(masked) + quote + end
             pieces.append(shown)
             column += 1
             if end != self._options.delimiter:
@@ -401,7 +412,7 @@ class _Csv:
                 self._header = False
         return b"".join(pieces)
 
-    def _escape(self, match: re.Match[bytes]) -> bytes:
+    def _marked(self, match: re.Match[bytes]) -> bytes:
         return self._options.escape + match.group()
 
 
@@ -415,9 +426,15 @@ class _Binary:
         self._header = True
         self._ended = False
 
-    def whole_rows(self, frames: bytes, start: int, end: int) -> bool:
-        # The trailer must be seen, and every row's lengths with it.
-        return False
+    @property
+    def busy(self) -> bool:
+        return self._held.size > 0 or self._header or self._ended
+
+    def escape(self, value: bytes) -> bytes:
+        return value
+
+    def unescape(self, raw: bytes) -> bytes:
+        return raw
 
     def feed(self, payload: bytes) -> bytes:
         if self._held.size + len(payload) < self._need:
@@ -503,20 +520,12 @@ class _Binary:
         return b"".join(pieces)
 
 
-def _bounds(frames: bytes) -> list[tuple[int, int]]:
-    """Where the payloads of whole CopyData messages stand. ProtocolViolation if they are none."""
-    bounds: list[tuple[int, int]] = []
-    position, size = 0, len(frames)
-    unpack = _INT32.unpack_from
-    while position + 5 <= size:
-        length = unpack(frames, position + 1)[0]
-        if length < 4:
-            raise ProtocolViolation("CopyData: a message shorter than its own length")
-        start, position = position + 5, position + 1 + length
-        bounds.append((start, position))
-    if position != size:
-        raise ProtocolViolation("CopyData: a buffer that does not end with a message")
-    return bounds
+def _plain(options: CopyOptions) -> bool:
+    """True if how rows are written takes no character that a detector may look for."""
+    if options.format == "binary":
+        return True
+    quotes = options.format == "text" or options.quote == options.escape == b'"'
+    return quotes and options.delimiter in _PLAIN_DELIMITERS
 
 
 def _check_count(found: int, announced: int, last: bytes | None) -> None:

@@ -14,26 +14,37 @@ _CALL, _PARTIAL, _CONSTANT, _NULL = range(4)
 Searcher = Callable[[bytes], Callable[[int], int]]
 
 
-def show(strategy: Strategy | None, *, card: bool) -> Show | None:
-    """How the scan shows what a detector found; None without a strategy."""
+def show(strategy: Strategy | None, escape: Callable[[bytes], bytes], *, card: bool) -> Show | None:
+    """How the scan shows what a detector found, written with `escape`; None without a strategy."""
     if strategy is None:
         return None
-    mask = compile_strategy(strategy, card=card)
+    plain = compile_strategy(strategy, card=card)
     char = strategy.char.encode()
+
+    def mask(value: bytes) -> bytes | None:
+        shown = plain(value)
+        return None if shown is None else escape(shown)
+
     if strategy.type == "Null":
         return Show(_NULL, 0, 0, 0, b"", mask)
     if strategy.type == "Redact":
-        return Show(_CONSTANT, 0, 0, 0, strategy.replacement.encode(), mask)
-    if strategy.type == "Partial" and len(char) == 1:
+        return Show(_CONSTANT, 0, 0, 0, escape(strategy.replacement.encode()), mask)
+    if strategy.type == "Partial" and len(char) == 1 and escape(char) == char:
         return Show(_PARTIAL, strategy.keep_first, strategy.keep_last, char[0], b"", mask)
     return Show(_CALL, 0, 0, 0, b"", mask)
 
 
-def native(detectors: Detectors) -> tuple[Show | None, Show | None, int, Searcher | None, bool]:
-    """The arguments of `Cells` behind kinds and masks."""
+def as_it_is(value: bytes) -> bytes:
+    return value
+
+
+def native(
+    detectors: Detectors, escape: Callable[[bytes], bytes] = as_it_is
+) -> tuple[Show | None, Show | None, int, Searcher | None, bool]:
+    """The arguments of `Cells` behind kinds and masks. `escape`: how a text is written if it may not stand as it is."""
     return (
-        show(detectors.strategy("CreditCard"), card=True),
-        show(detectors.strategy("Email"), card=False),
+        show(detectors.strategy("CreditCard"), escape, card=True),
+        show(detectors.strategy("Email"), escape, card=False),
         0,
         detectors.searcher if detectors.searches else None,
         detectors.anywhere,
