@@ -31,6 +31,11 @@ RESERVED_PREFIXES = ("system:", "spiffe:")
 """No issuer and no token may name anybody who begins so: Kubernetes and certificates do."""
 
 
+def is_reserved(name: str, prefixes: tuple[str, ...] = ()) -> bool:
+    """Whether a name belongs to Kubernetes, to SPIFFE, or to one of these prefixes of issuers."""
+    return name.startswith(RESERVED_PREFIXES + prefixes)
+
+
 class JWKSRef(Model):
     """The public keys of an issuer, in a Secret of the same namespace."""
 

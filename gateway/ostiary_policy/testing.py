@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ostiary_api.cases import PolicyTest
+from ostiary_api.cases import PolicyTest, TestSubject
 from ostiary_api.connection import Connection
 from ostiary_api.units import format_timestamp
 from ostiary_policy.decision import Decision, Needs
@@ -107,7 +107,11 @@ TEST_CLIENT: ClientFacts = {"address": "127.0.0.1", "application": "test"}
 
 def test_subject(test: PolicyTest) -> SubjectFacts:
     """The facts of the one who asks in a test."""
-    who = test.as_
+    return subject_facts(test.as_)
+
+
+def subject_facts(who: TestSubject) -> SubjectFacts:
+    """The facts of a subject that was written down, not proven."""
     return {
         "username": who.username,
         "uid": who.uid,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from ostiary_api.cases import TestSubject
 from ostiary_api.units import format_timestamp
 from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import paths_argument
@@ -27,13 +28,17 @@ from ostiary_policy.bundle import BoundConnection, Bundle
 from ostiary_policy.explain import Explanation, explain
 from ostiary_policy.facts import ClientFacts, RequestFacts, SqlFacts, SubjectFacts
 from ostiary_policy.masking import MaskPlan
+from ostiary_policy.testing import subject_facts
 
 ACCESS = {"read": "relations read", "write": "relations written", "define": "relations defined"}
 
 
 @click.command()
 @paths_argument
-@click.option("--as", "subject", required=True, metavar="USER[,GROUP…]", help="Who asks, and the groups of that user.")
+@click.option(
+    "--as", "subject", required=True, metavar="USER[,GROUP…]",
+    help="Who asks, and the groups of that user; or a subject as JSON, with claims, as policy tests have it.",
+)
 @click.option("--connection", required=True, metavar="[NAMESPACE/]NAME", help="Through which Connection.")
 @click.option("--sql", required=True, metavar="TEXT", help="The statements; - reads them from standard input.")
 @click.option("--database", help="The database. Default: the Connection's.")
@@ -61,7 +66,7 @@ def command(
     if not isinstance(outcome, Loaded):
         print_problems(Console(stderr=True, highlight=False), outcome.problems)
         raise SystemExit(FOUND)
-    bound = _find(outcome.bundle, connection)
+    bound = find_connection(outcome.bundle, connection)
     if bound.connection.spec.protocol != "Postgres":
         raise CommandError(f"{bound.connection.key} is no Postgres Connection.", "Choose one with --connection.")
     text = sys.stdin.read() if sql == "-" else sql
@@ -98,7 +103,7 @@ def _told(explanation: Explanation, facts: SqlFacts) -> Told:
     )
 
 
-def _find(bundle: Bundle, name: str) -> BoundConnection:
+def find_connection(bundle: Bundle, name: str) -> BoundConnection:
     """The Connection `namespace/name`, or the only one of that name."""
     found = [bound for (space, own), bound in bundle.connections.items() if name in (own, f"{space}/{own}")]
     if len(found) == 1:
@@ -109,6 +114,11 @@ def _find(bundle: Bundle, name: str) -> BoundConnection:
 
 
 def _subject(text: str) -> SubjectFacts:
+    if text.lstrip().startswith("{"):
+        try:
+            return subject_facts(TestSubject.model_validate_json(text))
+        except ValueError as error:
+            raise click.BadParameter(f"is no subject: {error}", param_hint="--as") from None
     username, *groups = [part.strip() for part in text.split(",")]
     if not username:
         raise click.BadParameter("begins with the user: USER[,GROUP…]", param_hint="--as")

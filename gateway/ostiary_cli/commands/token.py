@@ -1,25 +1,32 @@
-"""`ostiary token create`: a token for an agent, printed once, and the Secret that knows its hash."""
+"""`ostiary token`: makes a token for an agent, shown once, and tells what a gateway would make of a token or JWT."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import yaml
 
+from ostiary_api.authentication import is_reserved
 from ostiary_api.manifests import parse
 from ostiary_api.secret import TOKEN_TYPE
+from ostiary_api.units import format_timestamp
 from ostiary_cli import agent_token
-from ostiary_cli.errors import CommandError
+from ostiary_cli.errors import FOUND, CommandError
+from ostiary_cli.options import paths_argument
 
 
 @click.group()
 def command() -> None:
-    """Make tokens for agents.
+    """Make tokens for agents, and look at what they prove.
 
-    A gateway knows a token by its hash only. The agent sends the token as its password.
+    A gateway knows a token by its hash only. The agent sends the token, or a JWT, as its password.
     """
 
 
@@ -36,6 +43,11 @@ def create(user: str, groups: str, namespace: str, name: str, out: Path | None) 
     to that file and the token alone to standard output. The token is shown once and nobody can get it back: make a
     new one instead, and remove the old Secret to revoke the old token.
     """
+    if any(map(is_reserved, (user, *_split(groups)))):
+        raise CommandError(
+            "Names that begin with system: or spiffe: are not for tokens: a gateway refuses them.",
+            "Choose another user and other groups.",
+        )
     token = agent_token.generate()
     text = manifest(token, user, groups, namespace, name or _secret_name(user))
     problems = parse(text).problems
@@ -49,6 +61,52 @@ def create(user: str, groups: str, namespace: str, name: str, out: Path | None) 
         return
     click.echo(text, nl=False)
     click.echo(f"The token of {user}, shown only now: {click.style(token, bold=True)}", err=True)
+
+
+@command.command()
+@paths_argument
+@click.option("--connection", required=True, metavar="[NAMESPACE/]NAME", help="At which Connection.")
+@click.option("--json", "json_", is_flag=True, help="The subject as JSON.")
+def inspect(paths: tuple[Path, ...], connection: str, json_: bool) -> None:
+    """Say who a token or JWT stands for, or why it is refused.
+
+    It is read from standard input, never from the command line, and checked as the gateway that serves PATH… would: an
+    issuer whose keys are not in a Secret is asked for them. Client certificates are not looked at. Exits 1 if it is
+    refused.
+    """
+    from rich.console import Console
+
+    from ostiary_cli.commands.explain import find_connection
+    from ostiary_cli.problems import print_problems
+    from ostiary_gateway.feed.loading import Loaded, load, tuple_key
+    from ostiary_gateway.identity.authenticators import AuthenticationError
+    from ostiary_gateway.identity.inspection import inspect_secret
+    from ostiary_gateway.identity.proof import LoginRefused
+
+    outcome = load(paths, complete=False)
+    if not isinstance(outcome, Loaded):
+        print_problems(Console(stderr=True, highlight=False), outcome.problems)
+        raise SystemExit(FOUND)
+    bound = find_connection(outcome.bundle, connection)
+    secrets = {tuple_key(key): secret for key, secret in outcome.manifests.secrets.items()}
+    try:
+        identity = asyncio.run(inspect_secret(bound.connection, secrets, sys.stdin.read().strip()))
+    except AuthenticationError as error:
+        raise CommandError(f"{bound.connection.key}: {error}.", "Give its manifest, too.") from None
+    except LoginRefused as refused:
+        click.echo(f"{click.style('refused', fg='red', bold=True)}  {refused.message}", err=json_)
+        click.echo(f"expected {refused.hint}", err=json_)
+        click.echo(f"recorded {refused.reason}", err=json_)
+        raise SystemExit(FOUND) from None
+    if json_:
+        click.echo(json.dumps(identity.subject, ensure_ascii=False))
+        return
+    click.echo(f"{click.style('accepted', fg='green', bold=True)} by {identity.method}")
+    for name, value in identity.subject.items():
+        if value:
+            click.echo(f"  {name:<11}{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    if identity.expires is not None:
+        click.echo(f"  {'until':<11}{format_timestamp(datetime.fromtimestamp(identity.expires, UTC))}")
 
 
 def manifest(token: str, user: str, groups: str, namespace: str, name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ostiary_api.authentication import is_reserved
 from ostiary_api.connection import Connection
 from ostiary_api.manifests import Manifests
 from ostiary_api.problems import Location, Problem
-from ostiary_gateway.identity.proof import is_reserved
 from ostiary_gateway.protocols import LOBBIES
 from ostiary_policy.bundle import Bundle
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from ostiary_api.authentication import is_reserved
 from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
 
@@ -19,7 +20,7 @@ from .issuer_keys import KeySources
 from .jose import looks_like_a_jwt
 from .mtls import CertificateIdentities
 from .oidc import IssuerError, OIDCIdentities, key_source
-from .proof import Identity, LoginRefused, is_reserved
+from .proof import Identity, LoginRefused
 from .tokens import TokenIdentities
 
 GRACE: Final = 60.0
@@ -97,7 +98,7 @@ class Authenticators:
                 )  # fmt: skip
         if shown is not None and self._mode != "WithToken":
             return shown
-        identity = await self._by_secret(await ask(), certificate)
+        identity = await self.by_secret(await ask(), certificate)
         if shown is None:
             return identity
         ends = [end for end in (identity.expires, shown.expires) if end is not None]
@@ -105,7 +106,8 @@ class Authenticators:
             identity, expires=min(ends, default=None), certificate=shown.certificate, shown=identity.shown + shown.shown
         )
 
-    async def _by_secret(self, secret: str, certificate: bytes | None) -> Identity:
+    async def by_secret(self, secret: str, certificate: bytes | None) -> Identity:
+        """Who a token or JWT stands for, whatever certificates the Connection wants. Raises LoginRefused."""
         identity = self._tokens.find(self._namespace, secret) if self._spec.tokens == "Allow" else None
         if identity is not None:
             if self._is_anothers(identity):

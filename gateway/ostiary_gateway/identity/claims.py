@@ -12,11 +12,11 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from ostiary_api.authentication import OIDCIssuer
+from ostiary_api.authentication import OIDCIssuer, is_reserved
 from ostiary_policy.facts import SubjectFacts
 
 from .jose import BadToken, Header
-from .proof import MAX_GROUP, MAX_GROUPS, MAX_USERNAME, bounded, is_name, is_reserved
+from .proof import MAX_GROUP, MAX_GROUPS, MAX_USERNAME, bounded, is_name
 
 MAX_CLAIMS: Final = 8192
 """Characters of all claims that policies may read, as JSON."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ostiary_api.authentication import RESERVED_PREFIXES
 from ostiary_policy.facts import SubjectFacts
 
 Method = Literal["token", "oidc", "mtls"]
@@ -55,11 +54,6 @@ class LoginRefused(Exception):
 def is_name(text: object, longest: int) -> bool:
     """Whether this can name somebody: printable text that neither begins nor ends with a space."""
     return isinstance(text, str) and 0 < len(text) <= longest and text.isprintable() and text == text.strip()
-
-
-def is_reserved(name: str, prefixes: tuple[str, ...] = ()) -> bool:
-    """Whether a name belongs to Kubernetes, to SPIFFE, or to one of these issuers' prefixes."""
-    return name.startswith(RESERVED_PREFIXES + prefixes)
 
 
 def bounded(text: object, longest: int = 120) -> str:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
+from support.jwts import SigningKey, claims, ec_key, jwks
 
 from ostiary_api.manifests import parse
 from ostiary_cli.agent_token import generate, well_formed
@@ -236,3 +237,74 @@ def test_serve_refuses_an_admin_address_that_is_none(address: str) -> None:
 def test_version_names_what_decides() -> None:
     found = json.loads(ostiary("version", "--json").output)
     assert {"ostiary", "python", "cel-expr-python", "postgast"} <= set(found)
+
+
+# token inspect
+
+CORP = """
+apiVersion: ostiary.dev/v1alpha1
+kind: Connection
+metadata: {name: app}
+spec:
+  protocol: Postgres
+  upstream: {host: db}
+  credentials: {static: {secretRef: {name: db}}}
+  listener: {port: 6432}
+  authentication:
+    oidc:
+    - {name: corp, issuer: "https://login.example.com", audiences: [ostiary], jwksRef: {name: keys}, claims: [team]}
+"""
+
+
+def corp(tmp_path: Path) -> SigningKey:
+    key = ec_key()
+    keys = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
+    keys["stringData"] = {"jwks.json": jwks(key).decode()}
+    (tmp_path / "app.yaml").write_text(CORP)
+    (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
+    return key
+
+
+def test_token_inspect_says_who_a_jwt_stands_for(tmp_path: Path) -> None:
+    jwt = corp(tmp_path).token(claims(team="data"))
+    result = ostiary("token", "inspect", tmp_path, "--connection", "app", stdin=jwt + "\n")
+    assert result.exit_code == 0
+    assert "accepted by oidc" in result.stdout
+    assert "corp:planner" in result.stdout
+    found = json.loads(ostiary("token", "inspect", tmp_path, "--connection", "app", "--json", stdin=jwt).stdout)
+    assert (found["username"], found["claims"]) == ("corp:planner", {"team": "data"})
+    (tmp_path / "policy.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "ostiary.dev/v1alpha1",
+                "kind": "GatewayPolicy",
+                "metadata": {"name": "teams"},
+                "spec": {
+                    "rules": [
+                        {"name": "data", "action": "Allow", "expression": "request.subject.claims.team == 'data'"}
+                    ]
+                },
+            }
+        )
+    )
+    subject = json.dumps(found)
+    explained = ostiary("explain", tmp_path, "--connection", "app", "--as", subject, "--sql", "select 1", "--json")
+    assert json.loads(explained.stdout)["decision"] == "Allow"
+    refused = ostiary("explain", tmp_path, "--connection", "app", "--as", '{"name": 7}', "--sql", "select 1")
+    assert refused.exit_code == 2
+
+
+def test_token_inspect_says_why_a_jwt_is_refused_and_repeats_nothing_of_it(tmp_path: Path) -> None:
+    jwt = corp(tmp_path).token(claims(aud="another"))
+    result = ostiary("token", "inspect", tmp_path, "--connection", "app", stdin=jwt)
+    assert result.exit_code == 1
+    assert "it is for another audience" in result.stdout
+    assert "a JWT of https://login.example.com for the audience ostiary" in result.stdout
+    assert not any(part in result.output for part in jwt.split("."))
+
+
+def test_tokens_take_no_names_of_others() -> None:
+    for arguments in (["system:admin"], ["spiffe://example.org/x"], ["me", "--groups", "a,system:masters"]):
+        result = ostiary("token", "create", *arguments)
+        assert result.exit_code == 3
+        assert "not for tokens" in result.stderr
