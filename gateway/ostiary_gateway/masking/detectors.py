@@ -8,7 +8,8 @@ from typing import Protocol
 
 import re2
 
-from ostiary_gateway.masking import grammars, scan
+from ostiary_gateway.masking import candidates, grammars, scan
+from ostiary_gateway.masking.candidates import Candidates
 from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy, stronger
 from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, MaskPlan, Strategy
 
@@ -35,8 +36,6 @@ class Detector(Protocol):
         """Where it stands in one value, exactly: ascending, none overlapping, none empty."""
 
 
-NATIVE = frozenset(("CreditCard", "Email"))
-"""Those that the compiled scan of rows finds by itself."""
 
 
 class _Scanner:
@@ -143,9 +142,9 @@ class Detectors:
         self._card = {strategy: compile_strategy(strategy, card=True) for _, strategy in self._detectors}
         self.verbatim = all(detector.verbatim for detector, _ in self._detectors)
         self._patterns = [detector for detector, _ in self._detectors if isinstance(detector, CustomDetector)]
-        self._searched = [
-            detector for detector, _ in self._detectors if detector.name not in NATIVE or not detector.verbatim
-        ]
+        bits = sum(candidates.BITS.get(name, 0) for name in {mask.detector for mask in masks if not mask.pattern})
+        self.candidates = Candidates(grammars.IBAN_COUNTRIES, bits) if bits else None
+        """Looks for those that have neither a native scan of their own nor a pattern of the policy."""
         self.names = frozenset("" if mask.pattern else mask.detector for mask in masks)
         """The built-in ones by name; "" stands for patterns of the policy."""
         self.finds_digits = any(mask.pattern or mask.detector == "CreditCard" for mask in masks)
@@ -185,13 +184,13 @@ class Detectors:
 
     @property
     def searches(self) -> bool:
-        """True if there are others than those of the native scan."""
-        return bool(self._searched)
+        """True if there are patterns of the policy."""
+        return bool(self._patterns)
 
     def searcher(self, buffer: bytes) -> Callable[[int], int]:
-        """Where from a position on, which may only grow, the next candidate of those begins; the buffer's length if
+        """Where from a position on, which may only grow, the next match of a pattern begins; the buffer's length if
         nowhere."""
-        detectors = self._searched
+        detectors = self._patterns
         nexts = [-1] * len(detectors)
 
         def search(position: int) -> int:

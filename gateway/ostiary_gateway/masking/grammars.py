@@ -102,6 +102,10 @@ _IBAN_LENGTHS = {
     for country in countries.split()
 }
 """Length of an IBAN by country (ISO 13616 registry)."""
+IBAN_COUNTRIES: bytes = bytes(
+    chr(65 + index // 26) + chr(65 + index % 26) in _IBAN_LENGTHS for index in range(26 * 26)
+)
+"""By two letters, 26 times 26, whether an IBAN may begin with them."""
 
 
 def _iban(match: bytes) -> int:

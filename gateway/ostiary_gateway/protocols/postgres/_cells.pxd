@@ -1,5 +1,6 @@
 # What the masks of rows and of COPY share.
 
+from ostiary_gateway.masking.candidates cimport Candidates
 from ostiary_gateway.masking.scan cimport Finder
 
 cdef int _NOTHING, _TEXT, _ALWAYS, _LOOSE, _WEAK
@@ -30,7 +31,8 @@ cdef class Cells(Finder):
     cdef bint _mails
     cdef bint _each
     cdef bint _full
-    cdef int _others
+    cdef Candidates _others
+    cdef bint _has_others
     cdef object _searcher
     cdef object _search
     cdef Show _card_show

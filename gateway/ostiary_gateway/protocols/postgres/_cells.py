@@ -12,9 +12,11 @@ from ostiary_gateway.masking.strategies import Mask
 from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 
 if not cython.compiled:
+    from ostiary_gateway.masking.candidates import Candidates
     from ostiary_gateway.masking.scan import Finder
 else:
     from cython.cimports.libc.string import memcpy
+    from cython.cimports.ostiary_gateway.masking.candidates import Candidates  # type: ignore[no-redef]
     from cython.cimports.ostiary_gateway.masking.scan import Finder  # type: ignore[no-redef]
 
 
@@ -78,13 +80,13 @@ class Cells(Finder):
         masks: list[Mask | None],
         card: Show | None,
         mail: Show | None,
-        others: int,
+        others: Candidates | None,
         searcher: Callable[[bytes], Callable[[int], int]] | None,
         full: bool,
     ) -> None:
         """`kinds`: one of the constants for each column. `masks`: what makes a masked value of a whole one.
 
-        `card`, `mail`: None if nobody looks for them. `others`: bits of the grammars that are looked for. `searcher`:
+        `card`, `mail`: None if nobody looks for them. `others`: looks for the rest of the built-in ones. `searcher`:
         gives for a buffer what tells where from a position on a pattern of the policy matches next. `full`: patterns
         may match anywhere, so every value is looked at.
         """
@@ -96,7 +98,8 @@ class Cells(Finder):
         self._mails = mail is not None
         self._card_show = card
         self._mail_show = mail
-        self._others = others
+        self._others = others if others is not None else Candidates(bytes(26 * 26), 0)
+        self._has_others = others is not None
         self._searcher = searcher
         self._search = _nowhere
         self._full = full
@@ -253,11 +256,14 @@ class Cells(Finder):
             return (
                 (self._cards and self.card(at, first, first, last, False))
                 or (self._mails and self.mail(at, first, last))
+                or (self._has_others and self._others.other(at, first, last, True) < last)
                 or (kind & _ESCAPED and self.escaped(first, last))
             )
         if kind == _WEAK:
-            return (self._cards and self.run(at, first, last) < last) or (
-                self._mails and self.byte(at, 64, first, last) < last
+            return (
+                (self._cards and self.run(at, first, last) < last)
+                or (self._mails and self.byte(at, 64, first, last) < last)
+                or (self._has_others and self._others.other(at, first, last, False) < last)
             )
         if not self._cards or kind == _PATTERNS:
             return False
@@ -337,11 +343,16 @@ class Cells(Finder):
         card_last: cython.Py_ssize_t = 0
         mail_first: cython.Py_ssize_t = 0
         mail_last: cython.Py_ssize_t = 0
-        a_card: cython.bint = self._cards and last - first >= 13 and self.card(at, first, first, last, True)
+        # Up to the next candidate of the buffer there is none in the value.
+        if self._has_others and self._next_other < last and self._others.other(at, first, last, True) < last:
+            return self.by_python(column, cell, first, last)
+        a_card: cython.bint = (
+            self._cards and self._next_card < last and last - first >= 13 and self.card(at, first, first, last, True)
+        )
         if a_card:
             card_first = self.start
             card_last = self.end
-        a_mail: cython.bint = self._mails and self.mail(at, first, last)
+        a_mail: cython.bint = self._mails and self._next_mail < last and self.mail(at, first, last)
         if a_mail:
             mail_first = self.start
             mail_last = self.end
@@ -440,6 +451,8 @@ class Cells(Finder):
             self._next_card = self.run(self._at, at, size) if self._cards else size
         if self._next_mail < at:
             self._next_mail = self.byte(self._at, 64, at, size) if self._mails else size
+        if self._next_other < at:
+            self._next_other = self._others.other(self._at, at, size, False) if self._has_others else size
         if self._next_found < at:
             self._next_found = self._search(at) if self._searcher is not None else size
-        return min(self._next_card, self._next_mail, self._next_found)
+        return min(self._next_card, self._next_mail, self._next_other, self._next_found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ostiary_gateway.masking.candidates import Candidates
 from ostiary_gateway.masking.detectors import Detectors
 from ostiary_gateway.masking.strategies import compile_strategy
 from ostiary_gateway.protocols.postgres._cells import Show
@@ -40,12 +41,12 @@ def as_it_is(value: bytes) -> bytes:
 
 def native(
     detectors: Detectors, escape: Callable[[bytes], bytes] = as_it_is
-) -> tuple[Show | None, Show | None, int, Searcher | None, bool]:
+) -> tuple[Show | None, Show | None, Candidates | None, Searcher | None, bool]:
     """The arguments of `Cells` behind kinds and masks. `escape`: how a text is written if it may not stand as it is."""
     return (
         show(detectors.strategy("CreditCard"), escape, card=True),
         show(detectors.strategy("Email"), escape, card=False),
-        0,
+        detectors.candidates,
         detectors.searcher if detectors.searches else None,
         detectors.anywhere,
     )

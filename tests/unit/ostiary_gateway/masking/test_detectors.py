@@ -23,6 +23,10 @@ def found(detector: str, value: str) -> list[str]:
     spans = BUILT_IN[detector]().spans(data)
     if spans:
         assert BUILT_IN[detector]().could_hit(b"\x00\x10" + data + b"\x00"), "the prefilter missed a hit"
+        looks = Detectors((DetectorMask(detector, KEEP_4),)).candidates
+        if looks is not None:
+            place = looks.next_other(b"\x00\x10" + data + b"\x00", 0)
+            assert 2 <= place < 2 + len(data), "the scan of rows missed a hit"
     return [data[start:end].decode() for start, end in spans]
 
 
