@@ -429,6 +429,7 @@ def test_certificates_that_the_handshake_refuses_are_recorded_with_their_reason(
         said = refusal(gateway, ssl_min_protocol_version=version, ssl_max_protocol_version=version, **shown(pair))
         assert alert in said
     told = reasons(gateway, len(attempts))
+    assert all(event["client"]["address"] == "127.0.0.1" for event in recorded(gateway, "refused", len(attempts)))
     assert [next((says for says in attempts if says in reason), reason) for reason in told] == list(attempts)
     psycopg.connect(gateway.dsn()).close()
     shutil.rmtree(directory)

@@ -82,7 +82,9 @@ def inspect(paths: tuple[Path, ...], connection: str, json_: bool) -> None:
     from ostiary_gateway.identity.authenticators import AuthenticationError
     from ostiary_gateway.identity.inspection import inspect_secret
     from ostiary_gateway.identity.proof import LoginRefused
+    from ostiary_gateway.logging import configure
 
+    configure("error")
     outcome = load(paths, complete=False)
     if not isinstance(outcome, Loaded):
         print_problems(Console(stderr=True, highlight=False), outcome.problems)

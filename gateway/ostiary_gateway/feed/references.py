@@ -6,6 +6,10 @@ from ostiary_api.authentication import is_reserved
 from ostiary_api.connection import Connection
 from ostiary_api.manifests import Manifests
 from ostiary_api.problems import Location, Problem
+from ostiary_api.secret import Secret
+from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
+from ostiary_gateway.identity.issuer_keys import KeySources
+from ostiary_gateway.identity.tokens import TokenIdentities
 from ostiary_gateway.protocols import LOBBIES
 from ostiary_policy.bundle import Bundle
 
@@ -21,12 +25,34 @@ def check_references(manifests: Manifests) -> list[Problem]:
             if missing:
                 text = f"Secret {name} has no {' and no '.join(missing)}"
                 found.append(manifests.problem(connection, field, text))
+        found.extend(_unusable_authentication(manifests, connection))
         port = connection.spec.listener.port
         other = ports.setdefault(port, connection)
         if other is not connection:
             text = f"port {port} is also that of Connection {other.key}; each needs its own"
             found.append(manifests.problem(connection, "spec.listener.port", text))
     return found
+
+
+def _unusable_authentication(manifests: Manifests, connection: Connection) -> list[Problem]:
+    """What is in the Secrets of `spec.authentication` and is no key set and no certificate. Missing ones are told
+    elsewhere."""
+    authentication = connection.spec.authentication
+    namespace = connection.metadata.namespace
+    if not (authentication.oidc or authentication.mtls):
+        return []
+    secrets: dict[tuple[str, str], Secret] = {}
+    for field, name, keys in _wanted(connection):
+        if field.startswith("spec.authentication."):
+            secret = manifests.secret(namespace, name)
+            if secret is None or not all(secret.data.get(key) for key in keys):
+                return []
+            secrets[namespace, name] = secret
+    try:
+        Authenticators(connection, TokenIdentities(()), secrets, KeySources())
+    except AuthenticationError as problem:
+        return [manifests.problem(connection, "spec.authentication", str(problem))]
+    return []
 
 
 def check_completeness(manifests: Manifests) -> list[Problem]:

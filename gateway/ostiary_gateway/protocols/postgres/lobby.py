@@ -68,6 +68,7 @@ class PostgresLobby:
 
     async def admit(self, sock: socket.socket, admitted: Callable[[], None]) -> None:
         """One client, from its socket to the end of its session. `admitted` is called once the login has ended."""
+        address = _peer(sock)
         leg: Leg | None = None
         relay: Relay | None = None
         try:
@@ -89,7 +90,7 @@ class PostgresLobby:
         except ssl.SSLCertVerificationError as problem:
             self._counters.login_refused(self.site.name, "certificate")
             reason = f"certificate: {problem.verify_message}"
-            self._checkpoint.refuse_login(self.site.name, ClientFacts(address=_peer(sock), application=""), reason)
+            self._checkpoint.refuse_login(self.site.name, ClientFacts(address=address, application=""), reason)
         except (LegClosed, ConnectionError, ssl.SSLError, OSError):
             self._counters.login_refused(self.site.name, "other" if leg is not None else "tls")
         finally:

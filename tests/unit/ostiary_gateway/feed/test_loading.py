@@ -65,6 +65,38 @@ def test_the_listeners_certificate_must_be_there() -> None:
     ]
 
 
+def authenticating(text: str) -> str:
+    return connection() + "  authentication: " + text + "\n"
+
+
+KEYS = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: keys, namespace: prod}
+stringData: {jwks.json: '{"keys": []}', ca.crt: nothing}
+"""
+OIDC = "{oidc: [{name: corp, issuer: 'https://login.example.com', audiences: [a], SOURCE}]}"
+FIELD = "a.yaml:9: Connection prod/app: spec.authentication"
+
+
+def test_what_agents_are_checked_with_must_be_there_and_of_use() -> None:
+    of_keys = authenticating(OIDC.replace("SOURCE", "jwksRef: {name: keys}"))
+    of_authority = authenticating(OIDC.replace("SOURCE", "caRef: {name: keys}"))
+    of_certificates = authenticating("{mtls: {caRef: {name: keys}, trustDomain: example.org}}")
+    assert rejected(a=of_keys, b=SECRET) == [f"{FIELD}.oidc[0].jwksRef: there is no Secret keys in namespace prod"]
+    without = KEYS.replace("jwks.json", "other.json")
+    assert rejected(a=of_keys, b=SECRET, c=without) == [f"{FIELD}.oidc[0].jwksRef: Secret keys has no jwks.json"]
+    assert "keys/jwks.json: the key set has no usable key" in rejected(a=of_keys, b=SECRET, c=KEYS)[0]
+    assert "oidc corp: caRef holds no PEM certificate" in rejected(a=of_authority, b=SECRET, c=KEYS)[0]
+    assert "mtls.caRef: keys/ca.crt holds no PEM certificate" in rejected(a=of_certificates, b=SECRET, c=KEYS)[0]
+
+
+def test_a_connection_with_issuers_needs_no_token() -> None:
+    outcome = compile_texts({"a.yaml": authenticating(OIDC.replace(", SOURCE", "")), "b.yaml": SECRET})
+    assert isinstance(outcome, Loaded)
+    assert not any("token" in str(notice) for notice in outcome.notices)
+
+
 def test_manifests_without_a_connection_serve_nothing() -> None:
     assert rejected(a=SECRET) == ["a.yaml: there is no Connection in these manifests, so there is nothing to serve"]
 
