@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What the server sends: replies are matched with what they answer, masked, counted, recorded, and passed on. No I/O.
 
 Chunks pass whole wherever nothing in them needs touching: `to_client` then holds the very buffer that came.

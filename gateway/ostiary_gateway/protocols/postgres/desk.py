@@ -1,8 +1,11 @@
+# cython: annotation_typing=False
 """Where one PostgreSQL session's questions are answered: facts, decision, record and masks of each request."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import marshal
 import time
 from collections.abc import Awaitable, Generator, Mapping
@@ -35,6 +38,7 @@ _NO_ANALYSIS: Final = Analysis(())
 _LATER: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, None)
 """Decided elsewhere: at Bind or Execute where rules read parameters, or at Parse for the same statement."""
 _COSTLY: Final = "sql.estimatedRows"
+_NO_DETAIL: Final[Mapping[str, object]] = {}
 _NO_COPIES: Final[Mapping[int, tuple[Field, ...]]] = {}
 MAX_FOUND: Final = 1024
 """Texts of which one session keeps what was found out."""
@@ -134,6 +138,9 @@ class Desk:
 
     def admit(self, ask: Ask) -> Admission | None:
         """The answer, if it needs no waiting; otherwise None, `waiting` is what to wait for, and `resume` goes on."""
+        return self._answer(ask)
+
+    def _answer(self, ask: Ask) -> Admission | None:
         policies = self._take_policies()
         stage = ask.stage
         if stage is Stage.BIND:
@@ -426,9 +433,11 @@ class Desk:
             )
         return self._refused(ask, denial)
 
-    def _detail(self, ask: Ask) -> dict[str, object]:
-        detail: dict[str, object] = {}
+    def _detail(self, ask: Ask) -> Mapping[str, object]:
         statement, portal = ask.statement, ask.portal
+        if statement is None and ask.stage is Stage.RUN:
+            return _NO_DETAIL
+        detail: dict[str, object] = {}
         if ask.stage is not Stage.RUN:
             detail["stage"] = ask.stage.value
         if statement is not None:
@@ -444,6 +453,20 @@ class Desk:
 
     def ended(self, running: Running, outcome: str) -> None:
         """Takes over what a request's completed statements have done to names, and records its end."""
+        if not running.plain:
+            self._take_over(running)
+        tags, error = running.tags, running.error
+        if error is None and tags is not None and len(tags) == 1:
+            self.gate.end(running.verdict.number, outcome, _tag_detail(tags[0]), running.rows, running.bytes)
+            return
+        detail: dict[str, object] = {}
+        if tags:
+            detail["tags"] = tags[:100]
+        if error is not None:
+            detail["sqlstate"], detail["message"] = error
+        self.gate.end(running.verdict.number, outcome, detail, running.rows, running.bytes)
+
+    def _take_over(self, running: Running) -> None:
         statements = running.analysis.statements
         moved = any(each.effects.may_change_session for each in statements) or (
             self._state.touched_session and any(each.effects.transaction for each in statements)
@@ -451,12 +474,6 @@ class Desk:
         path = None if moved else self._path
         for statement in statements[: running.completed]:
             self._settle_names(statement.facts["text"], statement.effects, path)
-        detail: dict[str, object] = {}
-        if running.tags:
-            detail["tags"] = running.tags[:100]
-        if running.error is not None:
-            detail["sqlstate"], detail["message"] = running.error
-        self.gate.end(running.verdict.number, outcome, detail, running.rows, running.bytes)
 
     def _settle_names(self, text: str, effects: Effects, path: tuple[str, str] | None) -> None:
         state = self._state
@@ -513,6 +530,12 @@ class Desk:
         if not statement.facts["verb"] or scope.rebound:
             return UNKNOWN
         return origins.lineage(text, scope)
+
+
+@functools.lru_cache(1024)
+def _tag_detail(tag: str) -> bytes:
+    """The detail of a request with one command tag, as JSON."""
+    return json.dumps({"tags": [tag]}, ensure_ascii=False).encode()
 
 
 def _decides_next(policies: PolicySet, analysis: Analysis) -> bool:

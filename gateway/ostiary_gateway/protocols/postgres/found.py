@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What was found out about a text, kept for the next request with the same text, or with other literals in it."""
 
 from __future__ import annotations

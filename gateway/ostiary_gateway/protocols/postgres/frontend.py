@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What the client sends: each message is decided on, then forwarded, substituted or answered. No I/O.
 
 `Frontend.run()` is a generator: it yields what it must wait for, and the relay sends the outcome back in. Between two
@@ -174,7 +175,7 @@ class Frontend:
         if admission.denial is not None:
             self._substitute(Kind.QUERY, admission.denial)
             return None
-        running = Running(text, admission.verdict, admission.analysis, admission.mask)
+        running = Running(text, admission.verdict, admission.analysis, admission.mask, admission.plain)
         self._owe(Awaited(_QUERY_KIND, running), data, start, stop)
         if self._told_in_cycle:
             self._may_have_changed_back()
@@ -326,7 +327,7 @@ class Frontend:
         return None
 
     def _execute(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
-        name, _limit = wire.parse_execute(data[start:stop])
+        name = wire.parse_execute(data[start:stop])[0]
         if not drained and self.state.doubtful(True, name):
             return self._once_drained(_EXECUTE, data, start, stop)
         self._cycle_open = True
@@ -354,7 +355,9 @@ class Frontend:
             if not described and not self._describe_follows(portal):
                 hidden = Awaited(_DESCRIBE_PORTAL, hidden=True, name=name, portal=portal)
                 self._owe_new(hidden, wire.describe_message(b"P", name))
-        running = Running(portal.statement.text, admission.verdict, admission.analysis, admission.mask)
+        running = Running(
+            portal.statement.text, admission.verdict, admission.analysis, admission.mask, admission.plain
+        )
         self._owe(Awaited(_EXECUTE_KIND, running, portal=portal), data, start, stop)
         return None if admission.plain else self._after(admission)
 
@@ -510,9 +513,9 @@ class Frontend:
             bound = Awaited(Kind.BIND, hidden=True, name=nonce, portal_kind=True)
             self._owe_new(bound, wire.bind_message(nonce, nonce))
             self._owe_new(Awaited(Kind.EXECUTE, hidden=True, values=values), wire.execute_message(nonce))
-            for which in (b"P", b"S"):
-                entry = Awaited(Kind.CLOSE, hidden=True, name=nonce, portal_kind=which == b"P")
-                self._owe_new(entry, wire.close_message(which, nonce))
+            closed = Awaited(Kind.CLOSE, hidden=True, name=nonce, portal_kind=True)
+            self._owe_new(closed, wire.close_message(b"P", nonce))
+            self._owe_new(Awaited(Kind.CLOSE, hidden=True, name=nonce), wire.close_message(b"S", nonce))
         if self._cycle_open:
             self._say(FLUSH)
         else:

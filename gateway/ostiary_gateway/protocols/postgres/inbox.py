@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The client's bytes, cut into messages. What is over the limit is thrown away as it comes; COPY data streams."""
 
 from __future__ import annotations

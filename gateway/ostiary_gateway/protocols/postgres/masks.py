@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The masks of one response: compiled when the server describes its columns, then run over the rows."""
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ class RowMasks:
             return RowMasks(*valid_for)
         return self
 
-    def get(self, description: bytes, text: str, compile_mask: Callable[[], RowMask | None]) -> RowMask | None:
-        key = (description, text)
-        if key not in self._kept:
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[key] = compile_mask()
-        return self._kept[key]
+    def find(self, description: bytes, text: str) -> RowMask | None | Literal[False]:
+        """The mask of a result with this RowDescription (its body), None if it needs none, False if it is not known."""
+        return self._kept.get((description, text), False)
+
+    def keep(self, description: bytes, text: str, mask: RowMask | None) -> None:
+        if len(self._kept) >= MAX_KEPT:
+            self._kept.clear()
+        self._kept[description, text] = mask
 
 
 class ResponseMask:
@@ -82,10 +84,16 @@ class ResponseMask:
         if not body:
             return
         statements = self._analysis.statements
-        if self._kept is None or len(statements) != 1:
+        kept = self._kept
+        if kept is None or len(statements) != 1:
             self._rows = self._compile(body, index)
         else:
-            self._rows = self._kept.get(body, statements[0].facts["text"], lambda: self._compile(body, index))
+            text = statements[0].facts["text"]
+            found = kept.find(body, text)
+            if found is False:
+                found = self._compile(body, index)
+                kept.keep(body, text, found)
+            self._rows = found
         self.active = self._rows is not None
 
     def _compile(self, body: bytes, index: int) -> RowMask | None:

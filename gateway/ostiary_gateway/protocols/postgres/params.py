@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Bound parameters in PostgreSQL's text form, as policies see them."""
 
 from __future__ import annotations

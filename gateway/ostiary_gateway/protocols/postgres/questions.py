@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What the frontend asks and waits for, and the answers: the seam between the protocol and who decides. No I/O."""
 
 from __future__ import annotations

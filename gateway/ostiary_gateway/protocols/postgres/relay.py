@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """One PostgreSQL session's I/O: two legs, the frontend and the backend between them, and what they must wait for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What a PostgreSQL session is in the middle of: replies that the server owes, prepared statements, portals.
 
 Client messages run ahead of their replies (pipelining), so a name means what the server will take it for only when
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from .wire import INT16, Reader
+from .wire import INT16, Reader, parse_bind
 
 if TYPE_CHECKING:
     from ostiary_gateway.checkpoint import Verdict
@@ -100,12 +101,16 @@ class Running:
     """A request that was let through, until it has ended."""
 
     __slots__ = (
-        "analysis", "bytes", "completed", "described", "error", "mask", "rows", "shown", "tags", "text", "verdict",
-        "written",
+        "analysis", "bytes", "completed", "described", "error", "mask", "plain", "rows", "shown", "tags", "text",
+        "verdict", "written",
     )  # fmt: skip
 
-    def __init__(self, text: str, verdict: Verdict, analysis: Analysis, mask: ResponseMask | None) -> None:
+    def __init__(
+        self, text: str, verdict: Verdict, analysis: Analysis, mask: ResponseMask | None, plain: bool = False
+    ) -> None:
         self.text = text
+        self.plain = plain
+        """True if it changes nothing that another message's meaning depends on."""
         self.verdict = verdict
         self.analysis = analysis
         self.mask = mask
@@ -273,16 +278,8 @@ CHANGES: Final = frozenset({Kind.PARSE, Kind.BIND, Kind.CLOSE})
 
 
 def result_formats(bind: bytes) -> tuple[int, ...]:
-    """The result formats at the end of a Bind message's body, without reading its values."""
-    reader = Reader(bind, "Bind")
-    reader.string(), reader.string()
-    for _ in range(reader.count()):
-        reader.int16()
-    for _ in range(reader.count()):
-        length = reader.int32()
-        if length != -1:
-            reader.skip(length)
-    return tuple(reader.int16() for _ in range(reader.count()))
+    """The result formats at the end of a Bind message's body."""
+    return parse_bind(bind).result_formats
 
 
 def with_formats(description: bytes, formats: tuple[int, ...]) -> bytes:

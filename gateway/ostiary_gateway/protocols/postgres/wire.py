@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The frames of the PostgreSQL frontend/backend protocol: reading and building them, nothing of what they mean.
 
 Source: PostgreSQL documentation, "Message Formats". A message is one type byte, a length (Int32, network order,
@@ -206,21 +207,39 @@ def cancel_request(process: int, key: bytes) -> bytes:
 SSL_REQUEST_PACKET: Final = INT32.pack(8) + UINT32.pack(SSL_REQUEST)
 
 
-@dataclass(frozen=True, slots=True)
 class Parse:
     """Parse ('P'): statement name, text, declared parameter types (OIDs; 0 is unspecified)."""
 
-    name: bytes
-    text: bytes
-    types: tuple[int, ...]
+    __slots__ = ("name", "text", "types")
+
+    def __init__(self, name: bytes, text: bytes, types: tuple[int, ...]) -> None:
+        self.name = name
+        self.text = text
+        self.types = types
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Parse):
+            return NotImplemented
+        return (self.name, self.text, self.types) == (other.name, other.text, other.types)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def parse_parse(body: bytes) -> Parse:
+    middle = body.find(b"\0")
+    end = body.find(b"\0", middle + 1) if middle >= 0 else -1
+    if end < 0:
+        raise ProtocolViolation("Parse: a string has no end")
+    name = checked_name(body[:middle], "Parse")
+    if len(body) == end + 3 and body[end + 1] == 0 and body[end + 2] == 0:
+        return Parse(name, body[middle + 1 : end], ())
     reader = Reader(body, "Parse")
-    name, text = reader.name(), reader.string()
-    types = tuple(reader.uint32() for _ in range(reader.count()))
+    reader.position = end + 1
+    types: list[int] = []
+    for _ in range(reader.count()):
+        types.append(reader.uint32())  # noqa: PERF401 - compiled as a C function, which has no closures
     reader.end()
-    return Parse(name, text, types)
+    return Parse(name, body[middle + 1 : end], tuple(types))
 
 
 def parse_message(name: bytes, text: bytes, types: Sequence[int] = ()) -> bytes:
@@ -229,28 +248,76 @@ def parse_message(name: bytes, text: bytes, types: Sequence[int] = ()) -> bytes:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Bind:
     """Bind ('B'): portal, statement, the parameters' formats and values (None is NULL), the results' formats."""
 
-    portal: bytes
-    statement: bytes
-    formats: tuple[int, ...]
-    values: tuple[bytes | None, ...]
-    result_formats: tuple[int, ...]
+    __slots__ = ("formats", "portal", "result_formats", "statement", "values")
+
+    def __init__(
+        self, portal: bytes, statement: bytes, formats: tuple[int, ...], values: tuple[bytes | None, ...],
+        result_formats: tuple[int, ...],
+    ) -> None:  # fmt: skip
+        self.portal = portal
+        self.statement = statement
+        self.formats = formats
+        self.values = values
+        self.result_formats = result_formats
 
 
 def parse_bind(body: bytes) -> Bind:
-    reader = Reader(body, "Bind")
-    portal, statement = reader.name(), reader.name()
-    formats = tuple(reader.int16() for _ in range(reader.count()))
+    p = body
+    size = len(body)
+    middle = body.find(b"\0")
+    at = body.find(b"\0", middle + 1) + 1 if middle >= 0 else 0
+    if at <= 0:
+        raise ProtocolViolation("Bind: a string has no end")
+    portal = checked_name(body[:middle], "Bind")
+    statement = checked_name(body[middle + 1 : at - 1], "Bind")
+    formats, at = _int16s(body, at)
     values: list[bytes | None] = []
-    for _ in range(reader.count()):
-        length = reader.int32()
-        values.append(None if length == -1 else reader.take(length))
-    results = tuple(reader.int16() for _ in range(reader.count()))
-    reader.end()
+    if at + 2 > size:
+        raise ProtocolViolation("Bind: it ends in the middle of a number")
+    count = (p[at] << 8) | p[at + 1]
+    at += 2
+    for _ in range(count):
+        if at + 4 > size:
+            raise ProtocolViolation("Bind: it ends in the middle of a number")
+        length = p[at]
+        length = (length << 8) | p[at + 1]
+        length = (length << 8) | p[at + 2]
+        length = (length << 8) | p[at + 3]
+        at += 4
+        if length == 0xFFFFFFFF:
+            values.append(None)
+            continue
+        if length > size - at:
+            raise ProtocolViolation("Bind: a value is longer than the message")
+        values.append(body[at : at + length])
+        at += length
+    results, at = _int16s(body, at)
+    if at != size:
+        raise ProtocolViolation(f"Bind: {size - at} bytes too many")
     return Bind(portal, statement, formats, tuple(values), results)
+
+
+def _int16s(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
+    """A count and so many Int16, from `at` on; and where they end."""
+    p = body
+    size = len(body)
+    if at + 2 > size:
+        raise ProtocolViolation("Bind: it ends in the middle of a number")
+    count = (p[at] << 8) | p[at + 1]
+    at += 2
+    if not count:
+        return (), at
+    if count * 2 > size - at:
+        raise ProtocolViolation("Bind: it ends in the middle of a number")
+    found: list[int] = []
+    for _ in range(count):
+        value = (p[at] << 8) | p[at + 1]
+        found.append(value - 0x10000 if value & 0x8000 else value)
+        at += 2
+    return tuple(found), at
 
 
 def bind_message(
@@ -270,21 +337,29 @@ def bind_message(
 
 def parse_target(body: bytes, kind: str) -> tuple[bytes, bytes]:
     """Describe ('D') and Close ('C'): `S` or `P`, and the name."""
-    reader = Reader(body, kind)
-    which = reader.take(1)
+    which = body[:1]
     if which not in (b"S", b"P"):
+        if not body:
+            raise ProtocolViolation(f"{kind}: a value is longer than the message")
         raise ProtocolViolation(f"{kind}: {which!r} is neither a statement nor a portal")
-    name = reader.name()
-    reader.end()
-    return which, name
+    end = body.find(b"\0", 1)
+    if end < 0:
+        raise ProtocolViolation(f"{kind}: a string has no end")
+    if end != len(body) - 1:
+        raise ProtocolViolation(f"{kind}: {len(body) - end - 1} bytes too many")
+    return which, checked_name(body[1:end], kind)
 
 
 def parse_execute(body: bytes) -> tuple[bytes, int]:
     """Execute ('E'): portal and the most rows to return (0: all)."""
-    reader = Reader(body, "Execute")
-    portal, limit = reader.name(), reader.int32()
-    reader.end()
-    return portal, limit
+    end = body.find(b"\0")
+    if end < 0:
+        raise ProtocolViolation("Execute: a string has no end")
+    if len(body) < end + 5:
+        raise ProtocolViolation("Execute: it ends in the middle of a number")
+    if len(body) > end + 5:
+        raise ProtocolViolation(f"Execute: {len(body) - end - 5} bytes too many")
+    return checked_name(body[:end], "Execute"), int(INT32.unpack_from(body, end + 1)[0])
 
 
 def execute_message(portal: bytes, limit: int = 0) -> bytes:

@@ -1,0 +1,41 @@
+# The types of desk.py for the compiled modules.
+cimport cython
+
+from .found cimport Found
+from .masks cimport ResponseMask
+from .questions cimport Admission, Ask
+from .state cimport Portal, Prepared, Running, SessionState
+
+cdef class Desk:
+    cdef public object gate
+    cdef public object reference
+    cdef public object notices
+    cdef public object waiting
+    cdef SessionState _state
+    cdef str _database
+    cdef str _search_path
+    cdef str _role
+    cdef object _scope
+    cdef object _policies
+    cdef object _row_masks
+    cdef dict _found
+    cdef tuple _path
+    cdef bint _deferred
+    cdef object _shaped
+    cdef object _work
+    cdef Admission _admission
+    cdef Ask _ask
+    cdef object _answers
+
+    cdef _current_scope(self)
+    cdef _take_policies(self)
+    @cython.locals(portal=Portal, found=Found)
+    cdef _answer(self, Ask ask)
+    @cython.locals(statement=Prepared, found=Found, portal=Portal)
+    cdef Found _recall(self, Ask ask, object policies)
+    @cython.locals(admission=Admission)
+    cdef Admission _admit_again(self, Ask ask, Found found)
+    cdef bint _decided_elsewhere(self, Ask ask) except -1
+    @cython.locals(portal=Portal, statement=Prepared)
+    cdef _detail(self, Ask ask)
+    cpdef ended(self, Running running, str outcome)

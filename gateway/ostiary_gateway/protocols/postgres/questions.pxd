@@ -1,0 +1,19 @@
+# The types of questions.py for the compiled modules.
+from .state cimport Portal, Prepared
+
+cdef class Ask:
+    cdef public object stage
+    cdef public str text
+    cdef public bytes raw
+    cdef public Prepared statement
+    cdef public Portal portal
+
+cdef class Admission:
+    cdef public object verdict
+    cdef public object analysis
+    cdef public object denial
+    cdef public object mask
+    cdef public bint needs_description
+    cdef public bint by_origin
+    cdef public bint decides_next
+    cdef public bint plain

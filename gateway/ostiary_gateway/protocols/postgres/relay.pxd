@@ -1,0 +1,32 @@
+# The types of relay.py for the compiled modules.
+cimport cython
+
+from .backend cimport Backend
+from .desk cimport Desk
+from .frontend cimport Frontend
+from .inbox cimport Inbox
+from .state cimport Running, SessionState
+
+cdef class Relay:
+    cdef public object gate
+    cdef public object target
+    cdef public double active
+    cdef object __weakref__
+    cdef object _client
+    cdef object _server
+    cdef SessionState _state
+    cdef Backend _backend
+    cdef Desk _desk
+    cdef Frontend _frontend
+    cdef object _steps
+    cdef object _waiting
+    cdef object _over
+    cdef object _loop
+    cdef object _tasks
+    cdef set _children
+    cdef bint _relieving
+
+    cdef _send_to_client(self)
+    cdef _send_to_server(self)
+    cdef _step(self, object outcome)
+    cdef _wait_for(self, object awaitable)
