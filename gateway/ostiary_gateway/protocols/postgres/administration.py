@@ -21,6 +21,8 @@ STATEMENT_TIMEOUT: Final = 10.0
 LOCK_TIMEOUT: Final = 5.0
 IDLE: Final = 30.0
 """Seconds after which a connection that is not used is closed."""
+PARTING: Final = 1.0
+"""Seconds for a connection to end (TLS has words of its own for that)."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
@@ -93,9 +95,11 @@ class AdminConnection:
                     raise failure
                 return rows
 
-    def close(self) -> None:
+    def close(self) -> asyncio.Future[None]:
+        """The future is done when the connection is gone."""
         self._session.leg.write(wire.TERMINATE)
         self._session.leg.close()
+        return self._session.leg.lost
 
 
 class Administration:
@@ -134,7 +138,7 @@ class Administration:
         try:
             yield found
         finally:
-            found.close()
+            await _gone([found.close()])
 
     async def run(self, sql: str) -> Rows:
         """Raises AdminError or UpstreamError."""
@@ -145,11 +149,12 @@ class Administration:
         """Closes connections that were idle for long, but for so many."""
         limit = time.monotonic() - IDLE
         while len(self._free) > keep and self._free[0].used < limit:
-            self._free.pop(0).close()
+            _ = self._free.pop(0).close()
 
-    def close(self) -> None:
-        while self._free:
-            self._free.pop().close()
+    async def close(self) -> None:
+        """Closes the connections that nobody uses."""
+        free, self._free = self._free, []
+        await _gone([connection.close() for connection in free])
 
     async def _open(self, database: str) -> AdminConnection:
         settings = {
@@ -161,9 +166,14 @@ class Administration:
         try:
             await connection.synchronise()
         except (AdminError, ValueError, IndexError) as problem:
-            connection.close()
+            await _gone([connection.close()])
             raise UpstreamError(f"the administrator's connection is of no use: {problem}") from None
         return connection
+
+
+async def _gone(connections: list[asyncio.Future[None]]) -> None:
+    if connections:
+        await asyncio.wait(connections, timeout=PARTING)
 
 
 def _failure(fields: dict[str, str]) -> AdminError:

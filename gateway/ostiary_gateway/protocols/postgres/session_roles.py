@@ -194,7 +194,7 @@ class SessionRoles:
                 if not self._over:
                     await self._pause(sweep_at)
         finally:
-            self._admin.close()
+            await self._admin.close()
 
     @property
     def _over(self) -> bool:
