@@ -10,6 +10,7 @@ from ostiary_api.canonical import revision
 from ostiary_api.connection import Connection
 from ostiary_api.policy import GatewayPolicy
 from ostiary_policy.facts import ClientFacts, ConnectionFacts, SubjectFacts
+from ostiary_policy.masking import MaskCheck
 from ostiary_policy.matching import connection_facts, matches_subject, selects
 from ostiary_policy.policy import CompiledPolicy, Problem, Secrets, broken_policy, compile_policy
 from ostiary_policy.policy_set import PolicySet
@@ -70,19 +71,21 @@ def compile_bundle(
     fact_sources: Mapping[str, FactSource] | None = None,
     require_tests: bool = False,
     now: datetime | None = None,
+    check_mask: MaskCheck | None = None,
 ) -> Bundle:
     """Compile all policies and bind them to the Connections. Never raises for a bad policy: see `Bundle.problems`.
 
     A policy whose new revision is not accepted keeps the revision that `previous` has in force; one that never was
     accepted denies whatever it matches. `fact_sources` works out the facts for the policies' own tests, by
     protocol; tests without a source are not run, which is a problem only with `require_tests`. `now` is when tests
-    without a time happen.
+    without a time happen. `check_mask`: whether whoever applies the masks can.
     """
     all_connections = tuple(connections)
     compiler = _Acceptance(all_connections, secrets, namespaces, system_namespace, previous)
     compiler.fact_sources = fact_sources or {}
     compiler.require_tests = require_tests
     compiler.now = now
+    compiler.check_mask = check_mask
     in_force: dict[Key, CompiledPolicy] = {}
     for model in policies:
         key = (model.metadata.namespace, model.metadata.name)
@@ -107,6 +110,7 @@ class _Acceptance:
     fact_sources: Mapping[str, FactSource]
     require_tests: bool
     now: datetime | None
+    check_mask: MaskCheck | None
 
     def __init__(
         self,
@@ -124,7 +128,7 @@ class _Acceptance:
         self.problems: list[Problem] = []
 
     def accept(self, model: GatewayPolicy) -> CompiledPolicy:
-        compiled, found = compile_policy(model, self.secrets, self.system_namespace)
+        compiled, found = compile_policy(model, self.secrets, self.system_namespace, self.check_mask)
         problems = list(found)
         if not problems:
             problems, tested = self._test(compiled)

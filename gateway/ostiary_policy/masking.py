@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,6 +71,9 @@ class MaskPlan:
 
 
 NOTHING = MaskPlan()
+
+MaskCheck = Callable[[ColumnMask | JsonPathMask | DetectorMask], tuple[str, str] | None]
+"""Says of a mask why it could not be applied: which field below it is at fault, and what is wrong. None if it could."""
 
 
 def stronger(one: Strategy, other: Strategy) -> Strategy:

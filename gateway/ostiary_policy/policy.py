@@ -21,7 +21,7 @@ from ostiary_policy.expression import (
     nearest,
 )
 from ostiary_policy.facts import PROTOCOL_VARIABLE
-from ostiary_policy.masking import NOTHING, ColumnMask, DetectorMask, JsonPathMask, MaskPlan, Strategy
+from ostiary_policy.masking import NOTHING, ColumnMask, DetectorMask, JsonPathMask, MaskCheck, MaskPlan, Strategy
 from ostiary_policy.schema import OPTIONAL
 
 Secrets = Mapping[tuple[str, str], Secret]
@@ -127,8 +127,9 @@ class CompiledPolicy:
 
 
 class _Compiler:
-    def __init__(self, model: GatewayPolicy, secrets: Secrets) -> None:
+    def __init__(self, model: GatewayPolicy, secrets: Secrets, check_mask: MaskCheck | None = None) -> None:
         self.model = model
+        self.check_mask = check_mask
         self.secrets = secrets
         self.problems: list[Problem] = []
         self.variables: dict[str, VariableType] = {}
@@ -216,21 +217,29 @@ class _Compiler:
             return None
 
     def masks(self, path: str, masking: tuple[Masking, ...]) -> MaskPlan:
-        columns, json_paths, detectors = [], [], []
+        columns: list[ColumnMask] = []
+        json_paths: list[JsonPathMask] = []
+        detectors: list[DetectorMask] = []
         for number, mask in enumerate(masking):
+            known = len(self.problems)
             strategy = self.strategy(f"{path}[{number}].strategy", mask)
+            made: ColumnMask | JsonPathMask | DetectorMask | None = None
             if mask.column is not None:
-                columns.append(ColumnMask(*mask.column_parts, strategy))
+                columns.append(made := ColumnMask(*mask.column_parts, strategy))
             elif mask.json_path is not None:
-                json_paths.append(JsonPathMask(mask.json_path, strategy))
+                json_paths.append(made := JsonPathMask(mask.json_path, strategy))
             elif mask.detector is not None:
-                detectors.append(DetectorMask(mask.detector, strategy))
+                detectors.append(made := DetectorMask(mask.detector, strategy))
             elif mask.pattern is not None:
                 try:
                     compile_re2(mask.pattern.regex)
                 except ValueError as error:
                     self.problem(f"{path}[{number}].pattern.regex", f"not a regular expression of RE2: {error}")
-                detectors.append(DetectorMask(mask.pattern.name, strategy, mask.pattern.regex))
+                detectors.append(made := DetectorMask(mask.pattern.name, strategy, mask.pattern.regex))
+            if made is not None and self.check_mask is not None and len(self.problems) == known:
+                wrong = self.check_mask(made)
+                if wrong is not None:
+                    self.problem(f"{path}[{number}].{wrong[0]}", wrong[1])
         return MaskPlan(tuple(columns), tuple(json_paths), tuple(detectors))
 
     def strategy(self, path: str, mask: Masking) -> Strategy:
@@ -257,10 +266,10 @@ class _Compiler:
 
 
 def compile_policy(
-    model: GatewayPolicy, secrets: Secrets, system_namespace: str
+    model: GatewayPolicy, secrets: Secrets, system_namespace: str, check_mask: MaskCheck | None = None
 ) -> tuple[CompiledPolicy, tuple[Problem, ...]]:
     """Compile; the second value says what is wrong, and then the first must not be put in force."""
-    compiler = _Compiler(model, secrets)
+    compiler = _Compiler(model, secrets, check_mask)
     spec = model.spec
     if model.metadata.namespace != system_namespace:
         if spec.priority > 0:

@@ -10,6 +10,7 @@ from ostiary_api.manifests import Manifests, parse_files
 from ostiary_api.problems import Problem
 from ostiary_gateway.feed import files
 from ostiary_gateway.feed.references import check_completeness, check_references, notices
+from ostiary_gateway.masking.detectors import problem_of
 from ostiary_policy import policy as policies
 from ostiary_policy.bundle import Bundle, compile_bundle
 from ostiary_policy.testing import FactSource
@@ -70,6 +71,7 @@ def compile_texts(
         namespaces=_namespaces(manifests),
         previous=previous,
         fact_sources=fact_sources,
+        check_mask=problem_of,
     )
     found = tuple(locate(manifests, problem) for problem in bundle.problems)
     if fatal:

@@ -11,7 +11,7 @@ import re2
 from ostiary_gateway.masking import candidates, grammars, scan
 from ostiary_gateway.masking.candidates import Candidates
 from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy, stronger
-from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, MaskPlan, Strategy
+from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, Strategy
 
 Spans = list[tuple[int, int]]
 
@@ -118,18 +118,18 @@ def compile_detector(mask: DetectorMask) -> Detector:
     return make()
 
 
-def problems(plan: MaskPlan) -> list[str]:
-    """What of a plan cannot be applied, for people; empty if all of it can. For whoever takes a policy into force."""
-    found: list[str] = []
-    masks: tuple[ColumnMask | JsonPathMask | DetectorMask, ...] = (*plan.columns, *plan.json_paths, *plan.detectors)
-    for index, mask in enumerate(masks):
+def problem_of(mask: ColumnMask | JsonPathMask | DetectorMask) -> tuple[str, str] | None:
+    """Why a mask cannot be applied: the field at fault, and what is wrong with it. None if it can."""
+    try:
+        compile_strategy(mask.strategy)
+    except MaskError as error:
+        return "strategy", str(error)
+    if isinstance(mask, DetectorMask):
         try:
-            compile_strategy(mask.strategy)
-            if isinstance(mask, DetectorMask):
-                compile_detector(mask)
+            compile_detector(mask)
         except MaskError as error:
-            found.append(f"mask {index + 1}: {error}")
-    return found
+            return "pattern.regex" if mask.pattern else "detector", str(error)
+    return None
 
 
 class Detectors:
@@ -236,4 +236,4 @@ def _merge(found: list[tuple[int, int, Strategy, bool]]) -> list[tuple[int, int,
     return merged
 
 
-__all__ = ["BUILT_IN", "CustomDetector", "Detector", "Detectors", "Mask", "compile_detector", "problems"]
+__all__ = ["BUILT_IN", "CustomDetector", "Detector", "Detectors", "Mask", "compile_detector", "problem_of"]

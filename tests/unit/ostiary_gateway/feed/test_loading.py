@@ -164,3 +164,58 @@ def test_what_is_only_checked_may_be_without_its_secrets() -> None:
     outcome = compile_texts({"a.yaml": connection()}, complete=False)
     assert isinstance(outcome, Loaded)
     assert "there is no Secret login in namespace prod" in [notice.message for notice in outcome.notices]
+
+
+MASKING = """\
+apiVersion: ostiary.dev/v1alpha1
+kind: GatewayPolicy
+metadata: {name: pii, namespace: prod}
+spec:
+  match: {connectionSelector: {}}
+  rules:
+  - {name: reads, action: Allow, expression: "true"}
+  - name: masks
+    action: Mask
+    masking:
+    - {column: public.customers.name, strategy: {type: Redact}}
+    - MASK
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: mask, namespace: prod}
+stringData: {short: abc, good: 0123456789abcdef}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mask", "field", "message"),
+    [
+        ("{detector: CreditCard, strategy: {type: Partial, char: '0'}}", "strategy", "char '0' cannot hide a value"),
+        (
+            "{detector: Email, strategy: {type: Pseudonym, keyRef: {name: mask, key: short}}}", "strategy",
+            "Pseudonym needs a key of at least 16 bytes",
+        ),
+        (
+            "{detector: Email, strategy: {type: Pseudonym, keyRef: {name: nobody, key: k}}}", "strategy.keyRef",
+            "there is no Secret prod/nobody",
+        ),
+        ("{pattern: {name: any, regex: 'a*'}, strategy: {type: Redact}}", "pattern.regex", "matches the empty string"),
+        ("{pattern: {name: look, regex: '(?=a)'}, strategy: {type: Redact}}", "pattern.regex", "RE2"),
+        (
+            "{pattern: {name: huge, regex: '((a{100}){100}){100}'}, strategy: {type: Redact}}", "pattern.regex", "RE2",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mask_that_cannot_be_applied_is_found_when_it_is_loaded(mask: str, field: str, message: str) -> None:
+    outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET, "c.yaml": MASKING.replace("MASK", mask)})
+    assert isinstance(outcome, Loaded)
+    (problem,) = map(str, outcome.problems)
+    assert f"GatewayPolicy prod/pii: spec.rules[1].masking[1].{field}: " in problem
+    assert message in problem
+
+
+def test_a_mask_that_can_be_applied_is_accepted() -> None:
+    mask = "{detector: Email, strategy: {type: Pseudonym, keyRef: {name: mask, key: good}}}"
+    outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET, "c.yaml": MASKING.replace("MASK", mask)})
+    assert isinstance(outcome, Loaded)
+    assert outcome.problems == ()
