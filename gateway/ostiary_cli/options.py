@@ -38,6 +38,10 @@ data_option = click.option(
     help="Directory of the record, or the database file.",
 )
 
+socket_option = click.option(
+    "--socket", type=click.Path(path_type=Path), metavar="PATH", help="The gateway's admin socket. Default: in --data."
+)
+
 
 @contextmanager
 def open_record(data: Path) -> Iterator[Reader]:

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Mapping
 from typing import Final, Protocol
 
 from ostiary_api.connection import Connection
+from ostiary_gateway.approvals import words
+from ostiary_gateway.approvals.request import Standing
+from ostiary_gateway.approvals.store import Approvals
 from ostiary_gateway.audit.event import LoginRefused, Recorder, SessionOpened, request_id
 from ostiary_gateway.counters import Counters, Direction
 from ostiary_gateway.identity.proof import Identity
@@ -36,14 +39,20 @@ class Tally(Protocol):
 
 
 class Verdict:
-    """A decision, and what leads to its record: `session` and the request's number in it; 0 if it was only asked."""
+    """A decision, and what leads to its record: `session` and the request's number in it; 0 if it was only asked.
 
-    __slots__ = ("decision", "number", "session")
+    `standing`: of the approval that the decision requires. With a grant that was used for this request it may run.
+    """
 
-    def __init__(self, decision: Decision, number: int = 0, session: str = "") -> None:
+    __slots__ = ("decision", "number", "session", "standing")
+
+    def __init__(
+        self, decision: Decision, number: int = 0, session: str = "", standing: Standing | None = None
+    ) -> None:
         self.decision = decision
         self.number = number
         self.session = session
+        self.standing = standing
 
     @property
     def request(self) -> str:
@@ -52,14 +61,19 @@ class Verdict:
 
     @property
     def allowed(self) -> bool:
+        if self.decision.action is Action.REQUIRE_APPROVAL:
+            return self.standing is not None and self.standing.state == "Consumed"
         return self.decision.action is Action.ALLOW
 
 
 class Checkpoint:
     """One for each gateway process. `bundle` is what is in force; replacing it takes effect with the next request."""
 
-    def __init__(self, bundle: Bundle, recorder: Recorder, counters: Counters) -> None:
+    def __init__(
+        self, bundle: Bundle, recorder: Recorder, counters: Counters, approvals: Approvals | None = None
+    ) -> None:
         self.bundle = bundle
+        self.approvals = approvals
         self.recorder = recorder
         self.counters = counters
 
@@ -206,15 +220,18 @@ class Gate:
         return Verdict(decision, number, self.id), waiter
 
     def begin(
-        self, text: str, detail: Mapping[str, object], decision: Decision
+        self, text: str, detail: Mapping[str, object], decision: Decision, standing: Standing | None = None
     ) -> tuple[Verdict, Awaitable[None] | None]:
         """Records a request that was decided. An allowed one may run only when the awaitable (if any) has ended.
+        `standing`: of the approval that the decision requires; Consumed if its grant was used for this.
 
         Raises RecordError, at once or from the awaitable, if a Strict record cannot be made.
         """
         self.requests += 1
         number = self.requests
-        verdict = Verdict(decision, number, self.id)
+        verdict = Verdict(decision, number, self.id, standing)
+        if standing is not None:
+            detail = {**detail, "approval": words.for_record(standing)}
         counters = self._checkpoint.counters
         counters.request(self.name, self._protocol, decision.action.value)
         if not verdict.allowed:
@@ -259,6 +276,21 @@ class Gate:
     @property
     def recorder(self) -> Recorder:
         return self._checkpoint.recorder
+
+    @property
+    def approvals(self) -> Approvals | None:
+        return self._checkpoint.approvals
+
+    @property
+    def connection_now(self) -> Connection:
+        """The Connection as the bundle in force has it: a grant is for that."""
+        metadata = self.connection.metadata
+        bound = self._checkpoint.bundle.connection(metadata.namespace, metadata.name)
+        return self.connection if bound is None else bound.connection
+
+    def waited(self, seconds: float) -> None:
+        """The client was held so long for an approval."""
+        self._checkpoint.counters.waited(seconds)
 
 
 def _timestamp(seconds: float) -> str:

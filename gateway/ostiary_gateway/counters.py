@@ -33,6 +33,8 @@ class Counters:
     """The counts of one gateway process. Methods do as little as they can; the event loop's thread calls them."""
 
     __slots__ = (
+        "approvals",
+        "approvals_pending",
         "bundle_loaded_at",
         "bundle_revision",
         "bytes",
@@ -50,6 +52,8 @@ class Counters:
         "sessions",
         "sessions_open",
         "upstream_errors",
+        "wait_count",
+        "wait_seconds",
     )
 
     def __init__(self) -> None:
@@ -72,6 +76,13 @@ class Counters:
         """Gives the bytes that wait to be written. The recorder's owner sets it, and the next."""
         self.record_dropped: Callable[[], int] = int
         """Gives the events that could not be recorded."""
+        self.approvals: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """By connection and step: Asked, Approved, Denied, Expired, Consumed."""
+        self.approvals_pending: Callable[[], int] = int
+        """Gives the questions that are open."""
+        self.wait_count = 0
+        self.wait_seconds = 0.0
+        """That clients were held for approvals."""
         self.reloads = 0
         self.reload_failures = 0
         self.bundle_revision = ""
@@ -110,6 +121,15 @@ class Counters:
     def transferred(self, connection: str, direction: Direction, count: int) -> None:
         """So many bytes went through."""
         self.bytes[connection, direction] += count
+
+    def approval(self, connection: str, step: str) -> None:
+        """Something became of a question."""
+        self.approvals[connection, step] += 1
+
+    def waited(self, seconds: float) -> None:
+        """A client was held for an approval so long."""
+        self.wait_count += 1
+        self.wait_seconds += seconds
 
     def bundle_loaded(self, revision: str, at: float) -> None:
         """This bundle is served from now on. `at`: seconds since the epoch."""

@@ -15,6 +15,8 @@ import structlog
 
 from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
+from ostiary_gateway.approvals.people import Approvers
+from ostiary_gateway.approvals.service import ApprovalService
 from ostiary_gateway.audit.event import Recorder
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_gateway.checkpoint import Checkpoint
@@ -52,7 +54,8 @@ class Gateway:
     """`async with Gateway(bundle, secrets, data=…) as gateway:` serves until the block ends.
 
     `secrets` by (namespace, name): the targets' credentials, agents' tokens and certificates. `data` keeps the audit
-    and the gateway's own certificate. `recorder`: another store than SQLite in `data`.
+    and the gateway's own certificate, and approvals. `recorder`: another store than SQLite in `data`. `approvers`: who
+    may decide on them, at `admin_socket` (default: in `data`).
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Gateway:
         listen: str = "127.0.0.1",
         recorder: Recorder | None = None,
         counters: Counters | None = None,
+        approvers: Approvers | None = None,
+        admin_socket: Path | None = None,
     ) -> None:
         self.counters = counters or Counters()
         self.bundle = bundle
@@ -73,6 +78,9 @@ class Gateway:
         self._data = data
         self._listen = listen
         self._given = recorder
+        self._approvers = approvers or Approvers()
+        self._admin_socket = admin_socket
+        self._approvals: ApprovalService
         self._listeners: dict[Key, _Listener] = {}
         self._issuer_keys = KeySources()
         self._tasks: asyncio.TaskGroup
@@ -81,7 +89,14 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
         recorder = self._given or await SqliteRecorder.open(self._data / "audit.db")
-        self.checkpoint = Checkpoint(self.bundle, recorder, self.counters)
+        try:
+            self._approvals = await ApprovalService.open(
+                self._data, self.counters, recorder, self._approvers, self._admin_socket
+            )
+        except BaseException:
+            await recorder.close()
+            raise
+        self.checkpoint = Checkpoint(self.bundle, recorder, self.counters, self._approvals.store)
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
         self._sweeper = self._tasks.create_task(self._sweep())
@@ -101,6 +116,7 @@ class Gateway:
             await self._issuer_keys.close()
             await self._tasks.__aexit__(None, None, None)
         finally:
+            await self._approvals.close()
             await self.checkpoint.recorder.close()
 
     @property

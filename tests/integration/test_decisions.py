@@ -165,6 +165,7 @@ def test_what_needs_approval_says_who_could_give_it(agent: psycopg.Connection) -
     detail = json.loads(refused.value.diag.message_detail or "")
     assert detail["decision"] == "RequireApproval"
     assert detail["approval"]["groups"] == ["dba"]
+    assert detail["approval"]["name"] in (refused.value.diag.message_primary or "")
     assert detail["request"]
 
 

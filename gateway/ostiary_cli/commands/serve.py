@@ -37,6 +37,15 @@ def host_and_port(context: click.Context, parameter: click.Parameter, value: str
     callback=host_and_port,
     help="Metrics and health; off: none.",
 )
+@click.option(
+    "--approvers",
+    multiple=True,
+    metavar="GROUP=USER,…",
+    help="Who may approve for a group: users, or %name for groups, of this machine. Default: who runs it, and root.",
+)
+@click.option(
+    "--admin-socket", type=click.Path(path_type=Path), metavar="PATH", help="Where approvers come. Default: in --data."
+)
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is logged.")
 @click.option(
     "--log-format",
@@ -45,13 +54,26 @@ def host_and_port(context: click.Context, parameter: click.Parameter, value: str
     help="auto: text on a terminal, else JSON.",
 )
 def command(
-    paths: tuple[Path, ...], data: Path, listen: str, admin: tuple[str, int] | None, log_level: str, log_format: str
+    paths: tuple[Path, ...],
+    data: Path,
+    listen: str,
+    admin: tuple[str, int] | None,
+    approvers: tuple[str, ...],
+    admin_socket: Path | None,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Serve the Connections in PATH…, under the policies in them.
 
     Files are watched. A change is served at once, by sessions that are open too. What is wrong with a change is logged,
     and the last good one stays in force. SIGHUP loads at once; SIGTERM and Ctrl-C let sessions finish what they do.
     """
+    from ostiary_gateway.approvals.people import Approvers, ApproversError, parse_approvers
+
+    try:
+        people = Approvers(parse_approvers(approvers))
+    except ApproversError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--approvers") from None
     second = SecondProcess()
     second.start()  # it gets ready while this process loads what it needs itself
     from ostiary_gateway.audit.event import RecordError
@@ -61,7 +83,10 @@ def command(
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(run(paths, data=data, listen=listen, admin=admin, second=second))
+            serving = run(
+                paths, data=data, listen=listen, admin=admin, second=second, approvers=people, admin_socket=admin_socket
+            )
+            runner.run(serving)
     except ManifestsRefused as refused:
         from rich.console import Console
 

@@ -11,6 +11,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -82,6 +83,16 @@ class GatewayCollector(Collector):
             counts.roles_stuck,
         )
         yield _labelled("ostiary_transferred_bytes", "Bytes.", ("connection", "direction"), counts.bytes.items())
+        yield _gauge("ostiary_approvals_pending", "Questions that wait for an answer.", counts.approvals_pending())
+        yield _labelled(
+            "ostiary_approvals",
+            "What became of questions: Asked, Approved, Denied, Expired, Consumed.",
+            ("connection", "state"),
+            counts.approvals.items(),
+        )
+        waits = SummaryMetricFamily("ostiary_approval_wait_seconds", "Time that clients were held for approvals.")
+        waits.add_metric([], counts.wait_count, counts.wait_seconds)
+        yield waits
         yield _gauge(
             "ostiary_record_queue_bytes", "Bytes that wait to be written to the record.", counts.record_queue()
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from ostiary_gateway.audit.event import LoginRefused, SessionOpened
+from ostiary_gateway.audit.event import ApprovalStep, LoginRefused, SessionOpened
 from ostiary_policy.decision import Decision, RuleRef
 
 
@@ -169,6 +169,11 @@ def login_refused(event: LoginRefused) -> bytes:
             "reason": event.reason,
         }
     )
+
+
+def approval(event: ApprovalStep) -> bytes:
+    fields = dataclasses.asdict(event)
+    return encode({"kind": "approval", **{key: value for key, value in fields.items() if value != ""}})
 
 
 def decision_fields(decision: Decision) -> dict[str, object]:

@@ -41,6 +41,29 @@ class LoginRefused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovalStep:
+    """Something became of a question to a person. It belongs to the gateway's own session: a question outlives the
+    session that asked."""
+
+    at: float
+    name: str
+    """`namespace/name` of the ApprovalRequest."""
+    step: str
+    """Asked, Answered, Approved, Denied, Expired or Consumed."""
+    connection: str
+    hash: str
+    requester: str
+    session: str
+    """That asked."""
+    by: str
+    """Who asked, answered, or the session that used the grant."""
+    verdict: str
+    reason: str
+    acting: str
+    """In what capacity somebody answered."""
+
+
 class SessionRecord(Protocol):
     """The record of one open session. Called on the event loop, once or more for every request; never blocks it.
 
@@ -89,6 +112,8 @@ class Recorder(Protocol):
     def session_opened(self, event: SessionOpened) -> SessionRecord: ...
 
     def login_refused(self, event: LoginRefused) -> None: ...
+
+    def approval(self, event: ApprovalStep) -> None: ...
 
     @property
     def pressure(self) -> bool: ...

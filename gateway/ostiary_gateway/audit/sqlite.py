@@ -19,6 +19,7 @@ from ostiary_gateway.audit import chain, encoding, schema
 from ostiary_gateway.audit.batch import FRAME
 from ostiary_gateway.audit.encoding import RequestBegun, RequestEnded, SessionClosed
 from ostiary_gateway.audit.event import (
+    ApprovalStep,
     LoginRefused,
     RecordError,
     SessionOpened,
@@ -265,6 +266,9 @@ class SqliteRecorder:
     def login_refused(self, event: LoginRefused) -> None:
         self._run.denied += 1
         self._put("refused", self._run, encoding.login_refused(event), None, None, None, 0)
+
+    def approval(self, event: ApprovalStep) -> None:
+        self._put("approval", self._run, encoding.approval(event), None, None, None, 0)
 
     @property
     def queued(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["open", "begin", "frame", "end", "close", "lost", "gap", "refused"]
+Kind = Literal["open", "begin", "frame", "end", "close", "lost", "gap", "refused", "approval"]
 
 
 @dataclass(slots=True, eq=False)

@@ -101,6 +101,7 @@ def request_view(reader: Reader, request: Request, number: int, width: int, opti
         parts.append(highlighted)
         parts += _parameters(_mapping(begun.get("detail")), options)
         parts.append(_decision(decision, action, str(_mapping(begun.get("detail")).get("refused", ""))))
+        parts += _approval(_mapping(_mapping(begun.get("detail")).get("approval")))
     else:
         parts.append(Text("outside a request", "dim"))
     parts += response_view(reader, request, width, options)
@@ -156,6 +157,26 @@ def _decision(decision: Mapping[str, object], action: str, refused: str) -> Rend
         line.append("\nmasks ", "dim")
         line.append(visible(", ".join(names)), "magenta")
     return line
+
+
+def _approval(approval: Mapping[str, object]) -> list[RenderableType]:
+    """What people said to it, and how long it was held for them."""
+    if not approval:
+        return []
+    line = Text("approval ", "dim")
+    line.append(visible(str(approval.get("name"))), "bold")
+    waited = approval.get("waited")
+    if isinstance(waited, (int, float)):
+        line.append(f", waited {duration(waited)} for it", "dim")
+    for answer in map(_mapping, _list(approval.get("answers"))):
+        approve = answer.get("verdict") == "Approve"
+        line.append(", approved by " if approve else ", denied by ", "green" if approve else "red")
+        line.append(visible(str(answer.get("approver"))), "bold")
+        if answer.get("reason"):
+            line.append(visible(f" “{answer['reason']}”"), "italic dim")
+    if approval.get("state") in ("Pending", "Expired"):
+        line.append({"Pending": ", not decided", "Expired": ", expired"}[str(approval["state"])], "yellow")
+    return [line]
 
 
 def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:

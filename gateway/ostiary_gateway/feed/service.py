@@ -16,6 +16,8 @@ from ostiary_api.problems import Problem
 from ostiary_api.secret import Secret
 from ostiary_gateway.admin.health import Check
 from ostiary_gateway.admin.server import AdminError, AdminServer
+from ostiary_gateway.approvals.people import Approvers
+from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.audit.sqlite import SqliteRecorder
 from ostiary_gateway.counters import Counters
@@ -49,7 +51,14 @@ class StartError(Exception):
 
 
 async def run(
-    paths: Sequence[Path], *, data: Path, listen: str, admin: Address | None, second: SecondProcess | None = None
+    paths: Sequence[Path],
+    *,
+    data: Path,
+    listen: str,
+    admin: Address | None,
+    second: SecondProcess | None = None,
+    approvers: Approvers | None = None,
+    admin_socket: Path | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
     stop = asyncio.Event()
@@ -63,7 +72,9 @@ async def run(
     for number, handler in handlers:
         loop.add_signal_handler(number, handler)
     try:
-        async with served(feed, data=data, listen=listen, admin=admin):
+        async with served(
+            feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket
+        ):
             await stop.wait()
             log.info("stopping: sessions may finish what they do")
         log.info("stopped")
@@ -74,7 +85,13 @@ async def run(
 
 @asynccontextmanager
 async def served(
-    feed: DirectoryFeed, *, data: Path, listen: str = "127.0.0.1", admin: Address | None = None
+    feed: DirectoryFeed,
+    *,
+    data: Path,
+    listen: str = "127.0.0.1",
+    admin: Address | None = None,
+    approvers: Approvers | None = None,
+    admin_socket: Path | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway that follows a feed for as long as the block lasts."""
     _allow_many_files()
@@ -89,13 +106,17 @@ async def served(
         # The gateway closes the record; until it has begun that is ours to do.
         stack.push_async_callback(recorder.close)
         gateway = Gateway(
-            outcome.bundle, _secrets(outcome), data=data, listen=listen, recorder=recorder, counters=counters
-        )
+            outcome.bundle, _secrets(outcome), data=data, listen=listen, recorder=recorder, counters=counters,
+            approvers=approvers, admin_socket=admin_socket,
+        )  # fmt: skip
         follower = _Follower(feed, gateway, recorder, outcome)
         if admin is not None:
             # Before the listeners: who finds one open may ask whether the gateway is ready.
             await _start_admin(stack, AdminServer(admin, counters, follower.checks, _version()))
-        await stack.enter_async_context(gateway)
+        try:
+            await stack.enter_async_context(gateway)
+        except ApprovalsError as error:
+            raise StartError(str(error), "Move the file away, or choose another directory: --data DIR") from error
         follower.in_force(outcome)
         if not gateway.endpoints:
             raise StartError(

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from ostiary_gateway.approvals import words
 from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_policy import second_parser
 from ostiary_policy.answer import VERSION, Answer, Approval, Do, Next, Reason
@@ -25,13 +26,14 @@ BURST: Final = 20
 EACH_SECOND: Final = 5.0
 """Refusals of one session that are looked into, over time. The others are told the essence: it costs milliseconds."""
 
-_UNAVAILABLE: Final = "Approvals cannot be given at this gateway yet, so it is denied."
+_UNAVAILABLE: Final = "This gateway keeps no approvals, so it is denied."
 _SMALLER: Final = "Ask for a smaller change that needs no approval, or for a policy that allows this one."
 
 _REFUSALS: Final[Mapping[str, tuple[Reason, Do]]] = {
     "0A000": (Reason.PROTOCOL, "Change"),
     "22021": (Reason.ENCODING, "Change"),
     "42501": (Reason.PINNED, "Change"),
+    "53400": (Reason.LIMIT, "RetryLater"),
     "54000": (Reason.LIMIT, "Change"),
     "55000": (Reason.CURSOR, "Change"),
     "58000": (Reason.NOT_KNOWN, "RetryLater"),
@@ -87,12 +89,10 @@ class Answers:
         *,
         unknown: str = "",
         in_transaction: bool = False,
-        approval: Approval | None = None,
     ) -> tuple[str, str, str]:
         """Message, detail and hint of what the policies refused. `facts` are the protocol's, as they decided by them.
 
-        `unknown`: why it cannot be known what the request does. It says more than that no rule allows it. `approval`:
-        how it stands, where one was asked for.
+        `unknown`: why it cannot be known what the request does. It says more than that no rule allows it.
         """
         from ostiary_policy.answering import Told, answer
 
@@ -100,8 +100,14 @@ class Answers:
         message, hint = decision.message, decision.hint
         if unknown and decision.rule is None:
             message = f"{message} What it does cannot be known: {unknown}."
-        if decision.action is Action.REQUIRE_APPROVAL and approval is None:
-            message, hint = f"{message} {_UNAVAILABLE}", hint or _SMALLER
+        approval: Approval | None = None
+        if decision.action is Action.REQUIRE_APPROVAL:
+            if (standing := verdict.standing) is None:
+                message, hint = f"{message} {_UNAVAILABLE}", hint or _SMALLER
+            else:
+                approval = words.for_agent(standing)
+                why, todo = words.refusal(standing)
+                message, hint = f"{message} {why}", f"{hint} {todo}".strip()
         told = Told(
             request=verdict.request, message=message, hint=hint, opaque=unknown, approval=approval,
             rollback=in_transaction, brief=not self._may_look(),

@@ -411,7 +411,7 @@ class Backend:
             return self._masked(data, start, end, head.running)
         if denial is not None:
             return refusal(denial)
-        if hidden and head.kind != _DESCRIBE_PORTAL:
+        if hidden and head.kind != _DESCRIBE_PORTAL and head.portal is None:
             # The question was the gateway's, but the transaction it failed in is the client's.
             raise FatalError(
                 "08006", f"The settings that names are resolved by could not be asked for: {fields.get('M', '')}",

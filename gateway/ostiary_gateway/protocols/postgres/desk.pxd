@@ -9,6 +9,7 @@ from .state cimport Portal, Prepared, Running, SessionState
 cdef class Desk:
     cdef public object gate
     cdef public object reference
+    cdef public object asking
     cdef public object notices
     cdef public object waiting
     cdef SessionState _state

@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Generator, Mapping
 from typing import Final, cast
 
+from ostiary_gateway.approvals import words
+from ostiary_gateway.approvals.request import Standing
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_policy.answer import Reason
@@ -19,6 +21,8 @@ from ostiary_policy.masking import Strategy
 from ostiary_policy.policy_set import PolicySet
 
 from . import answers, params, wire
+from .asking import Asking, Case, Next, Settled
+from .evidence import Named
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .folding import fold
 from .found import Found
@@ -37,6 +41,8 @@ _ALLOWED: Final = Decision(Action.ALLOW, None, "")
 _NO_ANALYSIS: Final = Analysis(())
 _LATER: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, None)
 """Decided elsewhere: at Bind or Execute where rules read parameters, or at Parse for the same statement."""
+_OUTSIDE: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, Denial("42501", "This needs approval."))
+_OUTSIDE.ask_outside = True
 _COSTLY: Final = "sql.estimatedRows"
 _NO_DETAIL: Final[Mapping[str, object]] = {}
 _NO_COPIES: Final[Mapping[int, tuple[Field, ...]]] = {}
@@ -55,6 +61,7 @@ class Desk:
     def __init__(self, gate: Gate, reference: Reference, state: SessionState, *, database: str) -> None:
         self.gate = gate
         self.reference = reference
+        self.asking = Asking(gate, reference)
         self.notices: NoticeMask | None = None
         self._state = state
         self._database = database
@@ -229,6 +236,8 @@ class Desk:
 
     def _admit(self, ask: Ask, policies: PolicySet) -> Work:
         path = self._path
+        if ask.outside and ask.portal is not None:
+            ask.portal.path, ask.portal.changes = path, self.reference.changes  # it will be bound again
         scope = self._current_scope()
         analysis = self.reference.analysis(ask.text, scope, self._prepared, self._cursor)
         if analysis is None:
@@ -251,9 +260,12 @@ class Desk:
                     facts["estimatedRows"] = rows
             decision = self.gate.decide({"sql": facts}, final=True)
             assert isinstance(decision, Decision)
-        if decision.action is not Action.ALLOW:
+        needs_approval = decision.action is Action.REQUIRE_APPROVAL
+        if decision.action is not Action.ALLOW and not needs_approval:
             return self._denied(ask, decision, analysis, facts)
         if ask.stage is not Stage.RUN:
+            if needs_approval:
+                return _LATER  # nobody is asked before it is to run
             if ask.statement is not None:
                 ask.statement.decided = self.gate.revision
             return Admission(Verdict(decision), analysis, None)
@@ -288,7 +300,17 @@ class Desk:
         needs_description = mask is not None or self.gate.full
         decides_next = _decides_next(policies, analysis)
         plain = not decides_next and _is_plain(analysis)
-        if shape is not None and self.gate.reuse is not None and not named and not selects:
+        grant: Standing | None = None
+        if needs_approval:
+            settled = yield from self.asking.settle(ask, self._case(decision, analysis, facts, scope, path))
+            if settled.next is Next.OUTSIDE:
+                return _OUTSIDE
+            if settled.next is Next.AGAIN:
+                return (yield from self._admit(ask, self._take_policies()))
+            if settled.next is Next.REFUSED:
+                return self._denied(ask, decision, analysis, facts, settled)
+            grant = settled.standing
+        elif shape is not None and self.gate.reuse is not None and not named and not selects:
             self._keep(
                 ask.raw,
                 Found(
@@ -297,7 +319,7 @@ class Desk:
                     row_masks=kept,
                 ),
             )  # fmt: skip
-        verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision)
+        verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision, grant)
         if waiter is not None:
             yield waiter
         return Admission(
@@ -388,12 +410,32 @@ class Desk:
 
     # -- answers
 
-    def _denied(self, ask: Ask, decision: Decision, analysis: Analysis, facts: Mapping[str, object]) -> Admission:
-        verdict, _ = self.gate.begin(ask.text, self._detail(ask), decision)
+    def _case(
+        self, decision: Decision, analysis: Analysis, facts: Mapping[str, object], scope: Scope, path: tuple[str, str]
+    ) -> Case:
+        named: list[Named] = []
+        for each in analysis.statements:
+            if (executes := each.effects.executes) is not None:
+                named.append(Named("prepared", executes, self._prepared(executes)))
+            if (fetches := each.effects.fetches) is not None:
+                named.append(Named("cursor", fetches, self._cursor(fetches)))
+        masks = self._take_policies().all_masks
+        return Case(decision, analysis, facts, scope, path, self._database, masks, tuple(named))
+
+    def _denied(
+        self, ask: Ask, decision: Decision, analysis: Analysis, facts: Mapping[str, object],
+        settled: Settled | None = None,
+    ) -> Admission:  # fmt: skip
+        standing = settled.standing if settled is not None else None
+        verdict, _ = self.gate.begin(ask.text, self._detail(ask), decision, standing)
+        if settled is not None and settled.denial is not None:
+            return Admission(verdict, _NO_ANALYSIS, self._answered(verdict.request, settled.denial, None))
         unknown = next((s.facts["opaqueReason"] for s in analysis.statements if s.facts["opaque"]), "")
         message, detail, hint = self._answers.denied(
             verdict, {"sql": facts}, unknown=unknown, in_transaction=self._in_transaction
         )
+        if settled is not None and settled.cancelled:
+            return Admission(verdict, _NO_ANALYSIS, Denial("57014", words.CANCELLED, detail, hint))
         return Admission(verdict, _NO_ANALYSIS, Denial("42501", message, detail, hint))
 
     @property

@@ -15,6 +15,7 @@ cdef class Frontend:
     cdef public SessionState state
     cdef public Inbox inbox
     cdef public bint closed
+    cdef public bint ran_in_cycle
     cdef object _admit
     cdef list _outgoing
     cdef bytes _chunk

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from . import wire
+from . import outside, wire
 from .inbox import Inbox
 from .questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Steps, Wait
 from .state import CHANGES, Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
@@ -53,6 +53,8 @@ class Frontend:
         self._to = 0
         self._cycle_open = False
         """True after an extended-protocol message, until Sync."""
+        self.ran_in_cycle = False
+        """True if something was executed in the cycle that is open: it is a transaction with effects."""
         self._passes_copy_data = self._in_copy_data = False
         """Whether the CopyData message goes on to the server that the client is in the middle of."""
         self._told_in_cycle = False
@@ -195,6 +197,8 @@ class Frontend:
         """Waits for the answer, then does what the handler of the message would have done at once."""
         admission = yield ask
         assert isinstance(admission, Admission)
+        if admission.ask_outside:
+            admission = yield from outside.ask_outside(self, ask)
         steps: Steps | None = None
         if ask.stage is Stage.PARSE:
             assert ask.statement is not None
@@ -358,6 +362,7 @@ class Frontend:
         running = Running(
             portal.statement.text, admission.verdict, admission.analysis, admission.mask, admission.plain
         )
+        self.ran_in_cycle = True
         self._owe(Awaited(_EXECUTE_KIND, running, portal=portal), data, start, stop)
         return None if admission.plain else self._after(admission)
 
@@ -382,7 +387,7 @@ class Frontend:
     def _sync(self, data: bytes, start: int, stop: int) -> None:
         if start != stop:
             raise ProtocolViolation("Sync: a body where there is none")
-        self._cycle_open = False
+        self._cycle_open = self.ran_in_cycle = False
         self._owe(Awaited(_SYNC_KIND), data, start, stop)
         self.state.epoch += 1
         if self._told_in_cycle:
@@ -519,9 +524,26 @@ class Frontend:
         if self._cycle_open:
             self._say(FLUSH)
         else:
-            self._owe_new(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
-            self.state.epoch += 1
+            self.hidden_sync()
         return values
+
+    @property
+    def cycle_open(self) -> bool:
+        """True after an extended-protocol message, until Sync."""
+        return self._cycle_open
+
+    def admit(self, ask: Ask) -> Admission | None:
+        """The answer, if it is known at once."""
+        return self._admit(ask)
+
+    def hidden_sync(self) -> None:
+        """A Sync that the client did not send, and sees nothing of."""
+        self._owe_new(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
+        self.state.epoch += 1
+
+    def owe(self, entry: Awaited, message: bytes) -> None:
+        """A message of the gateway's own goes to the server, and its reply is owed."""
+        self._owe_new(entry, message)
 
     def _owe(self, entry: Awaited, data: bytes, start: int, stop: int) -> None:
         """The client's message goes on, and its reply is owed."""

@@ -7,6 +7,7 @@ cdef class Ask:
     cdef public bytes raw
     cdef public Prepared statement
     cdef public Portal portal
+    cdef public object outside
 
 cdef class Admission:
     cdef public object verdict
@@ -17,3 +18,4 @@ cdef class Admission:
     cdef public bint by_origin
     cdef public bint decides_next
     cdef public bint plain
+    cdef public bint ask_outside

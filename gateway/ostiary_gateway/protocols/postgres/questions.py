@@ -38,7 +38,7 @@ class Stage(Enum):
 class Ask:
     """May this run? The relay answers with an Admission."""
 
-    __slots__ = ("portal", "raw", "stage", "statement", "text")
+    __slots__ = ("outside", "portal", "raw", "stage", "statement", "text")
 
     def __init__(
         self, stage: Stage, text: str, raw: bytes, statement: Prepared | None = None, portal: Portal | None = None
@@ -49,12 +49,17 @@ class Ask:
         """The text as it came, in UTF-8."""
         self.statement = statement
         self.portal = portal
+        self.outside: bool | None = None
+        """Whether the client may be held for an approval: if no transaction is open. None: that was not looked at."""
 
 
 class Admission:
     """The answer: `denial` is None if the request may go on; `mask` hides what its response must not show."""
 
-    __slots__ = ("analysis", "by_origin", "decides_next", "denial", "mask", "needs_description", "plain", "verdict")
+    __slots__ = (
+        "analysis", "ask_outside", "by_origin", "decides_next", "denial", "mask", "needs_description", "plain",
+        "verdict",
+    )  # fmt: skip
 
     def __init__(
         self, verdict: Verdict, analysis: Analysis, denial: Denial | None, mask: ResponseMask | None = None,
@@ -72,6 +77,8 @@ class Admission:
         """True if policies read what is only known when this has ended: rows so far, whether a transaction is open."""
         self.plain = plain
         """True if it is known to change nothing that the next message depends on."""
+        self.ask_outside = False
+        """True if it needs an approval that is not there: ask again with `outside` known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Relay:
         self._state = state
         self._backend = Backend(state, self, record=gate.full)
         self._desk = Desk(gate, reference, state, database=database)
+        self._desk.asking.tell = self._tell
         self._frontend = Frontend(state, max_request=max_request, admit=self._desk.admit)
         self._steps = self._frontend.run()
         self._waiting: Wait | None = None
@@ -60,8 +61,8 @@ class Relay:
 
     @property
     def busy(self) -> bool:
-        """True while the server owes an answer: it may be long in coming."""
-        return bool(self._state.awaited)
+        """True while the server owes an answer, or a person: it may be long in coming."""
+        return bool(self._state.awaited or self._desk.asking.waiting)
 
     @property
     def idle(self) -> bool:
@@ -92,6 +93,8 @@ class Relay:
 
     def stop(self, code: str, message: str, hint: str = "") -> None:
         """Ends the session with a FATAL error to the client."""
+        if waiting := self._desk.asking.waiting:
+            hint = f"Approval {waiting} stays open. Connect again, and send the statement again once it is approved."
         if not self._over.done():
             if not self._backend.in_a_message:
                 detail = answers.ended(code, message, hint, self.gate.id)
@@ -100,6 +103,8 @@ class Relay:
 
     async def cancel(self) -> None:
         """A CancelRequest with this session's key came."""
+        if self._desk.asking.cancel():
+            return
         try:
             await cancel(self.target, self._server.process, self._server.key)
         except UpstreamError as problem:
@@ -199,6 +204,12 @@ class Relay:
             else:
                 self._server.leg.write(b"".join(parts))
             parts.clear()
+
+    def _tell(self, message: bytes) -> None:
+        """A word of the gateway's own, between two of the server's messages."""
+        if not (self._over.done() or self._backend.in_a_message):
+            self.gate.transferred("to_client", len(message))
+            self._client.write(message)
 
     def _break(self, code: str, message: str, hint: str) -> None:
         log.warning("session broken", session=self.gate.id, reason=message)

@@ -280,12 +280,14 @@ class Aside:
         types: Sequence[int] = (),
         formats: Sequence[int] = (),
         values: Sequence[bytes | None] = (),
+        form: str = "JSON",
     ) -> str:
-        """EXPLAIN (FORMAT JSON), in a read-only transaction: planning may run functions that claim to be immutable."""
+        """EXPLAIN, in a read-only transaction: planning may run functions that claim to be immutable. `form`: JSON or
+        TEXT."""
         async with self._lock, asyncio.timeout(QUESTION_TIMEOUT):
             try:
                 await self._ask(_scope(search_path, self._logins.stand_in(role)))
-                rows = (await self._ask([_question(f"EXPLAIN (FORMAT JSON) {sql}", values, types, formats)]))[0]
+                rows = (await self._ask([_question(f"EXPLAIN (FORMAT {form}) {sql}", values, types, formats)]))[0]
             finally:
                 await self._roll_back()
         return "\n".join(row[0] or "" for row in rows)

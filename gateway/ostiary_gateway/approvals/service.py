@@ -1,0 +1,64 @@
+"""Approvals of a gateway that keeps them itself: the store, the admin socket, and what has to be done by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final, Self
+
+from ostiary_gateway.admin.approvals import SOCKET, ApprovalsSocket, can_tell_people_apart
+from ostiary_gateway.approvals import files
+from ostiary_gateway.approvals.local import LocalApprovals
+from ostiary_gateway.approvals.people import Approvers
+from ostiary_gateway.approvals.store import ApprovalsError
+from ostiary_gateway.approvals.telling import Telling
+from ostiary_gateway.audit.event import Recorder
+from ostiary_gateway.counters import Counters
+from ostiary_gateway.logging import get_logger
+
+log = get_logger(__name__)
+
+SWEEP: Final = 1.0
+"""Seconds between looks for what has expired."""
+
+
+class ApprovalService:
+    """`await ApprovalService.open(…)`, then `close`. `store` is what the checkpoint asks."""
+
+    def __init__(self, store: LocalApprovals, socket: ApprovalsSocket) -> None:
+        self.store = store
+        self._socket = socket
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    @classmethod
+    async def open(
+        cls, data: Path, counters: Counters, recorder: Recorder, approvers: Approvers, socket: Path | None
+    ) -> Self:
+        """The approvals in `data`; people come to `socket`, which is in `data` too if not given. OSError, or
+        ApprovalsError."""
+        if approvers.members and not can_tell_people_apart():
+            raise OSError("this system does not say who is at a Unix socket, so approvers cannot be told apart")
+        store = await LocalApprovals.open(data / files.FILE, tell=Telling(counters, recorder))
+        served = ApprovalsSocket(socket or data / SOCKET, store, approvers)
+        try:
+            await served.start()
+        except BaseException:
+            await store.close()
+            raise
+        counters.approvals_pending = lambda: store.pending
+        return cls(store, served)
+
+    async def close(self) -> None:
+        """Nobody can decide any more; what is open stays open for the next start."""
+        self._sweeper.cancel()
+        await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._socket.stop()
+        await self.store.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            try:
+                await self.store.sweep()
+            except ApprovalsError as problem:
+                log.error("approvals cannot be kept", problem=str(problem))
