@@ -33,7 +33,7 @@ RULES = [
         "name": "ask-first",
         "action": "RequireApproval",
         "expression": "sql.statements.exists(s, s.kind == 'INDEX')",
-        "approval": {"groups": ["dba"]},
+        "approval": {"groups": ["dba"], "wait": "0s"},
     },
     {"name": "rest", "action": "Allow", "expression": "true"},
 ]
