@@ -26,7 +26,7 @@ from . import params, wire
 from .evidence import Named, Veil, normal_form, parameters_of
 from .facts import Analysis, Scope
 from .questions import Ask
-from .reference import Reference
+from .reference import Known, Reference
 from .state import Denial, Portal
 from .upstream import QuestionFailed, UpstreamError
 
@@ -70,7 +70,18 @@ class Case:
     """search_path and role as the server tells them."""
     database: str
     masks: MaskPlan
-    named: tuple[Named, ...]
+    prepared: Known
+    cursors: Known
+
+    def named(self) -> list[Named]:
+        """What EXECUTE and FETCH name."""
+        found: list[Named] = []
+        for each in self.analysis.statements:
+            if (executes := each.effects.executes) is not None:
+                found.append(Named("prepared", executes, self.prepared(executes)))
+            if (fetches := each.effects.fetches) is not None:
+                found.append(Named("cursor", fetches, self.cursors(fetches)))
+        return found
 
 
 class Asking:
@@ -121,7 +132,7 @@ class Asking:
     def _settle(self, approvals: Approvals, ask: Ask, case: Case) -> Waits:
         gate, connection = self._gate, self._gate.connection_now
         action = Action(
-            "Postgres", normal_form(ask.text, case.database, case.scope, case.analysis, case.named),
+            "Postgres", normal_form(ask.text, case.database, case.scope, case.analysis, case.named()),
             parameters_of(ask.portal), "", {},
         )  # fmt: skip
         digest = hash_of(action, connection, gate.identity.subject, case.decision)

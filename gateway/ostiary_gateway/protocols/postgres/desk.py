@@ -22,7 +22,6 @@ from ostiary_policy.policy_set import PolicySet
 
 from . import answers, params, wire
 from .asking import Asking, Case, Next, Settled
-from .evidence import Named
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .folding import fold
 from .found import Found
@@ -302,7 +301,9 @@ class Desk:
         plain = not decides_next and _is_plain(analysis)
         grant: Standing | None = None
         if needs_approval:
-            settled = yield from self.asking.settle(ask, self._case(decision, analysis, facts, scope, path))
+            names = self._prepared, self._cursor
+            case = Case(decision, analysis, facts, scope, path, self._database, policies.all_masks, *names)
+            settled = yield from self.asking.settle(ask, case)
             if settled.next is Next.OUTSIDE:
                 return _OUTSIDE
             if settled.next is Next.AGAIN:
@@ -409,18 +410,6 @@ class Desk:
         return estimate(explained)
 
     # -- answers
-
-    def _case(
-        self, decision: Decision, analysis: Analysis, facts: Mapping[str, object], scope: Scope, path: tuple[str, str]
-    ) -> Case:
-        named: list[Named] = []
-        for each in analysis.statements:
-            if (executes := each.effects.executes) is not None:
-                named.append(Named("prepared", executes, self._prepared(executes)))
-            if (fetches := each.effects.fetches) is not None:
-                named.append(Named("cursor", fetches, self._cursor(fetches)))
-        masks = self._take_policies().all_masks
-        return Case(decision, analysis, facts, scope, path, self._database, masks, tuple(named))
 
     def _denied(
         self, ask: Ask, decision: Decision, analysis: Analysis, facts: Mapping[str, object],

@@ -198,7 +198,10 @@ class Frontend:
         admission = yield ask
         assert isinstance(admission, Admission)
         if admission.ask_outside:
-            admission = yield from outside.ask_outside(self, ask)
+            elsewhere = yield from outside.ask_outside(self, ask)
+            if elsewhere is None:
+                return
+            admission = elsewhere
         steps: Steps | None = None
         if ask.stage is Stage.PARSE:
             assert ask.statement is not None

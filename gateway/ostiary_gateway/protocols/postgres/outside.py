@@ -8,30 +8,24 @@ portals, which went with it, are bound again. No I/O.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Final
-
-from ostiary_gateway.checkpoint import Verdict
-from ostiary_policy.decision import Action, Decision
+from typing import TYPE_CHECKING
 
 from . import wire
-from .facts import Analysis
 from .questions import Admission, Ask, Effect, Outcome, Wait
-from .state import ENDS_CYCLE, Awaited, Denial, Kind, Portal
+from .state import ENDS_CYCLE, Awaited, Kind, Portal
 
 if TYPE_CHECKING:
     from .frontend import Frontend
 
-_FAILED: Final = Admission(
-    Verdict(Decision(Action.DENY, None, "")), Analysis(()), Denial("25P02", "an earlier message has failed")
-)
-"""Never sent: the server, and so the gateway, ignores everything up to Sync."""
 
+def ask_outside(frontend: Frontend, ask: Ask) -> Generator[Effect, Outcome, Admission | None]:
+    """Asks again where the client may be held, or with `ask.outside` False where it may not.
 
-def ask_outside(frontend: Frontend, ask: Ask) -> Generator[Effect, Outcome, Admission]:
-    """Asks again where the client may be held, or with `ask.outside` False where it may not."""
+    None: an earlier message of the pipeline has failed, so the server ignores this one.
+    """
     state = frontend.state
     if state.skipping:
-        return _FAILED
+        return None
     cycle = frontend.cycle_open
     known = not any(entry.kind in ENDS_CYCLE for entry in state.awaited)
     if frontend.ran_in_cycle or (cycle and ask.portal is None) or (known and state.status != b"I"):
@@ -45,7 +39,7 @@ def ask_outside(frontend: Frontend, ask: Ask) -> Generator[Effect, Outcome, Admi
         yield Wait.DRAIN
     if cycle and any(entry.failed for entry in mine):
         state.skipping = True  # as the server would, had it not been told to stop
-        return _FAILED
+        return None
     ask.outside = state.status == b"I"
     admission = yield from _asked(frontend, ask)
     if cycle and ask.outside and admission.denial is None:
