@@ -131,10 +131,9 @@ class Asking:
 
     def _settle(self, approvals: Approvals, ask: Ask, case: Case) -> Waits:
         gate, connection = self._gate, self._gate.connection_now
-        action = Action(
-            "Postgres", normal_form(ask.text, case.database, case.scope, case.analysis, case.named()),
-            parameters_of(ask.portal), "", {},
-        )  # fmt: skip
+        role = self._reference.planner.stand_in(case.scope.role)
+        normal = normal_form(ask.text, case.database, case.scope, role, case.analysis, case.named())
+        action = Action("Postgres", normal, parameters_of(ask.portal), "", {})
         digest = hash_of(action, connection, gate.identity.subject, case.decision)
         if (rest := self._rest_of(ask.portal, digest)) is not None:
             return Settled(Next.GRANTED, rest)

@@ -66,17 +66,18 @@ class Named:
 
 
 def normal_form(
-    text: str, database: str, scope: Scope, analysis: Analysis, named: Iterable[Named]
+    text: str, database: str, scope: Scope, role: str, analysis: Analysis, named: Iterable[Named]
 ) -> dict[str, object]:
     """What a grant is for, besides parameters: the text, and what its names mean in this session.
 
-    Space around the text and semicolons at its end count for nothing; everything else does.
+    Space around the text and semicolons at its end count for nothing; everything else does. `role` stands for the one in
+    `scope`, which may be a session's own.
     """
     return {
         "text": text.strip().rstrip("; \t\r\n\f\v"),
         "database": database,
-        "role": scope.role,
-        "searchPath": list(scope.search_path),
+        "role": role,
+        "searchPath": [role if schema == scope.role else schema for schema in scope.search_path],
         "names": [
             {
                 "relations": sorted([r["schema"], r["name"], r["access"]] for r in each.facts["relations"]),

@@ -292,6 +292,10 @@ class Aside:
                 await self._roll_back()
         return "\n".join(row[0] or "" for row in rows)
 
+    def stand_in(self, role: str) -> str:
+        """The same for all sessions that have their own login role, else the role itself."""
+        return self._logins.stand_in(role)
+
     async def close(self) -> None:
         async with self._lock:
             self.drop()
