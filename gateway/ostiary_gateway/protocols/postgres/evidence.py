@@ -70,8 +70,8 @@ def normal_form(
 ) -> dict[str, object]:
     """What a grant is for, besides parameters: the text, and what its names mean in this session.
 
-    Space around the text and semicolons at its end count for nothing; everything else does. `role` stands for the one in
-    `scope`, which may be a session's own.
+    Space around the text and semicolons at its end count for nothing; everything else does. `role` stands for the
+    one in `scope`, which may be a session's own.
     """
     return {
         "text": text.strip().rstrip("; \t\r\n\f\v"),
