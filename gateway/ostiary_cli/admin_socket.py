@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ostiary_cli.errors import CommandError
-from ostiary_gateway.admin.approvals import SOCKET, item, short_path
+from ostiary_gateway.admin.approvals import SOCKET, item
+from ostiary_gateway.admin.http import short_path
 from ostiary_gateway.approvals import files
 
 SECONDS: Final = 15.0
@@ -59,7 +60,7 @@ class AdminSocket:
     def approval(self, name: str) -> Item:
         """One, by its name or the beginning of it. Raises CommandError."""
         try:
-            return self._call("GET", f"/approvals/{_safe(name)}")
+            return self._call("GET", f"/approval?name={_safe(name)}")
         except NotRunning:
             found = self._from_file(True, 10, name)
             if len(found) != 1:
@@ -70,7 +71,7 @@ class AdminSocket:
         """Approves or denies. Raises CommandError."""
         body = json.dumps({"verdict": verdict, "reason": reason})
         try:
-            return self._call("POST", f"/approvals/{_safe(name)}/decision", body)
+            return self._call("POST", f"/approval/decision?name={_safe(name)}", body)
         except NotRunning:
             raise CommandError(
                 f"No gateway listens at {self.path}, and only a running one can take a decision.",

@@ -1,8 +1,8 @@
 """The admin socket: a Unix socket on which people read what is asked, and decide. The kernel says who they are.
 
-    GET  /approvals[?all=1][&limit=N]      {"items": [Item …]}
-    GET  /approvals/NAME                   Item; NAME may be its beginning
-    POST /approvals/NAME/decision          {"verdict": "Approve" | "Deny", "reason": "…"} → Item
+    GET  /approvals[?all=1][&limit=N]    {"items": [Item …]}
+    GET  /approval?name=NAME             Item; NAME may be its beginning
+    POST /approval/decision?name=NAME    {"verdict": "Approve" | "Deny", "reason": "…"} → Item
 
 An Item is {"approval": an ApprovalRequest, "state": …, "acting": {approver: capacity}}; an error is
 {"error": a word, "message": for people}.
@@ -11,36 +11,32 @@ An Item is {"approval": an ApprovalRequest, "state": …, "acting": {approver: c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, cast
-
-from aiohttp import web
+from urllib.parse import parse_qs
 
 from ostiary_api.approval import Verdict
 from ostiary_api.counting import state_of
+from ostiary_gateway.admin.http import Handler, HttpServer, Request, Response
 from ostiary_gateway.approvals.files import Kept
 from ostiary_gateway.approvals.local import Answer, LocalApprovals, Refused
-from ostiary_gateway.approvals.people import Approvers, Person, peer_of, person_of
+from ostiary_gateway.approvals.people import Approvers, Person, person_of
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.logging import get_logger
 
 log = get_logger(__name__)
 
 SOCKET: Final = "admin.sock"
-MAX_BODY: Final = 16_384
 MAX_REASON: Final = 1024
-MAX_PATH: Final = 100
-"""Bytes that the path of a Unix socket may have; the system's limit is 104 to 108."""
 RETRY: Final = 2.0
 """Seconds until it is looked again whether another process of this gateway still has the socket."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Given = dict[str, str]
+"""A query's parameters."""
 
 
 class ApprovalsSocket:
@@ -52,7 +48,13 @@ class ApprovalsSocket:
         self._store = store
         self._approvers = approvers
         self._lock: int | None = None
-        self._runner: web.AppRunner | None = None
+        self._http = HttpServer(
+            {
+                ("GET", "/approvals"): _told(self._list),
+                ("GET", "/approval"): _told(self._show),
+                ("POST", "/approval/decision"): _told(self._decide),
+            }
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -66,12 +68,8 @@ class ApprovalsSocket:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._http.close()
         if self._lock is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
             os.close(self._lock)
             self._lock = None
 
@@ -92,59 +90,33 @@ class ApprovalsSocket:
             os.close(lock)
             return False
         try:
-            await self._listen()
+            # With members named, each is told apart by the kernel's word; others get nothing but a refusal.
+            await self._http.listen_unix(self._path, 0o666 if self._approvers.members else 0o600)
         except BaseException:
             os.close(lock)
             raise
         self._lock = lock
-        return True
-
-    async def _listen(self) -> None:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[web.middleware(_errors)])
-        app.router.add_get("/approvals", self._list)
-        app.router.add_get("/approvals/{name}", self._show)
-        app.router.add_post("/approvals/{name}/decision", self._decide)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
-        await runner.setup()
-        try:
-            # Whoever had the lock is gone, so what lies there belongs to nobody.
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            with short_path(self._path) as path:
-                before = os.umask(0o177)
-                try:
-                    sock.bind(path)
-                finally:
-                    os.umask(before)
-            # With members named, each is told apart by the kernel's word; others get nothing but a refusal.
-            self._path.chmod(0o666 if self._approvers.members else 0o600)
-            await web.SockSite(runner, sock).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
         log.info("admin socket", path=str(self._path))
+        return True
 
     # -- requests
 
-    async def _list(self, request: web.Request) -> web.Response:
+    async def _list(self, request: Request, given: Given) -> object:
         self._person(request)
-        limit = request.query.get("limit", "200")
+        limit = given.get("limit", "200")
         found = await self._store.listed(
-            closed=request.query.get("all") == "1", limit=min(int(limit), 10_000) if limit.isdecimal() else 200
+            closed=given.get("all") == "1", limit=min(int(limit), 10_000) if limit.isdecimal() else 200
         )
-        return _answer({"items": [item(kept) for kept in found]})
+        return {"items": [item(kept) for kept in found]}
 
-    async def _show(self, request: web.Request) -> web.Response:
+    async def _show(self, request: Request, given: Given) -> object:
         self._person(request)
-        return _answer(item(await self._one(request)))
+        return item(await self._one(given.get("name", "")))
 
-    async def _decide(self, request: web.Request) -> web.Response:
+    async def _decide(self, request: Request, given: Given) -> object:
         person = self._person(request)
-        verdict, reason = await _body(request)
-        kept = await self._one(request)
+        verdict, reason = _body(request.body)
+        kept = await self._one(given.get("name", ""))
         groups = kept.request.spec.approval.groups
         standing = self._approvers.standing(person, groups)
         if standing is None:
@@ -156,21 +128,22 @@ class ApprovalsSocket:
             await self._store.answer(metadata.namespace, metadata.name, answer)
         except Refused as refused:
             raise _Problem(409 if refused.code == "closed" else 403, refused.code, str(refused)) from None
-        return _answer(item(await self._one(request)))
+        return item(await self._one(metadata.name))
 
-    async def _one(self, request: web.Request) -> Kept:
-        name = request.match_info["name"]
-        found = await self._store.matching(name)
+    async def _one(self, name: str) -> Kept:
+        found = await self._store.matching(name) if name else []
         if not found:
             raise _Problem(404, "unknown", f"There is no approval {name}.")
-        if len(found) > 1 and found[0].request.metadata.name not in (name, f"apr-{name}"):
-            names = ", ".join(each.request.metadata.name for each in found)
+        exact = [each for each in found if each.request.metadata.name in (name, f"apr-{name}")]
+        if len(exact or found) > 1:
+            names = ", ".join(each.request.key for each in exact or found)
             raise _Problem(409, "ambiguous", f"{name} may be one of several: {names}.")
-        return found[0]
+        return (exact or found)[0]
 
-    def _person(self, request: web.Request) -> Person:
-        """Who asks, by the kernel's word; nobody else's counts."""
-        person = _peer(request)
+    def _person(self, request: Request) -> Person:
+        """Who asks, by the kernel's word; nobody else's counts. Where it does not say, only the socket's owner (and
+        root) can have opened it: named members need a system that tells."""
+        person = person_of(request.uid if request.uid is not None else os.getuid())
         if not self._approvers.knows(person):
             raise _Problem(403, "group", f"{person.name} may answer for no group at this gateway.")
         return person
@@ -188,59 +161,34 @@ class _Problem(Exception):
         self.code = code
 
 
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except _Problem as problem:
-        return _answer({"error": problem.code, "message": str(problem)}, problem.status)
-    except ApprovalsError as problem:
-        return _answer({"error": "store", "message": str(problem)}, 503)
+def _told(work: Callable[[Request, Given], Awaitable[object]]) -> Handler:
+    """The work as a handler: what it gives as JSON, and what goes wrong too."""
+
+    async def handler(request: Request) -> Response:
+        given = {key: values[-1] for key, values in parse_qs(request.query).items()}
+        try:
+            return _json(await work(request, given), 200)
+        except _Problem as problem:
+            return _json({"error": problem.code, "message": str(problem)}, problem.status)
+        except ApprovalsError as problem:
+            return _json({"error": "store", "message": str(problem)}, 503)
+
+    return handler
 
 
-async def _body(request: web.Request) -> tuple[Verdict, str]:
+def _body(body: bytes) -> tuple[Verdict, str]:
     try:
-        fields = json.loads(await request.text())
+        fields = json.loads(body)
         verdict, reason = fields["verdict"], fields.get("reason", "")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _Problem(400, "request", "A decision is a JSON object with verdict and reason.") from None
     if verdict not in ("Approve", "Deny") or not isinstance(reason, str):
         raise _Problem(400, "request", "verdict is Approve or Deny, reason a text.")
+    reason = reason.encode("utf-8", "replace").decode()
     if len(reason) > MAX_REASON:
         raise _Problem(400, "request", f"The reason has {len(reason)} characters; {MAX_REASON} are kept at most.")
     return cast(Verdict, verdict), reason
 
 
-def _answer(fields: dict[str, object], status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(fields, ensure_ascii=False), status=status, content_type="application/json")
-
-
-def _peer(request: web.Request) -> Person:
-    transport = request.transport
-    held = transport.get_extra_info("socket") if transport is not None else None
-    if held is None:
-        raise _Problem(403, "peer", "The connection is gone.")
-    # A copy of the descriptor: what an event loop calls its socket may not have getsockopt.
-    with socket.socket(fileno=os.dup(held.fileno())) as sock:
-        person = peer_of(sock)
-    if person is None:
-        # The socket's mode lets in its owner only (and root), and named members need a system that tells.
-        return person_of(os.getuid())
-    return person
-
-
-def can_tell_people_apart() -> bool:
-    """Whether this system says who is at the other end of a Unix socket."""
-    return hasattr(socket, "SO_PEERCRED")
-
-
-@contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """The path of a Unix socket, short enough for the system: through its directory's descriptor (Linux)."""
-    if len(os.fsencode(path)) <= MAX_PATH or not Path("/proc/self/fd").is_dir():
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
+def _json(value: object, status: int) -> Response:
+    return Response(json.dumps(value, ensure_ascii=False), status, "application/json")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +31,10 @@ LINGER: Final = 1.0
 MAX_CLIENTS: Final = 64
 """Connections at one time; one more is turned away."""
 PLAIN: Final = "text/plain; charset=utf-8"
+MAX_PATH: Final = 100
+"""Bytes that the path of a Unix socket may have; the system's limit is 104 to 108."""
+_CREDENTIALS: Final = struct.Struct("3i")
+"""struct ucred of Linux: pid, uid, gid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Request:
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    uid: int | None = None
+    """Whose process is at the other end of a Unix socket, by the kernel's word; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +86,9 @@ class HttpServer:
         bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
         return bound
 
-    async def listen_unix(self, path: Path) -> None:
-        """Also take requests on a socket in the file system that only this user may open. Raises OSError."""
-        made = _unix_socket(path)
+    async def listen_unix(self, path: Path, mode: int = 0o600) -> None:
+        """Also take requests on a socket in the file system; by default only this user may open it. Raises OSError."""
+        made = _unix_socket(path, mode)
         try:
             self._servers.append(await asyncio.start_unix_server(self._accept, sock=made, limit=MAX_HEAD))
         except BaseException:
@@ -118,7 +126,7 @@ class HttpServer:
         try:
             if len(self._clients) > MAX_CLIENTS:
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-            request = await _read(reader)
+            request = await _read(reader, _uid(writer))
             head_only = request.method == "HEAD"
             response = await self._answer(request)
         except _Refused as refused:
@@ -153,20 +161,49 @@ class HttpServer:
             raise _Refused(HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
 
-def _unix_socket(path: Path) -> socket.socket:
+def _unix_socket(path: Path, mode: int) -> socket.socket:
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
-        made.bind(str(path))
-        path.chmod(0o600)  # before anybody can connect: it does not listen yet
+        with short_path(path) as short:
+            made.bind(short)
+        path.chmod(mode)  # before anybody can connect: it does not listen yet
     except BaseException:
         made.close()
         raise
     return made
 
 
-async def _read(reader: asyncio.StreamReader) -> Request:
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """The path of a Unix socket, short enough for the system: through its directory's descriptor (Linux)."""
+    if len(os.fsencode(path)) <= MAX_PATH or not Path("/proc/self/fd").is_dir():
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def can_tell_people_apart() -> bool:
+    """Whether this system says who is at the other end of a Unix socket."""
+    return hasattr(socket, "SO_PEERCRED")
+
+
+def _uid(writer: asyncio.StreamWriter) -> int | None:
+    held = writer.get_extra_info("socket")
+    if held is None or held.family != socket.AF_UNIX or not can_tell_people_apart():
+        return None
+    # A copy of the descriptor: what an event loop calls its socket may not have getsockopt.
+    with socket.socket(fileno=os.dup(held.fileno())) as sock:
+        _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
+
+
+async def _read(reader: asyncio.StreamReader, uid: int | None) -> Request:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
@@ -189,7 +226,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     if int(length) > MAX_BODY:
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     path, _, query = parts[1].partition("?")
-    return Request(parts[0], path, query, headers, await reader.readexactly(int(length)))
+    return Request(parts[0], path, query, headers, await reader.readexactly(int(length)), uid)
 
 
 _SINGLE: Final = ("content-length", "host", "transfer-encoding")

@@ -5,14 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import socket
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
-
-_CREDENTIALS: Final = struct.Struct("3i")
-"""struct ucred of Linux: pid, uid, gid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +77,6 @@ def parse_approvers(options: Iterable[str]) -> dict[str, frozenset[str]]:
             raise ApproversError(f"{option!r} is not GROUP=USER,%OSGROUP, like dba=alice,%dba")
         found[group.strip()] = found.get(group.strip(), frozenset()) | members
     return found
-
-
-def peer_of(sock: socket.socket) -> Person | None:
-    """Who is at the other end of a Unix socket; None where the system does not tell."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
-    return person_of(uid)
 
 
 def person_of(uid: int) -> Person:

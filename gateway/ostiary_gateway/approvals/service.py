@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Final, Self
 
-from ostiary_gateway.admin.approvals import SOCKET, ApprovalsSocket, can_tell_people_apart
+from ostiary_gateway.admin.approvals import SOCKET, ApprovalsSocket
+from ostiary_gateway.admin.http import can_tell_people_apart
 from ostiary_gateway.approvals import files
 from ostiary_gateway.approvals.local import LocalApprovals
 from ostiary_gateway.approvals.people import Approvers
