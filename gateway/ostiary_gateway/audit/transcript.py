@@ -50,20 +50,23 @@ class Options:
 def render(reader: Reader, session: Session, console: Console, options: Options | None = None) -> None:
     """Print the whole session. A long one is printed as it is read."""
     options = options or Options()
-    console.print(heading(session))
+    opened = next(reader.events(session), None)
+    console.print(heading(session, _mapping(opened.fields.get("detail")) if opened is not None else {}))
     for number, request in enumerate(reader.requests(session), 1):
         console.print(request_view(reader, request, number, console.width, options))
     for line in closing(reader, session):
         console.print(line)
 
 
-def heading(session: Session) -> RenderableType:
-    """Who, where, when and how it went."""
+def heading(session: Session, detail: Mapping[str, object]) -> RenderableType:
+    """Who, where, when and how it went. `detail` is that of the session's beginning."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
     grid.add_row("subject", Text(visible(session.username), style="bold"))
     grid.add_row("connection", Text(visible(f"{session.connection} ({session.protocol})")))
+    if detail.get("upstreamRole"):
+        grid.add_row("login", Text(visible(f"{detail.get('upstreamUser')} as {detail['upstreamRole']}")))
     when = moment(session.opened)
     if session.closed is not None:
         when += f" … {clock(session.closed)}  ({duration(session.closed - session.opened)})"
