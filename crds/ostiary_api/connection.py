@@ -109,7 +109,10 @@ class PostgresRoleCredentials(Model):
         description="Secret with username and password of a role that may create roles (CREATEROLE)."
     )
     member_of: tuple[RoleName, ...] = Field(
-        min_length=1, max_length=32, description="Roles that the new role is a member of. The session acts as the first.", json_schema_extra=LIST_SET
+        min_length=1,
+        max_length=32,
+        description="Roles that the new role is a member of. The session acts as the first.",
+        json_schema_extra=LIST_SET,
     )
     ttl: Annotated[float, *duration("1m", "24h")] = Field(
         default=900.0, description="How long the role can log in (VALID UNTIL)."
