@@ -100,6 +100,13 @@ class StatementFacts(TypedDict):
         ),
     ]
     kind: Annotated[str, Doc("Kind of object for DDL: TABLE, DATABASE, INDEX, ROLE …; empty otherwise.")]
+    commands: Annotated[
+        list[str],
+        Doc(
+            "Every command in it, with its kind: `DELETE`, `DROP TABLE`, `ALTER TABLE DROP COLUMN`. Those in CTEs, bodies of "
+            "DO and functions, EXPLAIN ANALYZE, PREPARE included; those of an opaque statement as far as they are known."
+        ),
+    ]
     readOnly: Annotated[
         bool,
         Doc("True only if the statement is known to change nothing: no data, no schema, no setting that outlives it."),

@@ -76,6 +76,7 @@ def statement(verb: str = "SELECT", **more: Any) -> dict[str, Any]:
     return {
         "verb": verb,
         "kind": "",
+        "commands": [verb],
         "readOnly": reads,
         "writes": not reads,
         "opaque": False,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from . import facts_changes, facts_definitions, facts_settings, facts_special, facts_statements
 from .catalog import Catalog, Wanted
-from .facts_commands import name_statement
+from .facts_commands import COMMANDS, name_command, name_statement
 from .facts_model import (
     Analysis,
     CopyEffect,
@@ -21,7 +21,7 @@ from .facts_model import (
 from .facts_parse import RawStatement, Unparsable, fingerprint_of, parse_statements
 from .facts_resolve import Resolver
 from .facts_statements import outer_conditions
-from .facts_walk import UNEXPECTED, Walk
+from .facts_walk import HANDLERS, UNEXPECTED, Handler, Tree, Walk
 
 HANDLER_MODULES = (facts_changes, facts_definitions, facts_settings, facts_special, facts_statements)
 """They register what they read when they are imported."""
@@ -42,6 +42,21 @@ MAX_STATEMENTS = 1000
 """A text of more statements is refused as unparsable: the policy could not judge it in bounded time."""
 
 Known = Callable[[str], Parsed | None]
+
+
+def _noting(kind: str, handler: Handler) -> Handler:
+    """The handler of a statement, wherever it stands, that first notes which command it is."""
+
+    def note(walk: Walk, body: Tree) -> None:
+        if walk.draft.runs:
+            walk.draft.commands[name_command(kind, body)] = None
+        handler(walk, body)
+
+    return note
+
+
+for _kind in (*COMMANDS, "AlterTableCmd"):
+    HANDLERS[_kind] = _noting(_kind, HANDLERS[_kind])
 
 
 def parse(text: str) -> Parsed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -186,3 +188,30 @@ def name_statement(kind: str, body: Tree) -> tuple[str, str]:
     elif kind == "VacuumStmt" and not body.get("is_vacuumcmd"):
         verb = "ANALYZE"
     return verb, what if isinstance(what, str) else what(body)
+
+
+def name_command(kind: str, body: Tree) -> str:
+    """A command in words: `DELETE`, `DROP TABLE`, `SELECT INTO`, `COPY TO FILE`, `ALTER TABLE DROP COLUMN`."""
+    if kind == "SelectStmt":
+        return "SELECT INTO" if "intoClause" in body else "VALUES" if "valuesLists" in body else "SELECT"
+    if kind == "CopyStmt":
+        end = "PROGRAM" if body.get("is_program") else "FILE" if "filename" in body else ""
+        return f"COPY FROM {end or 'STDIN'}" if body.get("is_from") else f"COPY TO {end or 'STDOUT'}"
+    if kind == "AlterTableCmd":
+        return f"ALTER TABLE {_subcommand(body['subtype'])}"
+    name = " ".join(filter(None, name_statement(kind, body)))
+    return f"{name} {_SUBCOMMANDS[kind]}" if kind in _SUBCOMMANDS else name
+
+
+_SUBCOMMANDS = {
+    "RenameStmt": "RENAME",
+    "AlterObjectSchemaStmt": "SET SCHEMA",
+    "AlterOwnerStmt": "OWNER TO",
+    "AlterTableMoveAllStmt": "SET TABLESPACE",
+}
+
+
+@functools.lru_cache(maxsize=256)
+def _subcommand(subtype: str) -> str:
+    """AT_DropColumn → DROP COLUMN: the grammar's own names, in words."""
+    return " ".join(re.findall(r"[A-Z][a-z]+|[A-Z]+(?![a-z])", subtype.removeprefix("AT_"))).upper()

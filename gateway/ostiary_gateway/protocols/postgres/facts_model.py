@@ -141,6 +141,7 @@ class Draft:
     operators: set[tuple[str, str]] = field(default_factory=set)
     casts: set[str] = field(default_factory=set)
     settings: dict[str, None] = field(default_factory=dict)
+    commands: dict[str, None] = field(default_factory=dict)
     executes: list[str] = field(default_factory=list)
     fetches: list[str] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)

@@ -81,6 +81,7 @@ class _Findings:
         self.relations: dict[tuple[str, str, str], set[str]] = {}
         self.called: dict[str, None] = {}
         self.settings: dict[str, None] = {}
+        self.commands: dict[str, None] = {}
         self.reasons: dict[str, None] = {}
         self.reads: set[int] = set()
         self.wheres: list[bool] = []
@@ -114,6 +115,8 @@ class _Findings:
         self.pinned = self.pinned or draft.static.get("pinned", "")
         self.wheres.extend(draft.wheres)
         self.settings.update(draft.settings)
+        if self.runs:
+            self.commands.update(draft.commands)
         for reason in draft.opaque:
             self.concede(reason)
         if draft.path_changed:
@@ -315,6 +318,7 @@ class _Findings:
             relation = self.by_oid(oid)
             if relation is not None:
                 self.does_write()
+                self.commands[event] = None
                 self.relation(relation, "write", ("*",), event, scope, depth)
 
     def folded(self, tree: TreeUse, scope: Scope, depth: int) -> None:
@@ -518,6 +522,7 @@ class _Findings:
         return {
             "verb": draft.verb,
             "kind": draft.kind,
+            "commands": list(self.commands),
             "readOnly": self.read_only and not opaque and not self.writes,
             "writes": self.writes or opaque,
             "opaque": opaque,

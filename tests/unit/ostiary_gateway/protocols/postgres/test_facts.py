@@ -69,6 +69,7 @@ def test_a_plain_select() -> None:
     assert facts("SELECT name FROM customers WHERE id = 1 LIMIT 5") == {
         "verb": "SELECT",
         "kind": "",
+        "commands": ["SELECT"],
         "readOnly": True,
         "writes": False,
         "opaque": False,
@@ -81,6 +82,35 @@ def test_a_plain_select() -> None:
         "text": "SELECT name FROM customers WHERE id = 1 LIMIT 5",
         "fingerprint": parse("SELECT name FROM customers WHERE id = 7 LIMIT 9").statements[0].fingerprint,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("WITH gone AS (DELETE FROM orders RETURNING 1) SELECT * FROM gone", ["SELECT", "DELETE"]),
+        ("EXPLAIN DELETE FROM orders", ["EXPLAIN"]),
+        ("EXPLAIN ANALYZE DELETE FROM orders", ["EXPLAIN", "DELETE"]),
+        ("COPY (DELETE FROM orders RETURNING 1) TO STDOUT", ["COPY TO STDOUT", "DELETE"]),
+        ("PREPARE p AS UPDATE orders SET id = 1", ["PREPARE", "UPDATE"]),
+        ("SELECT * INTO made FROM orders", ["SELECT INTO"]),
+        ("CREATE TABLE made AS SELECT 1", ["CREATE TABLE", "SELECT"]),
+        ("DO $$BEGIN DROP TABLE orders; TRUNCATE orders; END$$", ["DO", "DROP TABLE", "TRUNCATE TABLE"]),
+        ("DO $$BEGIN EXECUTE 'DROP INDEX i'; END$$", ["DO", "SELECT", "DROP INDEX"]),
+        ("COPY orders TO '/tmp/x'", ["COPY TO FILE"]),
+        ("COPY orders FROM PROGRAM 'ls'", ["COPY FROM PROGRAM"]),
+        ("INSERT INTO orders VALUES (1)", ["INSERT", "VALUES"]),
+        ("ALTER TABLE orders DROP a", ["ALTER TABLE", "ALTER TABLE DROP COLUMN"]),
+        ("ALTER TABLE orders ALTER a TYPE int", ["ALTER TABLE", "ALTER TABLE ALTER COLUMN TYPE"]),
+        ("ALTER TABLE orders RENAME TO gone", ["ALTER TABLE RENAME"]),
+        ("ALTER VIEW v SET SCHEMA trap", ["ALTER VIEW SET SCHEMA"]),
+        ("CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'DROP VIEW v'", ["CREATE FUNCTION", "DROP VIEW"]),
+        ("CREATE RULE r AS ON INSERT TO orders DO INSTEAD DELETE FROM orders", ["CREATE RULE", "DELETE"]),
+        ("REVOKE ALL ON orders FROM public", ["REVOKE TABLE"]),
+        ("SET ROLE other", ["SET"]),
+    ],
+)
+def test_every_command_in_it_is_named(text: str, expected: list[str]) -> None:
+    assert facts(text)["commands"] == expected
 
 
 @pytest.mark.parametrize(
