@@ -33,7 +33,8 @@ def server_error(message: str = "boom", code: str = "XX000", severity: str = "ER
 def statement(text: str, **effects: object) -> Statement:
     facts = StatementFacts(
         verb=text.split(maxsplit=1)[0], kind="", commands=[], readOnly=False, writes=False, opaque=False,
-        opaqueReason="", relations=[], functions=[], hasWhere=False, hasLimit=False, settings=[], text=text, fingerprint="",
+        opaqueReason="", relations=[], functions=[], hasWhere=False, hasLimit=False, settings=[],
+        text=text, fingerprint="",
     )  # fmt: skip
     return Statement(facts, Effects(**effects))  # type: ignore[arg-type]
 
