@@ -274,6 +274,22 @@ def test_an_agent_rolls_back_before_it_asks_again(agent: psycopg.Connection) -> 
     assert agent.info.transaction_status == pq.TransactionStatus.IDLE
 
 
+def test_an_agent_that_needs_approval_learns_its_name_waits_and_asks_the_same_again(
+    agent: psycopg.Connection, gateway: Gateway
+) -> None:
+    asked = "create index asked_for on things (name)"
+    reply = refused(agent, asked)
+    assert (reply.decision, reply.next.do) == ("RequireApproval", "AwaitApproval")
+    assert reply.approval is not None
+    assert (reply.approval.state, reply.approval.groups) == ("Pending", ("dba",))
+    gateway.run("approve", reply.approval.name)
+    agent.execute(asked)
+    assert agent.execute("select count(*) from pg_indexes where indexname = 'asked_for'").fetchone() == (1,)
+    again = refused(agent, asked)
+    assert again.approval is not None
+    assert again.approval.name != reply.approval.name
+
+
 def login(gateway: Gateway, **settings: str) -> Wire:
     named = {"user": gateway.user, "password": gateway.password, "database": "answers", **settings}
     return Wire.login(gateway.host, gateway.port, **named)  # type: ignore[arg-type]
