@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 from support import roles
 from support.servers import Server
@@ -123,6 +124,24 @@ async def test_what_could_not_be_dropped_is_tried_again(server: Server, monkeypa
         server.sql(f'revoke select on granted from "{target.user}"')
         await until(lambda: not there(server, target.user))
         await until(lambda: made._counters.roles_stuck.get(CONNECTION) == 0)
+    server.sql("drop table granted")
+
+
+async def test_an_open_transaction_that_names_the_role_holds_nothing_else_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_roles, "SWEEP", 0.3)
+    server.sql("create table granted (a int)")
+    async with running(new(server)) as made:
+        (first, named), (second, other) = await session(made, server), await session(made, server)
+        with psycopg.connect(server.dsn()) as open_transaction:
+            open_transaction.execute(f'grant select on granted to "{named.user}"'.encode())
+            first.leg.close()
+            second.leg.close()
+            await until(lambda: not there(server, other.user))
+            await until(lambda: made._counters.roles_stuck.get(CONNECTION) == 1)
+            open_transaction.rollback()
+        await until(lambda: not there(server, named.user))
     server.sql("drop table granted")
 
 

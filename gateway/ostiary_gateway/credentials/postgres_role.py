@@ -95,7 +95,8 @@ def create(name: str, verifier: str, member_of: Sequence[str], valid_until: floa
 
 
 def drop(name: str) -> str:
-    return f"DROP ROLE IF EXISTS {identifier(name)}"
+    """Waits only a moment for transactions that name the role: others are to be dropped too, and it is tried again."""
+    return f"SET LOCAL lock_timeout = 500; DROP ROLE IF EXISTS {identifier(name)}"
 
 
 def hold(name: str) -> str:
