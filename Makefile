@@ -1,4 +1,4 @@
-# make demo · make test · make lint · make bench · make e2e · make clean
+# make demo · make test · make fuzz · make lint · make bench · make e2e · make clean
 # Arguments go through ARGS: make demo ARGS=--once, make test ARGS="-k masking -x"
 
 PYTHON ?= python3
@@ -7,11 +7,13 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 HOT := gateway/ostiary_gateway/compiled.txt
 HOT_SOURCES := $(shell sed -n 's|^\(ostiary_gateway[a-z_.]*\).*|\1|p' $(HOT) | sed 's|\.|/|g; s|^|gateway/|; s|$$|.py|')
-.PHONY: help .venv compile demo test lint format bench e2e generate lock clean
+.PHONY: help .venv compile demo test fuzz sanitize lint format bench e2e generate lock clean
 
 help:
 	@echo "make demo     a small shop behind Ostiary, and an agent that misbehaves (ARGS=--once: play it and exit)"
 	@echo "make test     unit and integration tests, on embedded servers"
+	@echo "make fuzz     the fuzz targets for longer than in make test (ARGS=\"--seconds 600 sessions\")"
+	@echo "make sanitize the compiled modules under AddressSanitizer (Linux, gcc)"
 	@echo "make compile  compile the hot modules (demo, test and bench do it themselves)"
 	@echo "make lint     ruff, mypy --strict, import contracts, generated files"
 	@echo "make bench    speed, side by side with a direct connection"
@@ -44,6 +46,12 @@ demo: compile
 
 test: compile
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+fuzz: compile
+	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
+sanitize: .venv
+	$(BIN)/python tests/fuzz/sanitize.py $(ARGS)
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[1] / "fuzz"
 CORPUS = FOLDER / "corpus"
 CRASHES = FOLDER / "crashes"
+WORDS = FOLDER / "words"
 
 _NUMBERS = (
     b"\x00", b"\xff", b"\x7f", b"\x80", b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x80\x00", b"\x00\x00\x00\x00",
@@ -31,13 +33,16 @@ class Target:
 
     name: str
     run: Callable[[bytes], object]
-    words: tuple[bytes, ...] = ()
-    """What inputs are made of: they are put in here and there."""
     longest: int = 4096
 
     @property
     def corpus(self) -> Path:
         return CORPUS / self.name
+
+    @property
+    def words(self) -> Path:
+        """What inputs are made of, one a line as libFuzzer reads it: they are put in here and there."""
+        return WORDS / f"{self.name}.dict"
 
     def seeds(self) -> list[bytes]:
         """The corpus, the shortest first: always in the same order."""
@@ -63,32 +68,40 @@ class Target:
 
     def mutated(self, seeds: list[bytes], count: int, salt: str = "") -> Iterator[bytes]:
         chance = random.Random(f"{self.name}{salt}")
+        words = read_words(self.words)
         for _ in range(count):
             data = bytearray(chance.choice(seeds))
             for _ in range(chance.choice((1, 1, 2, 3, 6))):
-                self._mutate(data, chance, seeds)
+                _mutate(data, chance, seeds, words)
             yield bytes(data[: self.longest])
 
-    def _mutate(self, data: bytearray, chance: random.Random, seeds: list[bytes]) -> None:
-        at = chance.randrange(len(data) + 1)
-        span = chance.choice((1, 1, 2, 4, 8, 32))
-        match chance.randrange(8 if self.words else 7):
-            case 0 if at < len(data):
-                data[at] ^= 1 << chance.randrange(8)
-            case 1 if at < len(data):
-                data[at] = chance.randrange(256)
-            case 2:
-                del data[at : at + span]
-            case 3:
-                data[at:at] = chance.randbytes(span)
-            case 4:
-                data[at:at] = data[at : at + span] * chance.choice((1, 2, 9))
-            case 5:
-                number = chance.choice(_NUMBERS)
-                data[at : at + len(number)] = number
-            case 6:
-                other = chance.choice(seeds)
-                start = chance.randrange(len(other) + 1)
-                data[at:at] = other[start : start + chance.choice((4, 16, 64, 256))]
-            case _ if self.words:
-                data[at:at] = chance.choice(self.words)
+
+def read_words(path: Path) -> list[bytes]:
+    """A dictionary of libFuzzer: each line a word in quotes."""
+    lines = path.read_text("ascii").splitlines() if path.exists() else []
+    return [ast.literal_eval("b" + line) for line in lines if line and not line.startswith("#")]
+
+
+def _mutate(data: bytearray, chance: random.Random, seeds: list[bytes], words: list[bytes]) -> None:
+    at = chance.randrange(len(data) + 1)
+    span = chance.choice((1, 1, 2, 4, 8, 32))
+    match chance.randrange(8 if words else 7):
+        case 0 if at < len(data):
+            data[at] ^= 1 << chance.randrange(8)
+        case 1 if at < len(data):
+            data[at] = chance.randrange(256)
+        case 2:
+            del data[at : at + span]
+        case 3:
+            data[at:at] = chance.randbytes(span)
+        case 4:
+            data[at:at] = data[at : at + span] * chance.choice((1, 2, 9))
+        case 5:
+            number = chance.choice(_NUMBERS)
+            data[at : at + len(number)] = number
+        case 6:
+            other = chance.choice(seeds)
+            start = chance.randrange(len(other) + 1)
+            data[at:at] = other[start : start + chance.choice((4, 16, 64, 256))]
+        case _ if words:
+            data[at:at] = chance.choice(words)

@@ -161,6 +161,7 @@ class ModelServer:
         self._flush()
         if self.status == "T":
             self.status = "E"
+            self._path, self._path_session = self._path_before, None
         elif self.status == "I":
             self._end_transaction(rollback=True)
 
