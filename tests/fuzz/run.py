@@ -39,6 +39,7 @@ MODULES = {
     "literals": ("test_folding", "LITERALS"),
     "startup": ("test_startup", "STARTUP"),
     "login": ("test_startup", "LOGIN"),
+    "identity": ("test_identity", "TARGET"),
     "manifests": ("test_manifests", "TARGET"),
     "expressions": ("test_guard", "EXPRESSIONS"),
     "guard": ("test_guard", "FACTS"),
