@@ -41,7 +41,7 @@ class RowMasks:
             return RowMasks(*valid_for)
         return self
 
-    def find(self, description: bytes, text: str) -> RowMask | None | Literal[False]:
+    def find(self, description: bytes, text: str) -> RowMask | Literal[False] | None:
         """The mask of a result with this RowDescription (its body), None if it needs none, False if it is not known."""
         return self._kept.get((description, text), False)
 
