@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The one door: every request of every protocol is decided, recorded and ended here, and nowhere else."""
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Gate:
         self.name = f"{connection.metadata.namespace}/{connection.metadata.name}"
         self.strict = spec.audit == "Strict"
         self.full = spec.recording == "Full"
-        self._checkpoint = checkpoint
+        self.checkpoint = self._checkpoint = checkpoint
         self._client = client
         self._tally = tally
         self._opened = time.time()

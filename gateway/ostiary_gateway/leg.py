@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """One TCP leg of a relay: read exactly while logging in, then bytes go straight to a sink. With backpressure.
 
 asyncio streams cost 60 % more a message than a Protocol; this is a Protocol that can be read like a stream until the
@@ -106,7 +107,7 @@ class Leg(asyncio.Protocol):
 
     # -- writing and pausing
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 

@@ -264,7 +264,7 @@ def test_a_token_that_was_revoked_during_the_login_opens_no_session(
             break
         time.sleep(0.1)
     slow.send(frame("p", TOKEN.encode() + b"\0"))
-    assert [error["C"] for error in errors(slow.until("ZE"))] == ["28P01"]
+    assert [error["C"] for error in errors(slow.until("ZE"))] == ["57P01"]
 
 
 def test_what_a_session_can_make_the_gateway_hold_has_an_end(gateway: Gateway, agent: Wire) -> None:

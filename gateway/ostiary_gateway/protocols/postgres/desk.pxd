@@ -6,7 +6,13 @@ from .masks cimport ResponseMask
 from .questions cimport Admission, Ask
 from .state cimport Portal, Prepared, Running, SessionState
 
+cdef object _PARSE, _BIND, _RUN
+cdef double _FOREVER
+
 cdef class Desk:
+    cdef object _checkpoint
+    cdef object _bundle
+    cdef str _revision
     cdef public object gate
     cdef public object reference
     cdef public object asking
@@ -32,8 +38,8 @@ cdef class Desk:
     cdef _take_policies(self)
     @cython.locals(portal=Portal, found=Found)
     cdef _answer(self, Ask ask)
-    @cython.locals(statement=Prepared, found=Found, portal=Portal)
-    cdef Found _recall(self, Ask ask, object policies)
+    @cython.locals(statement=Prepared, found=Found, portal=Portal, valid_until=cython.double)
+    cdef Found _recall(self, Ask ask)
     @cython.locals(admission=Admission)
     cdef Admission _admit_again(self, Ask ask, Found found)
     cdef bint _decided_elsewhere(self, Ask ask) except -1

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import marshal
+import math
 import time
 from collections.abc import Awaitable, Generator, Mapping
 from typing import Final, cast
@@ -16,6 +17,7 @@ from ostiary_gateway.approvals.request import Standing
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_policy.answer import Reason
+from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import Strategy
 from ostiary_policy.policy_set import PolicySet
@@ -43,6 +45,8 @@ _LATER: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, None)
 _OUTSIDE: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, Denial("42501", "This needs approval."))
 _OUTSIDE.ask_outside = True
 _COSTLY: Final = "sql.estimatedRows"
+_PARSE, _BIND, _RUN = Stage.PARSE, Stage.BIND, Stage.RUN
+_FOREVER: Final = math.inf
 _NO_DETAIL: Final[Mapping[str, object]] = {}
 _NO_COPIES: Final[Mapping[int, tuple[Field, ...]]] = {}
 MAX_FOUND: Final = 1024
@@ -61,6 +65,10 @@ class Desk:
         self.gate = gate
         self.reference = reference
         self.asking = Asking(gate, reference)
+        self._checkpoint = gate.checkpoint
+        self._bundle: Bundle | None = None
+        """What `_policies` were taken from."""
+        self._revision = ""
         self.notices: NoticeMask | None = None
         self._state = state
         self._database = database
@@ -132,7 +140,9 @@ class Desk:
         return None if portal is None else self.reference.parsed(portal.statement.text)
 
     def _take_policies(self) -> PolicySet:
+        self._bundle = self._checkpoint.bundle
         policies = self.gate.policies
+        self._revision = self.gate.revision
         if policies is not self._policies:
             self._policies = policies
             self.notices = NoticeMask(policies.all_masks) if policies.may_mask else None
@@ -147,21 +157,22 @@ class Desk:
         return self._answer(ask)
 
     def _answer(self, ask: Ask) -> Admission | None:
-        policies = self._take_policies()
+        if self._checkpoint.bundle is not self._bundle:
+            self._take_policies()
         stage = ask.stage
-        if stage is Stage.BIND:
+        if stage is _BIND:
             portal = ask.portal
             assert portal is not None
             portal.path, portal.changes = self._path, self.reference.changes
-        if stage is not Stage.RUN and self._decided_elsewhere(ask):
+        if stage is not _RUN and self._decided_elsewhere(ask):
             return _LATER
-        found = self._recall(ask, policies)
+        found = self._recall(ask)
         if found is not None:
             return self._admit_again(ask, found)
-        self._ask, self._work = ask, self._admit(ask, policies)
+        self._ask, self._work = ask, self._admit(ask, self._take_policies())
         return self.resume(None, None)
 
-    def _recall(self, ask: Ask, policies: PolicySet) -> Found | None:
+    def _recall(self, ask: Ask) -> Found | None:
         """What was found out about this text before, if it holds for this request too."""
         statement = ask.statement
         found = None if statement is None else statement.found
@@ -173,11 +184,12 @@ class Desk:
                     return None
             if statement is not None:
                 statement.found = found
+        valid_until = found.decision.valid_until
         if (
-            found.policies is not policies
+            found.policies is not self._policies
             or found.scope is not self._current_scope()
             or found.generation != self.reference.generation()
-            or found.decision.valid_until <= time.time()
+            or (valid_until < _FOREVER and valid_until <= time.time())
         ):
             if statement is not None:
                 statement.found = None
@@ -191,9 +203,9 @@ class Desk:
 
     def _admit_again(self, ask: Ask, found: Found) -> Admission | None:
         """Lets a request go on as one before it did."""
-        if ask.stage is not Stage.RUN:
+        if ask.stage is not _RUN:
             if ask.statement is not None:
-                ask.statement.decided = self.gate.revision
+                ask.statement.decided = self._revision
             return _LATER
         mask: ResponseMask | None = None
         if found.plan is not None and found.withhold is not None:
@@ -349,9 +361,9 @@ class Desk:
         return found if ask.portal is None else [ask.portal, *found]
 
     def _decided_elsewhere(self, ask: Ask) -> bool:
-        if ask.stage is Stage.PARSE:
+        if ask.stage is _PARSE:
             return self._deferred
-        return not self._deferred and ask.statement is not None and ask.statement.decided == self.gate.revision
+        return not self._deferred and ask.statement is not None and ask.statement.decided == self._revision
 
     def _facts(self, ask: Ask, analysis: Analysis, policies: PolicySet) -> dict[str, object]:
         facts: dict[str, object] = {
@@ -466,7 +478,7 @@ class Desk:
 
     def _detail(self, ask: Ask) -> Mapping[str, object]:
         statement, portal = ask.statement, ask.portal
-        if statement is None and ask.stage is Stage.RUN:
+        if statement is None and ask.stage is _RUN:
             return _NO_DETAIL
         detail: dict[str, object] = {}
         if ask.stage is not Stage.RUN:

@@ -11,6 +11,8 @@ cdef int _COPY_DATA, _COPY_DONE, _COPY_FAIL
 cdef int _QUERY_KIND, _PARSE_KIND, _BIND_KIND, _EXECUTE_KIND
 cdef int _SYNC_KIND, _DESCRIBE_PORTAL, _DESCRIBE_STATEMENT
 
+cdef object _PARSE_STAGE, _BIND_STAGE, _RUN
+
 cdef class Frontend:
     cdef public SessionState state
     cdef public Inbox inbox

@@ -167,7 +167,7 @@ class Frontend:
             return self._refuse(Kind.QUERY, repr(raw[:200]), _not_utf8(problem))
         if not drained and self._names_in_doubt(text):
             return self._once_drained(_QUERY, data, start, stop)
-        ask = Ask(Stage.RUN, text, raw)
+        ask = Ask(_RUN, text, raw)
         admission = self._admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, b"")
@@ -238,7 +238,7 @@ class Frontend:
                 )  # fmt: skip
                 return self._refuse(Kind.PARSE, text[:200], denial, name=name)
         statement = Prepared(name, text, message.types, message.text)
-        ask = Ask(Stage.PARSE, text, message.text, statement)
+        ask = Ask(_PARSE_STAGE, text, message.text, statement)
         admission = self._admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, name)
@@ -282,7 +282,7 @@ class Frontend:
             )  # fmt: skip
             return self._refuse(Kind.BIND, statement.text[:200], denial, name=portal_name)
         portal = Portal(portal_name, statement, data[start:stop])
-        ask = Ask(Stage.BIND, statement.text, statement.raw, statement, portal)
+        ask = Ask(_BIND_STAGE, statement.text, statement.raw, statement, portal)
         admission = self._admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, portal_name)
@@ -345,7 +345,7 @@ class Frontend:
         statement = portal.statement
         if not drained and self._names_in_doubt(statement.text):
             return self._once_drained(_EXECUTE, data, start, stop)
-        ask = Ask(Stage.RUN, statement.text, statement.raw, statement, portal)
+        ask = Ask(_RUN, statement.text, statement.raw, statement, portal)
         admission = self._admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, name)
@@ -366,7 +366,7 @@ class Frontend:
             portal.statement.text, admission.verdict, admission.analysis, admission.mask, admission.plain
         )
         self.ran_in_cycle = True
-        self._owe(Awaited(_EXECUTE_KIND, running, portal=portal), data, start, stop)
+        self._owe(Awaited(_EXECUTE_KIND, running, None, False, b"", False, None, portal), data, start, stop)
         return None if admission.plain else self._after(admission)
 
     def _describe_follows(self, portal: Portal) -> bool:
@@ -621,6 +621,7 @@ class Frontend:
         yield from self._refuse(kinds[kind], f"({self.inbox.discarded} bytes, over the limit)", denial)
 
 
+_PARSE_STAGE, _BIND_STAGE, _RUN = Stage.PARSE, Stage.BIND, Stage.RUN
 _RUNS_A_NAME: Final = re.compile(r"execute|fetch|move", re.IGNORECASE)
 """Words without which no statement runs a prepared statement, or reads a cursor."""
 _QUERY, _PARSE, _BIND, _DESCRIBE, _EXECUTE, _CLOSE = b"QPBDEC"

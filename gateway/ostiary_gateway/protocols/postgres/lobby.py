@@ -344,6 +344,7 @@ class PostgresLobby:
         limit = self.site.connection.spec.limits.idle_timeout
         now = time.monotonic()
         for relay in list(self.relays.values()):
+            relay.count_bytes()
             if now - relay.active > limit and not relay.busy:
                 relay.stop("57P05", f"The session was idle for more than {limit:.0f} s.", "Connect again.")
             elif identities.ended(relay.gate.identity, idle=relay.idle):

@@ -7,6 +7,8 @@ from .frontend cimport Frontend
 from .inbox cimport Inbox
 from .state cimport Running, SessionState
 
+cdef object _READ
+
 cdef class Relay:
     cdef public object gate
     cdef public object target
@@ -25,6 +27,12 @@ cdef class Relay:
     cdef object _tasks
     cdef set _children
     cdef bint _relieving
+    cdef bint _inbox_paused
+    cdef long long _unrelieved
+    cdef long long _to_client
+    cdef long long _to_server
+    cdef object _record
+
 
     cdef _send_to_client(self)
     cdef _send_to_server(self)

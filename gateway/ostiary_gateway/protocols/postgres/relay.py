@@ -27,8 +27,13 @@ log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 262_144
 """Bytes of the client that may wait while a request is decided."""
+RELIEF_EVERY: Final = 8192
+"""Bytes of the server after which the record is asked whether it keeps up."""
 PARTING: Final = 5.0
 """Seconds that a client gets to read the last words."""
+
+
+_READ = Wait.READ
 
 
 class Relay:
@@ -39,6 +44,7 @@ class Relay:
         *, database: str, max_request: int,
     ) -> None:  # fmt: skip
         self.gate = gate
+        self._record = gate.record
         self.target = target
         self.active = time.monotonic()
         """When bytes last came from either side."""
@@ -58,6 +64,11 @@ class Relay:
         self._tasks: asyncio.TaskGroup
         self._children: set[asyncio.Task[None]] = set()
         self._relieving = False
+        self._inbox_paused = False
+        self._unrelieved = 0
+        """Bytes of the server since the record was last asked whether it keeps up."""
+        self._to_client = self._to_server = 0
+        """Bytes that the counters were not told of."""
 
     @property
     def busy(self) -> bool:
@@ -130,6 +141,7 @@ class Relay:
         for entry in self._state.awaited:
             if entry.running is not None:
                 self.ended(entry.running, "lost")
+        self.count_bytes()
         self.gate.close(reason)
 
     # -- bytes
@@ -140,9 +152,10 @@ class Relay:
         self.active = time.monotonic()
         inbox = self._frontend.inbox
         inbox.feed(data)
-        if self._waiting is Wait.READ:
+        if self._waiting is _READ:
             self._pump(None)
         elif len(inbox) > MAX_WAITING:
+            self._inbox_paused = True
             self._client.pause("inbox")
 
     def _from_server(self, data: bytes) -> None:
@@ -167,11 +180,15 @@ class Relay:
             if not self._over.done():
                 self._over.set_result("the server ended the session")
             return
-        if self.gate.recorder.pressure and not self._relieving:
-            self._relieving = True
-            self._server.leg.pause("record")
-            self._spawn(self._relieve())
-        if self._waiting is not None and self._waiting is not Wait.READ and self._frontend.may_go_on(self._waiting):
+        self._unrelieved += len(data)
+        if self._unrelieved > RELIEF_EVERY:
+            self._unrelieved = 0
+            if self.gate.recorder.pressure and not self._relieving:
+                self._relieving = True
+                self._server.leg.pause("record")
+                self._spawn(self._relieve())
+        waiting = self._waiting
+        if waiting is not None and waiting is not _READ and self._frontend.may_go_on(waiting):
             self._pump(None)
 
     async def _relieve(self) -> None:
@@ -187,23 +204,32 @@ class Relay:
 
     def _send_to_client(self) -> None:
         parts = self._backend.to_client
-        if parts:
-            self.gate.transferred("to_client", sum(map(len, parts)))
-            if len(parts) == 1:
-                self._client.write(cast(bytes, parts[0]))
-            else:
-                self._client.write_all(parts)
-            parts.clear()
+        if not parts:
+            return
+        if len(parts) == 1:
+            part = parts[0]
+            self._to_client += len(part)
+            self._client.write(part)
+        else:
+            for part in parts:
+                self._to_client += len(part)
+            self._client.write_all(parts)
+        parts.clear()
 
     def _send_to_server(self) -> None:
         parts = self._frontend.to_server
-        if parts:
-            self.gate.transferred("to_upstream", sum(map(len, parts)))
-            if len(parts) == 1:
-                self._server.leg.write(cast(bytes, parts[0]))
-            else:
-                self._server.leg.write(b"".join(parts))
-            parts.clear()
+        if not parts:
+            return
+        part = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._to_server += len(part)
+        self._server.leg.write(part)
+        parts.clear()
+
+    def count_bytes(self) -> None:
+        """Tells the counters what went through since the last time."""
+        self.gate.transferred("to_client", self._to_client)
+        self.gate.transferred("to_upstream", self._to_server)
+        self._to_client = self._to_server = 0
 
     def _tell(self, message: bytes) -> None:
         """A word of the gateway's own, between two of the server's messages."""
@@ -247,11 +273,13 @@ class Relay:
             effect = steps.send(outcome)
             outcome = None
             if isinstance(effect, Wait):
-                if self._frontend.may_go_on(effect):
+                if effect is not _READ and self._frontend.may_go_on(effect):
                     continue
                 self._waiting = effect
-                if effect is Wait.READ:
-                    self._client.resume("inbox")
+                if effect is _READ:
+                    if self._inbox_paused:
+                        self._inbox_paused = False
+                        self._client.resume("inbox")
                 elif effect is Wait.TURN:
                     self._loop.call_soon(self._pump, None)
                 return
@@ -304,7 +332,7 @@ class Relay:
     # -- what the backend tells (Listener)
 
     def response(self, running: Running, data: bytes | memoryview) -> None:
-        self.gate.response(running.verdict.number, data)
+        self._record.response(running.verdict.number, data)
 
     def ended(self, running: Running, outcome: str) -> None:
         self._desk.ended(running, outcome)
