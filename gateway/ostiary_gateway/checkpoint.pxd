@@ -4,3 +4,4 @@ cdef class Verdict:
     cdef public object decision
     cdef public long long number
     cdef public str session
+    cdef public object standing
