@@ -14,7 +14,7 @@ import click
 from ostiary_cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from ostiary_gateway.audit.reader import Reader
+    from ostiary_gateway.audit.records import Records
 
 
 def default_data() -> Path:
@@ -44,13 +44,13 @@ socket_option = click.option(
 
 
 @contextmanager
-def open_record(data: Path) -> Iterator[Reader]:
-    """The record for reading; its errors as those of a command."""
-    from ostiary_gateway.audit.reader import Reader
+def open_record(data: Path) -> Iterator[Records]:
+    """The record for reading, that of all workers; its errors as those of a command."""
+    from ostiary_gateway.audit.records import Records
 
     try:
-        with Reader.open(data) as reader:
-            yield reader
+        with Records.open(data) as records:
+            yield records
     except FileNotFoundError:
         raise CommandError(
             f"There is no record in {data}.", "Give the directory that the gateway was started with: --data DIR"

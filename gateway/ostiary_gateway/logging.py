@@ -71,6 +71,11 @@ def configure(level: str = "info", *, json: bool | None = None, stream: TextIO |
     )
 
 
+def mark(**fields: object) -> None:
+    """Every line of this process has these fields from now on."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger: `log.info("bundle loaded", revision=…)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)

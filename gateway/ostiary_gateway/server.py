@@ -26,6 +26,7 @@ from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.identity.tokens import TokenIdentities
 from ostiary_gateway.protocols import LOBBIES, Lobby, Site
 from ostiary_gateway.tls import TLSError, listener_context
+from ostiary_gateway.workers.place import ALONE, Place
 from ostiary_policy.bundle import Bundle
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ class Gateway:
 
     `secrets` by (namespace, name): the targets' credentials, agents' tokens and certificates. `data` keeps the audit
     and the gateway's own certificate, and approvals. `recorder`: another store than SQLite in `data`. `approvers`: who
-    may decide on them, at `admin_socket` (default: in `data`).
+    may decide on them, at `admin_socket` (default: in `data`). `place`: among the workers.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Gateway:
         counters: Counters | None = None,
         approvers: Approvers | None = None,
         admin_socket: Path | None = None,
+        place: Place = ALONE,
     ) -> None:
         self.counters = counters or Counters()
         self.bundle = bundle
@@ -81,6 +83,7 @@ class Gateway:
         self._approvers = approvers or Approvers()
         self._admin_socket = admin_socket
         self._approvals: ApprovalService
+        self._place = place
         self._listeners: dict[Key, _Listener] = {}
         self._issuer_keys = KeySources()
         self._tasks: asyncio.TaskGroup
@@ -154,7 +157,7 @@ class Gateway:
         context = listener_context(connection, secret, self._data, self._listen)
         authenticators = Authenticators(connection, identities, self._secrets, self._issuer_keys)
         authenticators.configure(context)
-        site = Site(connection, context, authenticators, self._secrets)
+        site = Site(connection, context, authenticators, self._secrets, self._place)
         listener = self._listeners.get(key)
         if listener is not None and listener.wanted == connection.spec.listener.port:
             listener.lobby.replace(site)
@@ -162,9 +165,22 @@ class Gateway:
         if listener is not None:
             await self._listeners.pop(key).close("The Connection has another port now.")
         lobby = make(site, self.checkpoint, self.counters)
-        self._listeners[key] = _Listener(lobby, _bind(self._listen, connection.spec.listener.port), self._tasks)
+        self._listeners[key] = _Listener(lobby, self._bind(connection.spec.listener.port), self._tasks)
         self._listeners[key].wanted = connection.spec.listener.port
         log.info("listening", connection=lobby.site.name, address=self._listen, port=self._listeners[key].port)
+
+    def _bind(self, port: int) -> socket.socket:
+        if self._place.shares_ports and not self._place.others_serve():
+            # Whoever shares its port would share it with us as well: agents would come to either.
+            _bind(self._listen, port).close()
+        return _bind(self._listen, port, shared=self._place.shares_ports)
+
+    async def passed_on(self, connection: str, message: bytes) -> None:
+        """What a client sent to another worker, for a session that may be here."""
+        namespace, _, name = connection.partition("/")
+        listener = self._listeners.get((namespace, name))
+        if listener is not None:
+            await listener.lobby.passed_on(message)
 
     async def _sweep(self) -> None:
         while True:
@@ -246,12 +262,14 @@ class _Listener:
         await self.lobby.close()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, proto, _, address = found[0]
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(BACKLOG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import ipaddress
 import os
 import socket
@@ -152,7 +153,12 @@ def own_certificate(folder: Path, listen: str) -> tuple[Path, Path]:
     `ca.crt` beside them is what an agent passes as sslrootcert. Files: ca.crt, ca.key, tls.crt, tls.key (keys 0600).
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    names = _names(listen)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker of this gateway may need it just now
+        return _made_certificate(folder, _names(listen))
+
+
+def _made_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
     ca_key_path, ca_path = folder / "ca.key", folder / "ca.crt"
     key_path, path = folder / "tls.key", folder / "tls.crt"
     if not (ca_path.exists() and ca_key_path.exists()) or _expires_soon(ca_path):
@@ -243,9 +249,7 @@ def _covers(path: Path, names: list[str]) -> bool:
 
 
 def _write_private(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)

@@ -118,6 +118,8 @@ class Gateway:
     password: str = TOKEN
     database: str = ""
     environment_variables: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    """More for `ostiary serve`."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -149,7 +151,7 @@ class Gateway:
 
     def start(self) -> None:
         command = [*ostiary(), "serve", str(self.manifests), "--data", str(self.data), "--listen", self.host]
-        command += ["--admin", f"127.0.0.1:{self.admin_port}"]
+        command += ["--admin", f"127.0.0.1:{self.admin_port}", *self.arguments]
         _many_files()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -165,6 +167,8 @@ class Gateway:
                 break
             try:
                 socket.create_connection((self.host, self.port), 1).close()
+                if "--workers" in self.arguments and self.admin("/readyz")[0] != 200:
+                    raise OSError("not all workers are there")
             except OSError:
                 time.sleep(0.05)
                 continue

@@ -41,9 +41,9 @@ def command(
     out: Path | None,
 ) -> None:
     """Write the record as JSON lines, the oldest session first. docs/audit.md describes the fields."""
-    with open_record(data) as reader, ExitStack() as stack:
+    with open_record(data) as records, ExitStack() as stack:
         try:
-            chosen = [reader.session(session) for session in session_ids] or reader.sessions(
+            chosen = [records.session(session) for session in session_ids] or records.sessions(
                 connection=connection, username=user, since=since, gateway=True, newest_first=False
             )
         except LookupError as error:
@@ -54,6 +54,7 @@ def command(
                 target = stack.enter_context(out.open("wb"))
             except OSError as error:
                 raise CommandError(f"Cannot write {out}: {error.strerror}.", "Choose another --out.") from error
-        for line in export(reader, chosen, responses=responses):
-            target.write(line)
+        for reader, session in chosen:
+            for line in export(reader, [session], responses=responses):
+                target.write(line)
         target.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import data_option, paths_argument
 from ostiary_gateway.feed.second_process import SecondProcess
-from ostiary_gateway.logging import LEVELS, configure
+from ostiary_gateway.logging import LEVELS, configure, mark
 
 DEFAULT_ADMIN = "127.0.0.1:9911"
 
@@ -23,6 +24,19 @@ def host_and_port(context: click.Context, parameter: click.Parameter, value: str
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise click.BadParameter(f"{value!r} is no HOST:PORT, like {DEFAULT_ADMIN}, and not off.", context, parameter)
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def number_of_workers(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """`auto` is a worker for each processor."""
+    from ostiary_gateway.workers.place import MAX_WORKERS
+
+    if value == "auto":
+        from ostiary_gateway.workers.run import processors
+
+        return min(processors(), MAX_WORKERS)
+    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= MAX_WORKERS:
+        raise click.BadParameter(f"{value!r} is no number from 1 to {MAX_WORKERS}, and not auto.", context, parameter)
+    return int(value)
 
 
 @click.command()
@@ -46,6 +60,17 @@ def host_and_port(context: click.Context, parameter: click.Parameter, value: str
 @click.option(
     "--admin-socket", type=click.Path(path_type=Path), metavar="PATH", help="Where approvers come. Default: in --data."
 )
+@click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    envvar="OSTIARY_WORKERS",
+    show_envvar=True,
+    callback=number_of_workers,
+    help="Processes that share the ports; auto: one for each processor.",
+)
+@click.option("--worker", type=int, default=0, hidden=True, help="This process is that worker.")
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is logged.")
 @click.option(
     "--log-format",
@@ -60,6 +85,8 @@ def command(
     admin: tuple[str, int] | None,
     approvers: tuple[str, ...],
     admin_socket: Path | None,
+    workers: int,
+    worker: int,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -74,18 +101,27 @@ def command(
         people = Approvers(parse_approvers(approvers))
     except ApproversError as error:
         raise click.BadParameter(f"{error}.", param_hint="--approvers") from None
+    configure(log_level, json=None if log_format == "auto" else log_format == "json")
+    if workers > 1 and not worker:
+        _supervise(workers, data, admin)
+        return
     second = SecondProcess()
     second.start()  # it gets ready while this process loads what it needs itself
     from ostiary_gateway.audit.event import RecordError
     from ostiary_gateway.feed.service import ManifestsRefused, StartError, run
     from ostiary_gateway.loop import new_event_loop
+    from ostiary_gateway.workers.place import ALONE, Place
 
-    configure(log_level, json=None if log_format == "auto" else log_format == "json")
+    place = ALONE
+    if worker:
+        place, admin = Place(worker, data, workers), None
+        mark(worker=worker)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = run(
-                paths, data=data, listen=listen, admin=admin, second=second, approvers=people, admin_socket=admin_socket
-            )
+                paths, data=data, listen=listen, admin=admin, second=second, approvers=people,
+                admin_socket=admin_socket, place=place,
+            )  # fmt: skip
             runner.run(serving)
     except ManifestsRefused as refused:
         from rich.console import Console
@@ -103,3 +139,24 @@ def command(
         ) from error
     finally:
         second.stop()
+
+
+def _supervise(workers: int, data: Path, admin: tuple[str, int] | None) -> None:
+    """Runs the workers: this same command line in processes of their own, each told which it is."""
+    from ostiary_gateway.admin.server import AdminError
+    from ostiary_gateway.workers.run import run
+    from ostiary_gateway.workers.supervisor import WorkerFailed
+
+    def command_line(number: int) -> list[str]:
+        mine = ["--workers", str(workers), "--worker", str(number)]
+        return [sys.executable, "-P", "-m", "ostiary_cli", *sys.argv[1:], *mine]
+
+    try:
+        asyncio.run(run(command_line, workers, data=data, admin=admin))
+    except WorkerFailed as failed:
+        raise SystemExit(failed.code) from None
+    except AdminError as error:
+        message, _, next_step = str(error).partition(" Next: ")
+        raise CommandError(message, next_step) from error
+    except OSError as error:
+        raise CommandError(f"The gateway cannot run: {error}", "Choose another directory: --data DIR") from error

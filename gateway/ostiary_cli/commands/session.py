@@ -23,9 +23,9 @@ def command(session_id: str, data: Path, rows: int, full: bool, no_pager: bool) 
     """Print the transcript of session ID (or of the one session whose id begins so)."""
     options = Options(rows=None if full or rows == 0 else rows, cell=None if full else CELL)
     console = Console(highlight=False)
-    with open_record(data) as reader:
+    with open_record(data) as records:
         try:
-            session = reader.session(session_id)
+            reader, session = records.session(session_id)
         except LookupError as error:
             raise CommandError(str(error.args[0]), "List them: ostiary sessions") from None
         if console.is_terminal and not no_pager:

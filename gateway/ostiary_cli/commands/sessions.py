@@ -70,12 +70,13 @@ def command(
     """List recorded sessions, the newest first."""
     if connection is not None and "/" not in connection:
         connection = f"default/{connection}"
-    with open_record(data) as reader:
-        found = list(
-            reader.sessions(
+    with open_record(data) as records:
+        found = [
+            session
+            for _, session in records.sessions(
                 connection=connection, username=user, since=since, decision=decision, state=state, limit=limit
             )
-        )
+        ]
     if json_:
         for session in found:
             click.echo(json.dumps(_fields(session), ensure_ascii=False))

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from ostiary_cli.errors import CommandError
 from ostiary_cli.options import data_option
-from ostiary_gateway.audit.verify import findings, verify
+from ostiary_gateway.audit.records import records
+from ostiary_gateway.audit.verify import Report, findings, verify
 
 
 @click.command()
@@ -24,30 +25,51 @@ from ostiary_gateway.audit.verify import findings, verify
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def command(data: Path, keys: Path | None, anchor: str, json_: bool) -> None:
     """Check every link, response and signature of the record. Exits 1 if anything was changed or removed."""
-    try:
-        report = verify(data, keys=keys, anchor=anchor)
-    except (FileNotFoundError, ValueError, PermissionError, sqlite3.Error) as error:
+    paths = records(data)
+    if anchor and len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
         raise CommandError(
-            f"The record in {data} cannot be checked: {error}", "Give its directory: --data DIR"
-        ) from error
+            f"There are {len(paths)} records in {data} ({names}), and an anchor is of one.", "Name it: --data FILE"
+        )
+    reports = [(path, _verified(path, keys, anchor)) for path in paths]
     if json_:
-        fields = {
-            "ok": report.ok,
-            "sessions": report.sessions,
-            "events": report.events,
-            "seals": report.seals,
-            "unsealed": report.unsealed,
-            "responseBytes": report.response_bytes,
-            "lastSeal": report.last_seal,
-            "found": report.found,
-            "findings": [str(finding) for finding in report.findings],
-        }
-        click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
+        found = [_fields(report) for _, report in reports]
+        if len(found) > 1:
+            named = [{"record": path.name, **fields} for (path, _), fields in zip(reports, found, strict=True)]
+            click.echo(json.dumps({"ok": all(each.ok for _, each in reports), "records": named}, indent=2))
+        else:
+            click.echo(json.dumps(found[0], ensure_ascii=False, indent=2))
     else:
         console = Console(highlight=False)
-        *lines, verdict = findings(report)
-        for line in lines:
-            console.print(Text(line), soft_wrap=True)
-        style = "bold green" if report.ok else "bold red"
-        console.print(Text(f"{'✓' if report.ok else '✗'} {verdict}", style), soft_wrap=True)
-    raise SystemExit(report.exit_status)
+        for path, report in reports:
+            if len(reports) > 1:
+                console.print(Text(path.name, "bold"))
+            *lines, verdict = findings(report)
+            for line in lines:
+                console.print(Text(line), soft_wrap=True)
+            style = "bold green" if report.ok else "bold red"
+            console.print(Text(f"{'✓' if report.ok else '✗'} {verdict}", style), soft_wrap=True)
+    raise SystemExit(max(report.exit_status for _, report in reports))
+
+
+def _verified(path: Path, keys: Path | None, anchor: str) -> Report:
+    try:
+        return verify(path, keys=keys, anchor=anchor)
+    except (FileNotFoundError, ValueError, PermissionError, sqlite3.Error) as error:
+        raise CommandError(
+            f"The record in {path} cannot be checked: {error}", "Give its directory: --data DIR"
+        ) from error
+
+
+def _fields(report: Report) -> dict[str, object]:
+    return {
+        "ok": report.ok,
+        "sessions": report.sessions,
+        "events": report.events,
+        "seals": report.seals,
+        "unsealed": report.unsealed,
+        "responseBytes": report.response_bytes,
+        "lastSeal": report.last_seal,
+        "found": report.found,
+        "findings": [str(finding) for finding in report.findings],
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.metadata
 import resource
 import signal
 import time
@@ -28,6 +27,10 @@ from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import get_logger
 from ostiary_gateway.loop import settle
 from ostiary_gateway.server import Gateway
+from ostiary_gateway.version import version
+from ostiary_gateway.workers.place import ALONE, Place
+from ostiary_gateway.workers.sockets import socket_of
+from ostiary_gateway.workers.worker import WorkerSocket, stop_with_supervisor
 
 log = get_logger(__name__)
 
@@ -59,6 +62,7 @@ async def run(
     second: SecondProcess | None = None,
     approvers: Approvers | None = None,
     admin_socket: Path | None = None,
+    place: Place = ALONE,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
     stop = asyncio.Event()
@@ -72,8 +76,10 @@ async def run(
     for number, handler in handlers:
         loop.add_signal_handler(number, handler)
     try:
+        if place.shares_ports:
+            stop_with_supervisor(stop.set)
         async with served(
-            feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket
+            feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket, place=place
         ):
             await stop.wait()
             log.info("stopping: sessions may finish what they do")
@@ -92,14 +98,15 @@ async def served(
     admin: Address | None = None,
     approvers: Approvers | None = None,
     admin_socket: Path | None = None,
+    place: Place = ALONE,
 ) -> AsyncIterator[Gateway]:
-    """A gateway that follows a feed for as long as the block lasts."""
+    """A gateway that follows a feed for as long as the block lasts; with a `place`, one of its workers."""
     _allow_many_files()
     outcome = await feed.load()
     if isinstance(outcome, Rejected):
         raise ManifestsRefused(outcome.problems)
     counters = Counters()
-    recorder = await _open_record(data)
+    recorder = await _open_record(data, place)
     counters.record_queue = lambda: recorder.queued
     counters.record_dropped = lambda: recorder.stats.dropped
     async with AsyncExitStack() as stack:
@@ -107,12 +114,16 @@ async def served(
         stack.push_async_callback(recorder.close)
         gateway = Gateway(
             outcome.bundle, _secrets(outcome), data=data, listen=listen, recorder=recorder, counters=counters,
-            approvers=approvers, admin_socket=admin_socket,
+            approvers=approvers, admin_socket=admin_socket, place=place,
         )  # fmt: skip
         follower = _Follower(feed, gateway, recorder, outcome)
         if admin is not None:
             # Before the listeners: who finds one open may ask whether the gateway is ready.
-            await _start_admin(stack, AdminServer(admin, counters, follower.checks, _version()))
+            await _start_admin(stack, AdminServer(admin, counters, follower.checks, version()))
+        worker = WorkerSocket(socket_of(data, place.worker), counters, follower.checks, gateway.passed_on)
+        if place.shares_ports:
+            await worker.start()
+            stack.push_async_callback(worker.stop)
         try:
             await stack.enter_async_context(gateway)
         except ApprovalsError as error:
@@ -124,6 +135,7 @@ async def served(
                 "Mend what is named here, then start again.",
             )
         settle()
+        worker.started = True
         following = asyncio.create_task(follower.follow())
         try:
             yield gateway
@@ -225,10 +237,10 @@ def _secrets(loaded: Loaded) -> dict[tuple[str, str], Secret]:
     return {tuple_key(key): secret for key, secret in loaded.manifests.secrets.items()}
 
 
-async def _open_record(data: Path) -> SqliteRecorder:
+async def _open_record(data: Path, place: Place) -> SqliteRecorder:
     try:
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True, mode=0o700)
-        return await SqliteRecorder.open(data / "audit.db")
+        return await SqliteRecorder.open(data / place.audit)
     except (OSError, RecordError) as error:
         raise StartError(str(error), "Choose another directory: --data DIR") from error
 
@@ -241,13 +253,6 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as error:  # macOS reports a limit that it does not take
             log.debug("file limit stays", soft=soft, reason=str(error))
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("ostiary")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _problems(found: Sequence[Problem]) -> str:

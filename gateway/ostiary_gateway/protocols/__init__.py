@@ -13,6 +13,7 @@ from ostiary_api.secret import Secret
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.identity.authenticators import Authenticators
+from ostiary_gateway.workers.place import ALONE, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Site:
     tls: ssl.SSLContext | None
     identities: Authenticators
     secrets: dict[tuple[str, str], Secret]
+    place: Place = ALONE
 
     @property
     def namespace(self) -> str:
@@ -54,6 +56,9 @@ class Lobby(Protocol):
 
     def replace(self, site: Site) -> None:
         """A new bundle is in force."""
+
+    async def passed_on(self, message: bytes) -> None:
+        """A client has sent this to another worker (`Place.pass_on`); it is for a session of this one, if any."""
 
     def stop(self, code: str, message: str, *, only_idle: bool = False) -> None:
         """Ends sessions, saying why (an SQLSTATE, and words)."""

@@ -271,7 +271,7 @@ class PostgresLobby:
 
     def _greet(self, opening: Opening, server: ServerSession) -> tuple[bytes, tuple[int, bytes]]:
         """The end of the login, as the client sees it, with a cancel key of the gateway's own."""
-        key = secrets.randbits(31), secrets.token_bytes(32 if opening.minor >= 2 else 4)
+        key = self.site.place.process_id(), secrets.token_bytes(32 if opening.minor >= 2 else 4)
         greeting = [wire.AUTHENTICATION_OK]
         greeting += [wire.parameter_status(name, value) for name, value in server.parameters.items()]
         greeting += [wire.backend_key_data(*key), wire.ready_for_query(b"I")]
@@ -326,6 +326,16 @@ class PostgresLobby:
     async def _cancel(self, request: wire.Cancel) -> None:
         """Wrong keys are ignored, as PostgreSQL does: the answer must not tell who is there."""
         relay = self.relays.get((request.process, request.key))
+        if relay is not None:
+            await relay.cancel()
+        else:
+            message = wire.cancel_request(request.process, request.key)[4:]
+            await self.site.place.pass_on(self.site.name, request.process, message)
+
+    async def passed_on(self, message: bytes) -> None:
+        """A CancelRequest that came to another worker."""
+        request = wire.parse_startup(message)
+        relay = self.relays.get((request.process, request.key)) if isinstance(request, wire.Cancel) else None
         if relay is not None:
             await relay.cancel()
 
