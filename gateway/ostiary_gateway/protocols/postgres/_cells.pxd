@@ -33,6 +33,8 @@ cdef class Cells(Finder):
     cdef bint _full
     cdef Candidates _others
     cdef bint _has_others
+    cdef bytearray _unreported
+    cdef object _report
     cdef object _searcher
     cdef object _search
     cdef Show _card_show
@@ -52,6 +54,7 @@ cdef class Cells(Finder):
     cdef int end_cell(self, Py_ssize_t last) except? -1
     cdef int replace_cell(self, Py_ssize_t cell, Py_ssize_t last, bytes shown) except? -1
     cdef int cell(self, Py_ssize_t column, Py_ssize_t cell, Py_ssize_t first, Py_ssize_t last, bint full) except? -1
+    cdef int hit(self, Py_ssize_t column) except? -1
     cdef int text(self, Py_ssize_t column, Py_ssize_t cell, Py_ssize_t first, Py_ssize_t last) except? -1
     cdef int by_python(self, Py_ssize_t column, Py_ssize_t cell, Py_ssize_t first, Py_ssize_t last) except? -1
     cdef bint may(self, int kind, Py_ssize_t first, Py_ssize_t last) noexcept

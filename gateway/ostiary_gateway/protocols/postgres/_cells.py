@@ -41,6 +41,11 @@ def _no_search(_position: int) -> int:
     raise AssertionError("nobody searches")
 
 
+def _nobody(_column: int) -> None:
+    raise AssertionError("nobody wants to know")
+
+
+_unreported: Callable[[int], None] = _nobody
 _nowhere: Callable[[int], int] = _no_search
 
 NOTHING, TEXT, ALWAYS, LOOSE, WEAK, WHOLE_NUMBER, NUMERIC, FLOAT8, FLOAT4, PATTERNS = range(10)
@@ -103,6 +108,8 @@ class Cells(Finder):
         self._searcher = searcher
         self._search = _nowhere
         self._full = full
+        self._unreported = bytearray(len(kinds))
+        self._report = _unreported
         self._data = b""
         self._out = bytearray()
         self._written = self._copied = self._cell_out = self._room = 0
@@ -111,6 +118,20 @@ class Cells(Finder):
         for kind in kinds:
             if kind & ESCAPED or kind in (ALWAYS, WHOLE_NUMBER, NUMERIC, FLOAT8, FLOAT4):
                 self._each = True
+
+    def report(self, columns: bytes, report: Callable[[int], None]) -> None:
+        """`report` is called with a column where a detector hits for the first time, if its byte in `columns` is 1."""
+        self._unreported = bytearray(columns)
+        self._report = report
+
+    @cython.cfunc
+    @cython.exceptval(-1)
+    def hit(self, column: cython.Py_ssize_t) -> cython.int:
+        """A detector found something in this column."""
+        if self._unreported[column]:
+            self._unreported[column] = 0
+            self._report(column)
+        return 0
 
     # -- the buffer that is written
 
@@ -325,6 +346,7 @@ class Cells(Finder):
         value: bytes = self._data[first:last]
         shown = mask(value)
         if shown is not value and shown != value:
+            self.hit(column)
             self.replace_cell(cell, last, shown)
         return 0
 
@@ -358,6 +380,7 @@ class Cells(Finder):
             mail_last = self.end
         if not a_card and not a_mail:
             return 0
+        self.hit(column)
         self.begin_cell(cell)
         while a_card or a_mail:
             if a_card and a_mail and card_first < mail_last and mail_first < card_last:

@@ -244,7 +244,7 @@ class CopyCells(Cells):
                     self.value(column, first, first, here, full)
                 return here
             if self._format == _CSV:
-                if byte == self._quote or byte == 13:
+                if byte == self._quote or byte == self._escape or byte == 13:
                     return -1
             elif byte == 92:
                 self._escaped_field = True
@@ -302,6 +302,7 @@ class CopyCells(Cells):
             value = self._framing.unescape(value)
         shown = mask(value)
         if shown is not value and shown != value:
+            self.hit(column)
             self.replace_cell(cell, last, shown)
         return 0
 

@@ -19,7 +19,7 @@ from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_policy.answer import Reason
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs
-from ostiary_policy.masking import Strategy
+from ostiary_policy.masking import MaskPlan
 from ostiary_policy.policy_set import PolicySet
 
 from . import answers, params, wire
@@ -27,7 +27,6 @@ from .asking import Asking, Case, Next, Settled
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .folding import fold
 from .found import Found
-from .lineage import UNKNOWN, Lineage
 from .masks import NoticeMask, ResponseMask, RowMasks, Targets, Withhold
 from .origins import Origins
 from .questions import SHOWN, Admission, Ask, Stage
@@ -37,6 +36,7 @@ from .startup import is_utf8, split_search_path
 from .state import Denial, Portal, Prepared, Running, SessionState
 from .upstream import QuestionFailed, UpstreamError
 from .wire import FatalError
+from .withholding import Withholding
 
 _ALLOWED: Final = Decision(Action.ALLOW, None, "")
 _NO_ANALYSIS: Final = Analysis(())
@@ -289,24 +289,27 @@ class Desk:
         if plan := decision.masks:
             origins: Origins | None = None
             copies: dict[int, tuple[Field, ...]] = {}
-            if plan.columns:
+            if plan.columns or self.reference.marks.of(plan):
                 origins = self.reference.origins(plan)
                 if origins is None:
                     origins = cast(Origins, (yield self.reference.find_origins(plan)))
-                if origins.targets and any(self._copies(origins, s, scope) for s in analysis.statements):
+                followed = self._withholding(plan, origins, analysis, scope)
+                if origins.targets and any(followed.copies(origins, s) for s in analysis.statements):
                     return self._refused(ask, _COPIES, Reason.MASKING)
                 if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
                     return self._refused(ask, _CHANGED)
                 selects = _copied(analysis)
-                if selects:
-                    if scope.uncommitted_ddl or scope.has_temp or scope.rebound:
-                        return self._refused(ask, _COPY_UNSURE, Reason.MASKING)
+                unsure = scope.uncommitted_ddl or scope.has_temp or scope.rebound
+                if selects and unsure and plan.columns:
+                    return self._refused(ask, _COPY_UNSURE, Reason.MASKING)
+                if not unsure:
                     for index, select in selects.items():
                         fields = yield self.reference.describe(select, self._search_path, self._role)
                         copies[index] = cast("tuple[Field, ...]", fields)
             self._row_masks = self._row_masks.such_for(plan, origins, scope)
             kept = self._row_masks if lasting and not named else None
-            targets, withhold = self._origin(origins, analysis, scope)
+            targets = {} if origins is None else origins.targets
+            withhold = self._withholding(plan, origins, analysis, scope)
             mask = ResponseMask(plan, analysis, targets, withhold, copies, kept)
         needs_description = mask is not None or self.gate.full
         decides_next = _decides_next(policies, analysis)
@@ -539,40 +542,24 @@ class Desk:
 
     # -- masks
 
-    def _origin(self, origins: Origins | None, analysis: Analysis, scope: Scope) -> tuple[Targets, Withhold]:
-        """The masked columns, and which columns of a result may carry their values though they are none of them."""
-        if origins is None or not origins.targets:
-            return {}, lambda _index, _fields: {}
+    def _text_of(self, statement: Statement) -> str | None:
+        """The text that it runs; None if it is not known what EXECUTE or FETCH give."""
+        effects = statement.effects
+        if effects.executes is None and effects.fetches is None:
+            return statement.facts["text"]
+        executes = effects.executes
+        known = self._prepared(executes) if executes is not None else self._cursor(effects.fetches or "")
+        return None if known is None else known.text
 
-        def withhold(index: int, fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
-            statements = analysis.statements
-            # What an earlier statement of the same transaction makes is not in the catalog yet.
-            made = scope.rebound or any(each.effects.ddl or each.effects.rebinds for each in statements[:index])
-            if index >= len(statements) or made:
-                return UNKNOWN.withheld(fields)
-            return self._lineage(origins, statements[index], scope).withheld(fields)
-
-        return origins.targets, withhold
-
-    def _copies(self, origins: Origins, statement: Statement, scope: Scope) -> bool:
-        """True if masked values may go where no mask follows. What a DO block reads is in its variables."""
-        if statement.facts["verb"] == "DO":
-            return origins.read_by(statement.facts["relations"])
-        return self._lineage(origins, statement, scope).copies
-
-    def _lineage(self, origins: Origins, statement: Statement, scope: Scope) -> Lineage:
-        """EXECUTE and FETCH give what was prepared or declared before."""
-        effects, text = statement.effects, statement.facts["text"]
-        if effects.executes is not None or effects.fetches is not None:
-            executes = effects.executes
-            known = self._prepared(executes) if executes is not None else self._cursor(effects.fetches or "")
-            if known is None:
-                return UNKNOWN
-            text = known.text
-        scope = statement.scope or scope
-        if not statement.facts["verb"] or scope.rebound:
-            return UNKNOWN
-        return origins.lineage(text, scope)
+    def _withholding(
+        self, plan: MaskPlan, origins: Origins | None, analysis: Analysis, scope: Scope
+    ) -> Withholding:
+        """Which columns of a result may carry masked values though they are none of the masked columns."""
+        reference = self.reference
+        return Withholding(
+            origins, analysis.statements, scope, self._text_of,
+            lambda table_oid, attnum: reference.mark(plan, (table_oid, attnum)),
+        )  # fmt: skip
 
 
 @functools.lru_cache(1024)

@@ -14,7 +14,7 @@ from typing import Protocol
 from ostiary_gateway.masking.strategies import stronger
 from ostiary_gateway.protocols.postgres.facts_parse import Unparsable, parse_statements
 from ostiary_gateway.protocols.postgres.rows import Field
-from ostiary_gateway.protocols.postgres.taint import REDACT, Column, Columns, Taint, TooDeep, derived, strongest
+from ostiary_gateway.protocols.postgres.taint import MARK, REDACT, Column, Columns, Taint, TooDeep, derived, strongest
 from ostiary_policy.masking import ColumnMask, MaskPlan, Strategy
 
 BOOL = 16
@@ -93,6 +93,21 @@ class Lineage:
             if column.taint is not None and field.type_oid != BOOL
         }
 
+    def derived_of_marks(self, fields: Sequence[Field]) -> dict[int, Strategy]:
+        """The same where it was marks that were followed: nothing is withheld that is not seen to be made of them."""
+        columns = self._aligned(len(fields))
+        if self.touches is None:
+            return {}
+        if columns is None:
+            # Which of the result's columns is made of marked ones is not known: none of them, or all.
+            made = any(column.taint not in (None, MARK) for column in self.columns or ())
+            columns = (Column(None, REDACT if made else None),) * len(fields)
+        return {
+            index: column.taint
+            for index, (field, column) in enumerate(zip(fields, columns, strict=True))
+            if column.taint is not None and column.taint != MARK and field.type_oid != BOOL
+        }
+
     def _misread(self, count: int) -> bool:
         """True if the result has a number of columns that the statement's text cannot have."""
         if self.columns is None:
@@ -120,14 +135,17 @@ UNKNOWN = Lineage(None, REDACT, copies=False)
 """Of a statement whose text is not known (a cursor or prepared statement that was not seen): all is withheld."""
 
 
-def lineage_of(text: str, targets: Targets, catalog: CatalogView) -> Lineage:
-    """Follow the masked columns through one statement. What cannot be read or followed is withheld as a whole."""
-    follower = _Follower(targets, catalog)
+def lineage_of(text: str, targets: Targets, catalog: CatalogView, *, marks: bool = False) -> Lineage:
+    """Follow the masked columns through one statement. What cannot be read or followed is withheld as a whole.
+
+    `marks`: the targets are columns whose values detectors find where they are shown as they are.
+    """
+    follower = _Follower(targets, catalog, marks)
     try:
         statements = parse_statements(text)
         if len(statements) != 1:
             return UNKNOWN
-        taint = Taint(follower.relation, follower.carries)
+        taint = Taint(follower.relation, follower.carries, marks=marks)
         columns = taint.statement(statements[0].type, statements[0].tree)
     except (Unparsable, TooDeep, RecursionError):
         return UNKNOWN
@@ -144,7 +162,8 @@ def withheld_columns(text: str, fields: Sequence[Field], targets: Targets, catal
 class _Follower:
     """Looks relations up, and follows views into what they read."""
 
-    def __init__(self, targets: Targets, catalog: CatalogView) -> None:
+    def __init__(self, targets: Targets, catalog: CatalogView, marks: bool = False) -> None:
+        self._marks = marks
         self._targets = targets
         self._catalog = catalog
         self._known: dict[tuple[str, str], Columns] = {}
@@ -172,7 +191,7 @@ class _Follower:
             # The server will say that it does not exist, or it was made since the catalog was read.
             return (Column(None, REDACT, gap=True),)
         self.relations.add(found.oid)
-        if found.schema == "pg_catalog" and name in STATISTICS:
+        if found.schema == "pg_catalog" and name in STATISTICS and not self._marks:
             held = STATISTICS[name]
             return tuple(Column(column, REDACT if column in held else None) for _, column in found.columns)
         own = tuple(Column(column, self._targets.get((found.oid, attnum))) for attnum, column in found.columns)
@@ -195,7 +214,8 @@ class _Follower:
             statements = parse_statements(definition)
             if len(statements) != 1:
                 return None
-            return Taint(self.relation, self.carries).statement(statements[0].type, statements[0].tree)
+            taint = Taint(self.relation, self.carries, marks=self._marks)
+            return taint.statement(statements[0].type, statements[0].tree)
         except (Unparsable, TooDeep, RecursionError):
             return None
         finally:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ostiary_gateway.masking.strategies import MaskError, stronger
 from ostiary_policy.masking import MaskPlan, Strategy
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from .facts import Analysis
 
 Targets = Mapping[tuple[int, int], Strategy]
-Withhold = Callable[[int, tuple[Field, ...]], Mapping[int, Strategy]]
-"""(index of the statement, its result's columns) → the columns that may carry a masked value, by index."""
+
+
+class Withhold(Protocol):
+    """What is withheld besides the masked columns, and what is learnt for those who come later."""
+
+    def __call__(self, index: int, fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
+        """(index of the statement, its result's columns) → the columns that may carry a masked value, by index."""
+
+    def found(self, table_oid: int, attnum: int) -> None:
+        """A detector hit a value of this column."""
 
 
 MAX_KEPT: Final = 256
@@ -99,7 +107,9 @@ class ResponseMask:
     def _compile(self, body: bytes, index: int) -> RowMask | None:
         fields = parse_row_description(body)
         try:
-            return compile_row_mask(self._plan, fields, self._targets, self._withhold(index, fields))
+            return compile_row_mask(
+                self._plan, fields, self._targets, self._withhold(index, fields), self._withhold.found
+            )
         except MaskError as problem:
             raise FatalError("XX000", f"A mask cannot be applied: {problem}. Nothing of the result was sent.") from None
 

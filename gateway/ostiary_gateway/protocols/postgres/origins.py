@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from ostiary_policy.facts import RelationFacts
@@ -15,6 +16,8 @@ from .catalog_model import FIRST_USER_OID, Relation
 from .facts import Scope
 from .facts_names import search
 from .lineage import Lineage, RelationView, lineage_of
+from .rows import Field
+from .taint import MARK
 
 MAX_LINEAGES: Final = 1024
 MAX_LONG: Final = 8192
@@ -49,8 +52,18 @@ Targets = Mapping[tuple[int, int], Strategy]
 class Origins:
     """The targets of a plan, and how they come out elsewhere."""
 
-    def __init__(self, targets: Targets, rows: list[tuple[str | None, ...]], catalog: Catalog) -> None:
+    def __init__(
+        self,
+        targets: Targets,
+        rows: list[tuple[str | None, ...]],
+        catalog: Catalog,
+        marked: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
+        """`rows`: of MASKED_VIEWS. `marked`: columns that detectors have hit."""
         self.targets = targets
+        self.marked = marked
+        self._marks = dict.fromkeys(marked, MARK)
+        self._derived: OrderedDict[tuple[str, Scope], Lineage] = OrderedDict()
         self._catalog = catalog
         self._views: dict[int, RelationView] = {}
         self._lineages: OrderedDict[tuple[str, Scope], Lineage] = OrderedDict()
@@ -72,16 +85,27 @@ class Origins:
 
     def lineage(self, text: str, scope: Scope) -> Lineage:
         """Of one statement's text. Kept by text and scope: the catalog is the same for the life of this object."""
-        key = (text, scope)
-        found = self._lineages.get(key)
+        found = self._lineages.get((text, scope))
         if found is None:
             found = lineage_of(text, self.targets, _Seen(self._catalog, self._views, scope))
-            if len(text) > MAX_LONG:
-                return found
-            self._lineages[key] = found
-            if len(self._lineages) > MAX_LINEAGES:
-                self._lineages.popitem(last=False)
+            _keep(self._lineages, text, scope, found)
         return found
+
+    def derived_from_marked(self, text: str, scope: Scope, fields: tuple[Field, ...]) -> dict[int, Strategy]:
+        """The result's columns that are made of what detectors have hit before, by index; not those that show it as it
+        is, where they will hit again."""
+        found = self._derived.get((text, scope))
+        if found is None:
+            found = lineage_of(text, self._marks, _Marked(self._catalog, self._views, scope), marks=True)
+            _keep(self._derived, text, scope, found)
+        return found.derived_of_marks(fields)
+
+
+def _keep(kept: OrderedDict[tuple[str, Scope], Lineage], text: str, scope: Scope, found: Lineage) -> None:
+    if len(text) <= MAX_LONG:
+        kept[text, scope] = found
+        if len(kept) > MAX_LINEAGES:
+            kept.popitem(last=False)
 
 
 def _unmasked(relation: Relation) -> RelationView:
@@ -124,3 +148,20 @@ class _Seen:
         if any(function.schema != "pg_catalog" for function in self._catalog.functions.get(name, ())):
             return True
         return name.endswith(_READS_RELATIONS)
+
+
+class _Marked(_Seen):
+    """The same for marked columns: what is not known is not taken for one of them."""
+
+    def __init__(self, catalog: Catalog, views: Mapping[int, RelationView], scope: Scope) -> None:
+        # A temporary table of the same name would hide the marked one; nobody shall get past by making another.
+        super().__init__(catalog, views, replace(scope, has_temp=False))
+
+    def relation(self, schema: str, name: str) -> RelationView | None:
+        found = super().relation(schema, name)
+        if found is None:
+            return RelationView(0, schema, name, ())
+        return replace(found, definition="") if found.definition is None else found
+
+    def carries(self, schema: str, name: str, arguments: int) -> bool:
+        return False

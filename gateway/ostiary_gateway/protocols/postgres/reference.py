@@ -6,16 +6,17 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from ostiary_policy.masking import MaskPlan
+from ostiary_policy.masking import MaskPlan, Strategy
 
 from .catalog import Catalog, Wanted
 from .facts import Analysis, Parsed, Scope, parse, resolve
 from .lineage import column_target_query, load_column_targets
 from .literal_places import mere_values
+from .marks import Marks
 from .origins import MASKED_VIEWS, Origins
 from .rows import Field, parse_row_description
 from .upstream import Aside, QuestionFailed
@@ -93,6 +94,7 @@ class Reference:
         self._analyses: _Kept[tuple[str, Scope], tuple[int, Analysis]] = _Kept()
         self._keys: _Kept[bytes, tuple[bytes, Analysis, bool | None]] = _Kept()
         """By a text without its literals: the first such text and its analysis; later, whether the literals matter."""
+        self.marks = Marks()
         self._origins: dict[MaskPlan, Origins] = {}
         self._loading = asyncio.Lock()
 
@@ -195,6 +197,13 @@ class Reference:
             for query in self.catalog.queries(wanted):
                 self.catalog.load(query, await self.aside.query(query.sql, query.params))
 
+    def mark(self, plan: MaskPlan, column: tuple[int, int]) -> None:
+        """A detector of the plan has hit this column (table OID, attribute number)."""
+        if self.marks.add(plan, column):
+            # Whatever was kept of statements did not follow it.
+            self._origins.pop(plan, None)
+            self.catalog.generation += 1
+
     def origins(self, plan: MaskPlan) -> Origins | None:
         """Where the columns are that the plan hides, if that was asked before."""
         self._age()
@@ -202,13 +211,16 @@ class Reference:
 
     async def find_origins(self, plan: MaskPlan) -> Origins:
         """Asks the catalog for the masked columns, and for the views that show them."""
-        sql, arrays = column_target_query(plan.columns)
         generation = self.catalog.generation
-        rows = await self.aside.query(sql, [array(items) for items in arrays])
-        targets = load_column_targets([tuple(int(value or 0) for value in row) for row in rows], plan)
-        oids = sorted({oid for oid, _ in targets})
+        targets: Mapping[tuple[int, int], Strategy] = {}
+        if plan.columns:
+            sql, arrays = column_target_query(plan.columns)
+            rows = await self.aside.query(sql, [array(items) for items in arrays])
+            targets = load_column_targets([tuple(int(value or 0) for value in row) for row in rows], plan)
+        marked = self.marks.of(plan)
+        oids = sorted({oid for oid, _ in (*targets, *marked)})
         views = await self.aside.query(MASKED_VIEWS, [array(str(oid) for oid in oids)]) if oids else []
-        origins = Origins(targets, views, self.catalog)
+        origins = Origins(targets, views, self.catalog, marked)
         if generation == self.catalog.generation:
             self._origins[plan] = origins
         return origins

@@ -20,6 +20,9 @@ from ostiary_gateway.protocols.postgres.values import BINARY, TEXT
 from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
 from ostiary_policy.masking import MaskPlan, Strategy
 
+Found = Callable[[int, int], None]
+"""Takes the table OID and attribute number of a column in which a detector found something."""
+
 _COUNT = Struct("!H")
 _FIELD = Struct("!IhIhih")
 
@@ -82,7 +85,13 @@ class RowMask:
     apply_all: Callable[[bytes], bytes]
     """A buffer of nothing but whole DataRows; the same object if nothing changed. ProtocolViolation if malformed."""
 
-    def __init__(self, fields: Sequence[Field], strategies: Mapping[int, Strategy], detectors: Detectors) -> None:
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        strategies: Mapping[int, Strategy],
+        detectors: Detectors,
+        found: Found | None = None,
+    ) -> None:
         masks: list[Mask | None] = [None] * len(fields)
         kinds = bytearray(len(fields))
         for index, field in enumerate(fields):
@@ -97,6 +106,9 @@ class RowMask:
         self._cells = RowCells(bytes(kinds), masks, *native(detectors)) if any(kinds) else None
         if self._cells is not None:
             self.apply_all = self._cells.apply
+        if self._cells is not None and found is not None:
+            plainly = bytes(field.table_oid > 0 and index not in strategies for index, field in enumerate(fields))
+            self._cells.report(plainly, lambda index: found(fields[index].table_oid, fields[index].attnum))
 
     def __bool__(self) -> bool:
         return self._cells is not None
@@ -107,12 +119,14 @@ def compile_row_mask(
     fields: Sequence[Field],
     targets: Mapping[tuple[int, int], Strategy],
     withheld: Mapping[int, Strategy],
+    found: Found | None = None,
 ) -> RowMask | None:
     """The mask of one result; None if nothing in it can be masked.
 
     `targets`: strategy by table OID and attribute number (`load_column_targets`). `withheld`: strategy by index of
     the result's column, where lineage says that it may carry a masked column (`withheld_columns`). Where both or
     several apply the stronger wins; a column's mask wins over the detectors. MaskError if the plan cannot be applied.
+    `found` is told of the plain columns that detectors hit.
     """
     strategies: dict[int, Strategy] = {}
     for index, field in enumerate(fields):
@@ -122,5 +136,5 @@ def compile_row_mask(
             strategies[index] = stronger(by_origin, by_lineage)
         elif (strategy := by_origin or by_lineage) is not None:
             strategies[index] = strategy
-    mask = RowMask(fields, strategies, Detectors(plan.detectors))
+    mask = RowMask(fields, strategies, Detectors(plan.detectors), found)
     return mask if mask else None

@@ -15,6 +15,15 @@ from ostiary_gateway.protocols.postgres.facts_parse import Json, Tree
 from ostiary_policy.masking import Strategy
 
 REDACT = Strategy("Redact")
+MARK = Strategy("Partial", keep_first=1 << 30)
+"""Stands for a column that detectors have hit: weaker than any mask, and hides nothing where the column is plain."""
+_VERBATIM = frozenset(
+    ("row_to_json", "to_json", "to_jsonb", "json_agg", "jsonb_agg", "array_agg", "min", "max", "unnest")
+) | frozenset(("json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array", "lag", "lead"))
+_VERBATIM |= frozenset(("json_object_agg", "jsonb_object_agg", "first_value", "last_value", "nth_value"))
+"""Functions that show their arguments as they are, so that detectors find in them what they would find alone."""
+_PARTS_OF_JSON = (["->"], ["->>"], ["#>"], ["#>>"])
+_WHOLE_TYPES = frozenset(("text", "varchar", "json", "jsonb"))
 
 _YES_OR_NO = frozenset(
     f"AEXPR_{kind}"
@@ -99,7 +108,15 @@ class Taint:
     (schema, name, number of arguments) whether its result may hold more than its arguments.
     """
 
-    def __init__(self, relation: Callable[[str, str], Columns], carries: Callable[[str, str, int], bool]) -> None:
+    def __init__(
+        self,
+        relation: Callable[[str, str], Columns],
+        carries: Callable[[str, str, int], bool],
+        *,
+        marks: bool = False,
+    ) -> None:
+        """`marks`: an expression that shows a column's values as they are is not derived from it."""
+        self._marks = marks
         self._relation = relation
         self._carries = carries
         self._steps = 0
@@ -280,8 +297,8 @@ class Taint:
             if kind == "ColumnRef":
                 last = _string(fields[-1])
                 plain = any(column.name == last for source in scope.sources for column in source.columns)
-                name, taint = name or last, taint if plain else derived(taint)
-            else:
+                name, taint = name or last, taint if plain or self._marks else derived(taint)
+            elif not (self._marks and self._verbatim(tree.get("val"), scope)):
                 taint = derived(taint)
             columns.append(Column(name, taint))
         return tuple(columns)
@@ -293,6 +310,38 @@ class Taint:
             if source.alias == names[-1]:
                 return source.columns
         return (Column(None, strongest(source.taint() for source in scope.sources), gap=True),)
+
+    def _verbatim(self, node: Json, scope: Scope) -> bool:
+        """True if whatever marked columns hold is shown as it is."""
+        kind, value = _unwrap(node)
+        match kind:
+            case "ColumnRef" | "SubLink":
+                return True
+            case "FuncCall":
+                names = [_string(name) for name in _list(value, "funcname")]
+                known = names[-1] in _VERBATIM and names[:-1] in ([], ["pg_catalog"])
+                if known and all(self._verbatim(item, scope) for item in _list(value, "args")):
+                    return True
+            case "CoalesceExpr" | "MinMaxExpr" | "RowExpr":
+                if all(self._verbatim(item, scope) for item in _list(value, "args")):
+                    return True
+            case "A_ArrayExpr":
+                if all(self._verbatim(item, scope) for item in _list(value, "elements")):
+                    return True
+            case "A_Indirection":
+                steps = all({"String", "A_Indices"} & _tree(step).keys() for step in _list(value, "indirection"))
+                if steps and self._verbatim(value.get("arg"), scope):
+                    return True
+            case "A_Expr":
+                operator = [_string(name) for name in _list(value, "name")]
+                if operator[-1:] in _PARTS_OF_JSON and self._verbatim(value.get("lexpr"), scope):
+                    return True
+            case "TypeCast":
+                wanted = _tree(value.get("typeName"))
+                name = _string(_list(wanted, "names")[-1]) if _list(wanted, "names") else ""
+                if name in _WHOLE_TYPES and "typmods" not in wanted and self._verbatim(value.get("arg"), scope):
+                    return True
+        return self.expression(node, scope) is None
 
     def expression(self, node: Json, scope: Scope) -> Strategy | None:
         """What an expression may carry."""

@@ -171,6 +171,10 @@ def unframed(frames: bytes) -> bytes:
     together=st.integers(1, 3),
     strategies=st.sampled_from(({}, {}, {1: Strategy("Redact")}, {2: Strategy("Null")})),
 )
+@example(
+    MaskPlan(detectors=(DetectorMask("CreditCard", STRATEGIES[0]),)),
+    [("4111111111111111 \\", "", None)], (25, 25, 25), 1, {},
+)
 @example(MaskPlan(detectors=(DetectorMask("Email", STRATEGIES[6]),)), [("a@b.de", "\t", None)], (25, 25, 25), 1, {})
 def test_copy_is_the_same_in_whole_rows_and_in_any_pieces(
     options: CopyOptions,
