@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ostiary_gateway.audit.event import SessionOpened
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_policy.decision import Action, Decision, Matched, RuleRef
 
 RULE = RuleRef("prod", "agents", "reads", "sha256:0123456789abcdef")
@@ -36,7 +36,7 @@ RESPONSE = bytes.fromhex(
 class Load:
     """Some agents on one recorder for some seconds."""
 
-    def __init__(self, recorder: SqliteRecorder, durable: bool, seconds: float) -> None:
+    def __init__(self, recorder: FileRecorder, durable: bool, seconds: float) -> None:
         self.recorder = recorder
         self.durable = durable
         self.until = time.perf_counter() + seconds
@@ -69,7 +69,7 @@ class Load:
 
 
 async def measure(path: Path, durable: bool, agents: int, seconds: float) -> list[str]:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     load = Load(recorder, durable, seconds)
     process, started, cpu = time.process_time(), time.perf_counter(), time.thread_time()
     await asyncio.gather(*(load.agent(number) for number in range(agents)))
@@ -86,13 +86,13 @@ async def measure(path: Path, durable: bool, agents: int, seconds: float) -> lis
         f"{load.count / max(1, recorder.stats.batches):.0f}",
         f"{statistics.median(waits) * 1e3:.2f}" if durable else "",
         f"{waits[int(len(waits) * 0.99)] * 1e3:.2f}" if durable else "",
-        f"{(await asyncio.to_thread(path.stat)).st_size / load.count:.0f}",
+        f"{(await asyncio.to_thread(path.with_suffix('.log').stat)).st_size / load.count:.0f}",
     ]
 
 
 async def calls(path: Path) -> float:
     """µs of the event loop's thread for the three calls alone, nobody waiting."""
-    recorder = await SqliteRecorder.open(path, queue_bytes=1 << 30)
+    recorder = await FileRecorder.open(path, queue_bytes=1 << 30)
     record = recorder.session_opened(SessionOpened("s", time.time(), "prod/app", "Postgres", {}, {}, {}, "Full"))
     best = float("inf")
     for first in range(0, 10_000, 1000):
@@ -109,7 +109,7 @@ async def calls(path: Path) -> float:
 
 async def stream(path: Path, size: int) -> tuple[float, float, float]:
     """MB/s of a long response, ratio of its compression, and CPU seconds a GB."""
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     record = recorder.session_opened(SessionOpened("s", time.time(), "prod/app", "Postgres", {}, {}, {}, "Full"))
     record.begin(1, time.time(), "SELECT * FROM customers", {}, DECISION, False)
     row = b"D\0\0\0\x56\0\x03\0\0\0\x08%08d\0\0\0\x1auser%08d@example.com  \0\0\0\x20%s"
@@ -123,12 +123,12 @@ async def stream(path: Path, size: int) -> tuple[float, float, float]:
     record.end(1, time.time(), "ok", {}, 0, sent)
     await recorder.close()
     took = time.perf_counter() - started
-    ratio = recorder.stats.response_bytes / recorder.stats.stored_bytes
+    ratio = recorder.stats.raw_bytes / recorder.stats.stored_bytes
     return sent / took / 1e6, ratio, (time.process_time() - cpu) / sent * 1e9
 
 
 async def main(directory: Path, seconds: float) -> None:
-    table = Table(title="Audit ingest, SQLite")
+    table = Table(title="Audit ingest")
     for name in ("mode", "agents", "requests/s", "loop µs", "writer µs", "a commit", "p50 ms", "p99 ms", "B/request"):
         table.add_column(name, justify="left" if name == "mode" else "right")
     for durable in (True, False):

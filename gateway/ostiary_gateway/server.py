@@ -18,7 +18,7 @@ from ostiary_api.secret import Secret
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.service import ApprovalService
 from ostiary_gateway.audit.event import Recorder
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
@@ -91,7 +91,7 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        recorder = self._given or await SqliteRecorder.open(self._data / "audit.db")
+        recorder = self._given or await FileRecorder.open(self._data / "audit.db")
         try:
             self._approvals = await ApprovalService.open(
                 self._data, self.counters, recorder, self._approvers, self._admin_socket

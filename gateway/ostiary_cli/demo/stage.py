@@ -18,6 +18,7 @@ from ostiary_cli import agent_token
 from ostiary_cli.commands.token import manifest as token_manifest
 from ostiary_cli.demo import shop
 from ostiary_cli.demo.clients import Client, Target
+from ostiary_cli.demo.forgery import forge
 from ostiary_cli.demo.scenes import SCENES, STORY, Scene
 from ostiary_cli.demo.show import Show
 from ostiary_cli.embedded_postgres import EmbeddedPostgres
@@ -101,16 +102,13 @@ class Stage:
         """What verify says of a copy in which somebody turned a denial into something harmless."""
         copy = self.directory / "forged"
         copy.mkdir()
-        with sqlite3.connect(f"file:{self.data / 'audit.db'}?mode=ro", uri=True) as record:
+        with sqlite3.connect(f"file:{self.data / 'audit.db'}?mode=ro", uri=True) as index:
             with sqlite3.connect(copy / "audit.db") as target:
-                record.backup(target)
-                target.execute(
-                    "update event set body = cast(replace(cast(body as text), ?1, 'select 1') as blob) "
-                    "where instr(cast(body as text), ?1)",
-                    ("drop database shop",),
-                )
+                index.backup(target)
             target.close()
-        record.close()
+        index.close()
+        shutil.copy(self.data / "audit.log", copy / "audit.log")
+        forge(copy / "audit.log", b"drop database shop", b"select 1")
         shutil.copy(self.data / "audit.pub", copy / "audit.pub")
         report = verify(copy)
         return "" if report.ok else str(report.findings[0])

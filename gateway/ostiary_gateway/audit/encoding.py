@@ -1,4 +1,4 @@
-"""Events as bytes: the JSON that is stored, hashed and exported. What is written is what was hashed, byte for byte."""
+"""The parts of events that are JSON: details, decisions, and the events of which there are few."""
 
 from __future__ import annotations
 
@@ -6,51 +6,11 @@ import base64
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 
 import orjson
 
 from ostiary_gateway.audit.event import ApprovalStep, LoginRefused, SessionOpened
 from ostiary_policy.decision import Decision, RuleRef
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBegun:
-    """A request was decided, and if it was allowed it is about to run."""
-
-    request: str
-    session: str
-    at: float
-    text: str
-    """What was asked, as a person reads it (the SQL)."""
-    detail: Mapping[str, object]
-    """Of the protocol: parameters, prepared statement's name, facts in short."""
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
-    """A request has ended. `outcome` is ok, error, denied, cancelled or lost (the connection went)."""
-
-    request: str
-    session: str
-    at: float
-    outcome: str
-    detail: Mapping[str, object]
-    """Command tag, SQLSTATE, message … `columns` (`[{name, type, format}]`) where the response has rows and does not
-    describe them itself."""
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionClosed:
-    """The session is over. `reason` is for people."""
-
-    session: str
-    at: float
-    reason: str
-    requests: int
 
 
 def encode(fields: Mapping[str, object]) -> bytes:
@@ -104,58 +64,8 @@ def session_opened(event: SessionOpened) -> bytes:
     )
 
 
-def request_begun(event: RequestBegun, decision: str) -> bytes:
-    """`decision` is the id that `Decisions` gave: it is stored once, however many requests it decided."""
-    return encode(
-        {
-            "kind": "begin",
-            "at": event.at,
-            "request": event.request,
-            "text": event.text,
-            "detail": event.detail,
-            "decision": decision,
-        }
-    )
-
-
-def request_ended(
-    event: RequestEnded, size: int, recorded: int, *, truncated: bool = False, missing: bool = False
-) -> bytes:
-    """`size` bytes came, the first `recorded` of them are kept: `truncated` at the limit, or `missing` (disk full)."""
-    fields: dict[str, object] = {
-        "kind": "end",
-        "at": event.at,
-        "request": event.request,
-        "outcome": event.outcome,
-        "rows": event.rows,
-        "bytes": event.bytes,
-        "detail": event.detail,
-    }
-    if size:
-        fields["response"] = response = {"size": size, "recorded": recorded}
-        if truncated:
-            response["truncated"] = True
-        if missing:
-            response["missing"] = True
-    return encode(fields)
-
-
-def response_frame(request: str, offset: int, size: int, *, packed: bool) -> bytes:
-    """A part of a response: `size` bytes of it from `offset`, with others in one pack if `packed`."""
-    return encode({"kind": "frame", "request": request, "offset": offset, "size": size, "packed": packed})
-
-
-def session_closed(event: SessionClosed) -> bytes:
-    return encode({"kind": "close", "at": event.at, "reason": event.reason, "requests": event.requests})
-
-
 def session_lost(at: float, reason: str) -> bytes:
     return encode({"kind": "lost", "at": at, "reason": reason})
-
-
-def gap(at: float, events: int) -> bytes:
-    """`events` events of the session are missing here: they could not be written."""
-    return encode({"kind": "gap", "at": at, "events": events})
 
 
 def login_refused(event: LoginRefused) -> bytes:
@@ -203,9 +113,9 @@ def _rule(rule: RuleRef) -> dict[str, object]:
     return {"namespace": rule.namespace, "policy": rule.policy, "rule": rule.rule, "revision": rule.revision}
 
 
-def decision_id(body: bytes) -> str:
-    """128 bits of sha256, in hex."""
-    return hashlib.sha256(body).hexdigest()[:32]
+def decision_id(body: bytes) -> bytes:
+    """128 bits of sha256."""
+    return hashlib.sha256(body).digest()[:16]
 
 
 class Decisions:
@@ -213,9 +123,9 @@ class Decisions:
 
     def __init__(self, limit: int = 4096) -> None:
         self._limit = limit
-        self._known: dict[int, tuple[Decision, str, bytes]] = {}
+        self._known: dict[int, tuple[Decision, bytes, bytes]] = {}
 
-    def encode(self, decision: Decision) -> tuple[str, bytes]:
+    def encode(self, decision: Decision) -> tuple[bytes, bytes]:
         """Its id and its JSON."""
         known = self._known.get(id(decision))
         if known is not None:

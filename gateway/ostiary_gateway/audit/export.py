@@ -33,8 +33,8 @@ def export(reader: Reader, sessions: Iterable[Session], *, responses: str = "dec
 
 def _with_events(reader: Reader, session: Session) -> Iterator[Request | bytes]:
     """Every event but those of requests as a line, then the requests; each kind is in its own order."""
-    for event in reader.events(session):
-        if event.kind not in ("begin", "frame", "end"):
+    for event in reader.events(session, rare=True):
+        if event.kind not in ("begin", "end", "request", "frame", "decision"):
             fields = {key: value for key, value in event.fields.items() if key not in ("kind", "session")}
             yield _line(event.kind, session.id, {"seq": event.seq, **_times(fields)})
     yield from reader.requests(session)

@@ -1,73 +1,112 @@
-"""What the next start does with a record whose gateway was killed: open sessions are lost, and that is signed."""
+"""What a start does with a record: the index catches up, and sessions whose gateway was killed are lost, signed."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from pathlib import Path
+from zlib import crc32
 
-import orjson
+import structlog
 
-from ostiary_gateway.audit import chain, encoding
-from ostiary_gateway.audit.batch import insert_events
+from ostiary_gateway.audit import chain, encoding, index, layout
+from ostiary_gateway.audit.blocks import FIRST, Block, Log
 from ostiary_gateway.audit.keys import Signer
-from ostiary_gateway.audit.writer import index_events, last_seal
+from ostiary_gateway.audit.logfile import LogFile
+from ostiary_gateway.audit.tail import absorb
 
 REASON = "the gateway stopped without closing this session"
 
+log = structlog.get_logger(__name__)
 
-def recover(connection: sqlite3.Connection, signer: Signer, now: float) -> int:
-    """Mark sessions left open as lost, in one durable transaction. The number for the next session."""
-    connection.execute("pragma synchronous = full")
-    connection.execute("begin immediate")
-    index_events(connection)
-    heads: list[chain.Head] = []
-    rows: list[object] = []
-    for sid, session in connection.execute("select sid, id from session where state = 'open'").fetchall():
-        last = connection.execute(
-            "select event.seq, event.hash from place join event on event.id = place.event "
-            "where place.sid = ? order by place.seq desc limit 1",
-            (sid,),
-        ).fetchone()
-        seq, previous = (-1, chain.genesis(session)) if last is None else last
-        body = encoding.session_lost(now, REASON)
-        head = chain.link(previous, body)
-        rows += (sid, seq + 1, "lost", body, head, None, None, None, None)
-        heads.append(chain.Head(sid, session, seq + 1, head, "lost"))
-        connection.execute(
-            "update session set state = 'lost', closed = ?, requests = ?, denied = ?, asked = ?, errors = ?, rows = ?, "
-            "bytes = ? where sid = ?",
-            (now, *_recount(connection, sid), sid),
-        )
-    insert_events(connection, rows)
-    if heads:
-        number, previous = last_seal(connection)
-        seal = chain.seal(number + 1, now, previous, signer.id, heads)
-        connection.execute("insert into seal values (?, ?, ?)", (seal.number, seal.body, signer.sign(seal.hash)))
-    index_events(connection)
+
+def recover(file: LogFile, path: Path, connection: sqlite3.Connection, signer: Signer, now: float) -> tuple[int, int]:
+    """Let the index catch up with the record in `path`, cut off what was not written whole, and mark sessions left open
+    as lost. The number for the next session, and that of the last seal.
+
+    ValueError if the record is damaged in a way that no crash leaves behind; OSError or sqlite3.Error from the disk.
+    """
+    reading = Log.open(path)
+    try:
+        place = _catch_up(file, reading, connection)
+    finally:
+        reading.close()
+    seal = _mark_lost(file, connection, signer, now, place.seal)
     (newest,) = connection.execute("select coalesce(max(sid), 0) from session").fetchone()
+    return int(newest) + 1, seal
+
+
+def _catch_up(file: LogFile, reading: Log, connection: sqlite3.Connection) -> index.Place:
+    place = index.indexed(connection)
+    if place.position > reading.size or (place.link and reading.link_before(place.position) != place.link):
+        log.warning("the index does not fit the record and is made anew", record=str(reading.path))
+        place = index.START
+    delta = index.Delta()
+    connection.execute("begin immediate")
+    try:
+        if place.position == FIRST:
+            index.clear(connection)
+            place = place._replace(link=reading.link_before(FIRST))
+        while (block := reading.block(place.position)) is not None:
+            if block.number != place.number or block.previous != place.link or not reading.whole(block):
+                break
+            absorb(reading, (block,), delta)
+            seal = _number(reading, block, place.seal)
+            place = index.Place(block.end, place.number + 1, reading.link(block), seal)
+        _keep_the_rest(reading, place.position)
+        file.go_on(place.position, place.number, place.link)
+        index.write(connection, delta, place)
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    return place
+
+
+def _number(reading: Log, block: Block, last: int) -> int:
+    """Of the last seal, when this block has passed."""
+    return chain.parse_seal(reading.body(block)[chain.SIGNATURE :]).number if block.kind == layout.SEAL else last
+
+
+def _keep_the_rest(reading: Log, position: int) -> None:
+    """What a crash tore may be cut off. Whole blocks behind it are kept aside, for whoever looks into it."""
+    if reading.next_whole(position) is None:
+        return
+    aside = reading.path.with_suffix(f".cut-{position}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        at = position
+        while piece := reading.read(at):
+            out.write(piece)
+            at += len(piece)
+        out.flush()
+        os.fsync(out.fileno())
+    log.error("audit record is damaged; what stands behind the damage was moved aside", file=str(aside), at=position)
+
+
+def _mark_lost(file: LogFile, connection: sqlite3.Connection, signer: Signer, now: float, last_seal: int) -> int:
+    """One block that says so of every open session, and a seal over it. The number of the last seal."""
+    open_ = connection.execute(
+        "select sid, events, requests, denied, asked, errors, rows, bytes from session where state = 'open'"
+    ).fetchall()
+    if not open_:
+        return last_seal
+    body = bytes((layout.LOST,)) + encoding.session_lost(now, REASON)
+    event = layout.EVENT.pack(len(body), crc32(body)) + body
+    table = layout.COUNT.pack(len(open_)) + b"".join(
+        layout.SECTION.pack(sid, seq, 1, len(event), layout.RARE, 0, 0, 0, *counts) for sid, seq, *counts in open_
+    )
+    raw = table + event * len(open_)
+    file.begin()
+    start, end = file.block(layout.EVENTS, layout.RAW, len(raw), now, raw)
+    seal = chain.seal(last_seal + 1, now, file.next_number, file.next_link, signer.id)
+    signed = signer.sign(seal.hash) + seal.body
+    file.block(layout.SEAL, layout.RAW, len(signed), now, signed)
+    file.write(durable=True)
+    delta = index.Delta()
+    delta.add([(start, end, layout.EVENTS, table)])
+    delta.ended = {row[0]: ("lost", now) for row in open_}
+    connection.execute("begin immediate")
+    index.write(connection, delta, index.Place(file.position, file.number, file.link, seal.number))
     connection.execute("commit")
-    return int(newest) + 1
-
-
-def _recount(connection: sqlite3.Connection, sid: int) -> tuple[int, int, int, int, int, int]:
-    """The counts of a session from its events; those in its row may be a second old."""
-    requests = denied = asked = errors = rows = size = 0
-    actions: dict[str, str] = {}
-    for kind, body in connection.execute(
-        "select event.kind, event.body from place join event on event.id = place.event where place.sid = ?", (sid,)
-    ):
-        if kind == "begin":
-            requests += 1
-            name = orjson.loads(body)["decision"]
-            if name not in actions:
-                found = connection.execute("select body from decision where id = ?", (name,)).fetchone()
-                actions[name] = "" if found is None else orjson.loads(found[0])["action"]
-            denied += actions[name] == "Deny"
-            asked += actions[name] == "RequireApproval"
-        elif kind == "refused":
-            denied += 1
-        elif kind == "end":
-            event = orjson.loads(body)
-            errors += event["outcome"] == "error"
-            rows += event["rows"]
-            size += event["bytes"]
-    return requests, denied, asked, errors, rows, size
+    return seal.number

@@ -211,7 +211,7 @@ def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:
 
 def closing(reader: Reader, session: Session) -> Iterable[RenderableType]:
     """How the session ended, and what is missing in its record."""
-    for event in reader.events(session):
+    for event in reader.events(session, rare=True):
         if event.kind == "gap":
             yield Text(f"{event.fields['events']} events are missing here: they could not be written", "bold yellow")
         elif event.kind in ("close", "lost"):

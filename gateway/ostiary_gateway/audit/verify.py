@@ -1,20 +1,20 @@
-"""Checks a whole record: every link, every recorded response, every seal and its signature."""
+"""Checks a whole record: every link, every event, every seal and its signature, and that the index fits."""
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ostiary_gateway.audit import chain, schema
+from ostiary_gateway.audit import chain, index, layout, unpacking
+from ostiary_gateway.audit.blocks import FIRST, Block, Log, log_file
 from ostiary_gateway.audit.encoding import decision_id
 from ostiary_gateway.audit.keys import read_public_keys, verifies
-from ostiary_gateway.audit.reader import Packs, database
+from ostiary_gateway.audit.reader import database
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Report:
     seals: int = 0
     response_bytes: int = 0
     unsealed: int = 0
-    """Events after the last seal of their session: linked, not signed yet."""
+    """Events after the last seal: linked, not signed yet."""
     last_seal: str = ""
     """`NUMBER:HASH`. Kept elsewhere and given as `anchor` later, it shows if the end of the record was cut off."""
     found: int = 0
@@ -62,30 +62,24 @@ class Report:
 
 
 @dataclass(slots=True)
-class _Chain:
+class _Session:
     """A session while its events pass by."""
 
-    id: str
+    name: str
     seq: int = 0
-    head: bytes = b""
-    known: bool = True
-    sealed: int = -1
-    wanted: dict[int, tuple[bytes, int]] = field(default_factory=dict)
-    """Links that seals name, by seq, with the seal's number."""
-    opened: dict[str, object] = field(default_factory=dict)
-    """The fields of its first event, until they are compared with its row."""
-    last: tuple[str, object] = ("", None)
-    """Kind and time of its last event."""
-    counts: list[int] = field(default_factory=lambda: [0, 0, 0])
-    """Requests, denied, asked."""
-    countable: bool = True
-    """Every request is an event: none was dropped, and the Connection records them."""
     whole: bool = True
-    """No event is missing or out of place; if one is, what follows from it is no finding of its own."""
+    """Nothing of it is missing so far."""
+    opened: unpacking.Fields = field(default_factory=dict)
+    ended: tuple[str, object] = ("open", None)
+    counts: tuple[int, ...] = (0,) * 6
+    seen: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """requests, denied, asked, as its events say."""
+    countable: bool = True
+    """Every request of it has an event."""
 
 
 def verify(path: Path, *, keys: Path | None = None, anchor: str = "") -> Report:
-    """Check the record in `path` (the file, or the data directory). It may be live, or a copy.
+    """Check the record in `path` (its index, or the data directory). It may be live, or a copy.
 
     keys: file of public keys; by default the `.pub` beside the record, which is only as good as that directory.
     anchor: `NUMBER:HASH` of a seal that was noted before.
@@ -95,237 +89,280 @@ def verify(path: Path, *, keys: Path | None = None, anchor: str = "") -> Report:
     keys = keys or path.with_suffix(".pub")
     if not keys.is_file():
         raise FileNotFoundError(f"there are no public keys at {keys}. Copy the gateway's audit.pub there.")
-    connection = schema.connect_readonly(path)
+    public = read_public_keys(keys)
+    connection = index.connect_readonly(path)
     try:
-        # One snapshot: a gateway that writes meanwhile is not seen half.
-        connection.execute("begin")
-        return _Verification(connection, read_public_keys(keys), anchor).run()
-    except sqlite3.DatabaseError as error:
-        report = Report()
-        report.add("", None, f"the file is damaged, SQLite says: {error}")
-        return report
+        log = Log.open(log_file(path))
+        try:
+            # One snapshot: a gateway that writes meanwhile is not seen half.
+            connection.execute("begin")
+            return _Verification(connection, log, public, anchor).run()
+        except sqlite3.DatabaseError as error:
+            report = Report()
+            report.add("", None, f"the index is damaged, SQLite says: {error}")
+            return report
+        finally:
+            log.close()
     finally:
         connection.close()
 
 
 class _Verification:
-    def __init__(self, connection: sqlite3.Connection, keys: Mapping[str, Ed25519PublicKey], anchor: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, log: Log, keys: Mapping[str, Ed25519PublicKey], anchor: str
+    ) -> None:
         self._connection = connection
+        self._log = log
         self._keys = keys
         self._anchor = anchor
         self._report = Report()
-        self._packs = Packs(connection)
-        self._chains: dict[int, _Chain] = {}
-        self._decisions: set[str] = set()
+        self._place = index.indexed(connection)
+        self._sessions: dict[int, _Session] = {}
         self._actions: dict[str, str] = {}
+        """Of the decisions that passed by."""
+        self._spans: dict[int, tuple[list[int], list[int]]] = {}
+        self._seals = 0
+        self._anchored = not anchor
+        self._number = 0
+        self._link = b""
 
     def run(self) -> Report:
-        self._sessions()
-        self._seals()
-        self._decision_bodies()
-        self._events()
-        self._heads()
-        self._place()
+        for sid, start, stop in self._connection.execute("select sid, start, stop from span order by sid, start"):
+            starts, stops = self._spans.setdefault(sid, ([], []))
+            starts.append(start)
+            stops.append(stop)
+        self._blocks()
+        self._report.sessions = len(self._sessions)
+        if not self._anchored:
+            what = f"the noted seal {self._anchor} is not there: the record was cut off or replaced"
+            self._report.add("", None, what)
         return self._report
 
-    def _sessions(self) -> None:
-        for sid, name in self._connection.execute("select sid, id from session"):
-            self._chains[sid] = _Chain(str(name), head=chain.genesis(str(name)))
-        self._report.sessions = len(self._chains)
-
-    def _seals(self) -> None:
-        previous, number = chain.FIRST_SEAL, 0
-        anchored = not self._anchor
-        add = self._report.add
-        for stored, body, signature in self._connection.execute("select number, body, signature from seal order by 1"):
-            self._report.seals += 1
-            number += 1
-            name = f"seal {stored}"
-            try:
-                seal = chain.parse_seal(body)
-            except ValueError as error:
-                add("", None, f"{name} was changed: {error}")
-                previous, number = chain.seal_hash(bytes(body)), stored
+    def _blocks(self) -> None:
+        log, report = self._log, self._report
+        end = log.size
+        position = FIRST
+        self._link = log.link_before(FIRST)
+        compared = False
+        while True:
+            if position >= self._place.position and not compared:
+                compared = True
+                self._compare()
+            block = log.block(position, end)
+            if block is None or (position >= self._place.position and not log.whole(block)):
+                following = log.next_whole(position)
+                if following is None:
+                    break  # the end, or what a crash or a gateway at work has not written whole
+                report.add("", None, f"the record is damaged from byte {position} to {following.position}")
+                position = following.position
                 continue
-            if stored != number or seal.number != stored:
-                add("", None, f"seals are missing or in another order: seal {stored} where {number} should be")
-                number = stored
-            elif seal.previous != previous:
-                add("", None, f"{name} does not follow the seal before it: one of the two was changed")
-            key = self._keys.get(seal.key)
-            if key is None:
-                add("", None, f"{name} is signed with the key {seal.key}, which is not among the public keys given")
-            elif not verifies(key, bytes(signature), seal.hash):
-                add("", None, f"{name} was changed: its signature is wrong")
+            self._block(block)
+            position = block.end
+        if not compared:
+            goes = self._place.position
+            report.add("", None, f"the record ends at byte {position}, and its index goes to {goes}: it was cut off")
+            self._compare()
+
+    def _block(self, block: Block) -> None:
+        log, add = self._log, self._report.add
+        body, stored = log.body(block), log.link(block)
+        good = chain.link(block.header, body) == stored
+        if block.number != self._number:
+            last = block.number - 1
+            missing = f"block {last}" if last == self._number else f"blocks {self._number} to {last}"
+            what = f"{missing} before it removed, or moved" if last >= self._number else "added, or moved"
+            add("", None, f"block {block.number} stands where block {self._number} should be: {what}")
+        elif block.previous != self._link:
+            add("", None, f"block {block.number} does not follow the block before it: one of the two was changed")
+        found = self._report.found
+        try:
+            if block.kind == layout.SEAL:
+                self._seal(block, body)
+            elif block.kind == layout.PART:
+                self._part(block, body, good)
             else:
-                self._take_heads(seal)
-            previous = seal.hash
-            if f"{stored}:{seal.hash.hex()}" == self._anchor:
-                anchored = True
-        if not anchored:
-            add("", None, f"the noted seal {self._anchor} is not there: the record was cut off or replaced")
-        if number:
-            self._report.last_seal = f"{number}:{previous.hex()}"
+                self._events(block, log.decompress(block, body))
+        except ValueError as error:
+            add("", None, f"block {block.number}{self._holds(block)} was changed: {error}")
+        if not good and self._report.found == found:
+            # Whoever changed it knew the format; the chain still shows it.
+            add("", None, f"block {block.number}{self._holds(block)} was changed: its content is not what was linked")
+        # Go on from what is stored, so that one change is one finding.
+        self._number, self._link = block.number + 1, stored
 
-    def _take_heads(self, seal: chain.Seal) -> None:
-        for head in seal.heads:
-            known = self._chains.get(head.sid)
-            if known is None:
-                self._report.add(head.session, None, f"the session was removed; seal {seal.number} names it")
-                self._chains[head.sid] = _Chain(head.session, head=chain.genesis(head.session), known=False)
-                continue
-            if not known.known:
-                continue
-            if known.id != head.session:
-                self._report.add(
-                    head.session, None, f"its id was changed to {known.id!r}; seal {seal.number} names the right one"
-                )
-                known.id, known.head = head.session, chain.genesis(head.session)
-            known.wanted[head.seq] = head.hash, seal.number
-            known.sealed = max(known.sealed, head.seq)
+    def _holds(self, block: Block) -> str:
+        """Whose events a block holds, as far as that can still be told."""
+        names: list[str] = []
+        try:
+            if block.kind == layout.EVENTS:
+                for section in unpacking.sections(self._log.decompress(block, self._log.body(block))):
+                    last = section.seq + section.events - 1
+                    names.append(f"events {section.seq} to {last} of {self._name(section.sid)}")
+        except ValueError:
+            for sid, (starts, stops) in self._spans.items():
+                at = bisect_right(starts, block.position) - 1
+                if at >= 0 and stops[at] > block.position:
+                    names.append(f"perhaps of {self._name(sid)}")
+        if not names:
+            return ""
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return f" ({', '.join(names[:5])}{more})"
 
-    def _decision_bodies(self) -> None:
-        for name, body in self._connection.execute("select id, body from decision"):
-            if decision_id(bytes(body)) != name:
-                self._report.add("", None, f"decision {name} was changed")
-            else:
-                self._actions[name] = str(orjson.loads(body)["action"])
-            self._decisions.add(name)
+    def _name(self, sid: int) -> str:
+        known = self._sessions.get(sid)
+        if known is not None:
+            return known.name
+        row = None
+        if sid < 1 << 63:  # a changed number may be any
+            row = self._connection.execute("select id from session where sid = ?", (sid,)).fetchone()
+        return f"session number {sid}" if row is None else str(row[0])
 
-    def _events(self) -> None:
-        for row in self._connection.execute(
-            "select sid, seq, kind, body, hash, digest, pack, start, size from event order by id"
-        ):
-            self._event(row)
-
-    def _event(self, row: tuple[object, ...]) -> None:
-        sid, seq, kind, body, link, digest, pack, start, size = row
-        self._report.events += 1
-        if not (
-            isinstance(sid, int)
-            and isinstance(seq, int)
-            and isinstance(kind, str)
-            and isinstance(body, bytes)
-            and isinstance(link, bytes)
-            and (digest is None or (isinstance(digest, bytes) and len(digest) == 32))
-        ):
-            self._report.add(f"session number {sid}", None, f"event {seq!r} was changed: its row is damaged")
+    def _seal(self, block: Block, body: bytes) -> None:
+        add, report = self._report.add, self._report
+        report.seals += 1
+        self._seals += 1
+        signature, told = body[: chain.SIGNATURE], body[chain.SIGNATURE :]
+        try:
+            seal = chain.parse_seal(told)
+        except ValueError as error:
+            add("", None, f"seal {self._seals} was changed: {error}")
             return
-        known = self._chains.get(sid)
+        name = f"seal {seal.number}"
+        if seal.number != self._seals:
+            add("", None, f"seals are missing or in another order: {name} where {self._seals} should be")
+            self._seals = seal.number
+        key = self._keys.get(seal.key)
+        if key is None:
+            add("", None, f"{name} is signed with the key {seal.key}, which is not among the public keys given")
+        elif not verifies(key, signature, seal.hash):
+            add("", None, f"{name} was changed: its signature is wrong")
+        elif seal.head != self._link or seal.block != block.number:
+            add("", None, f"the chain up to block {block.number} was rewritten: it is not what {name} signed")
+        else:
+            report.unsealed = 0
+        report.last_seal = f"{seal.number}:{seal.hash.hex()}"
+        self._anchored = self._anchored or report.last_seal == self._anchor
+
+    # Events
+
+    def _known(self, block: Block, sid: int, seq: int) -> _Session:
+        """The session, when its event `seq` comes; says what is missing before it."""
+        known = self._sessions.get(sid)
+        add = self._report.add
         if known is None:
-            self._report.add(f"session number {sid}", seq, "its session was removed")
-            self._chains[sid] = _Chain(f"session number {sid}", known=False)
-            return
-        if not known.known:
-            return
-        add = self._report.add
+            known = self._sessions[sid] = _Session(self._name(sid))
+            if block.position < self._place.position and known.name == f"session number {sid}":
+                add(known.name, seq, "its session is missing in the index")
         if seq > known.seq:
             missing = f"event {known.seq}" if seq == known.seq + 1 else f"events {known.seq} to {seq - 1}"
-            add(known.id, seq, f"{missing} before it removed, or moved")
-        elif seq < known.seq:
-            add(known.id, seq, f"it stands where event {known.seq} should be: added, or moved")
-        elif known.last[0] in ("close", "lost"):
+            add(known.name, seq, f"{missing} before it removed, or moved")
             known.whole = False
-            add(known.id, seq, "it was added after the session's end")
-        known.whole = known.whole and seq == known.seq
-        if chain.link(known.head, body, digest or chain.NO_DIGEST) != link and seq == known.seq:
-            add(known.id, seq, f"the {kind} event was changed: its content is not what was linked")
-        whole = self._content(known, seq, kind, body)
-        if digest is not None or pack is not None:
-            self._response(known.id, seq, whole, digest, pack, start, size)
-        wanted = known.wanted.pop(seq, None)
-        if wanted is not None and wanted[0] != link:
-            add(known.id, seq, f"the chain up to here was rewritten: it is not what seal {wanted[1]} signed")
-        # Go on from what is stored, so that one change is one finding.
-        known.seq, known.head = seq + 1, link
+        elif seq < known.seq:
+            add(known.name, seq, f"it stands where event {known.seq} should be: added, or moved")
+            known.whole = False
+        elif known.ended[0] != "open":
+            add(known.name, seq, "it was added after the session's end")
+            known.whole = False
+        if block.position < self._place.position:
+            starts, stops = self._spans.get(sid, ([], []))
+            at = bisect_right(starts, block.position) - 1
+            if at < 0 or stops[at] < block.end:
+                add(known.name, seq, "the index was changed: readers would not find this event")
+        return known
 
-    def _content(self, known: _Chain, seq: int, kind: str, body: bytes) -> bool:
-        """Compare what the event says with the rest of the record. True if it has a pack of its own."""
-        try:
-            fields = orjson.loads(body)
-            recorded = fields["kind"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            self._report.add(known.id, seq, "it was changed: its content cannot be read")
-            return False
-        if recorded != kind:
-            self._report.add(known.id, seq, f"its kind was changed to {kind}; recorded was {recorded}")
-        known.last = recorded, fields.get("at")
-        if recorded == "open":
-            known.opened = fields
-            known.countable = fields.get("recording") != "None"
-        elif recorded == "begin":
-            name = fields.get("decision")
-            if name not in self._decisions:
-                self._report.add(known.id, seq, f"its decision {name} was removed")
-            action = self._actions.get(name, "")
-            known.counts[0] += 1
-            known.counts[1] += action == "Deny"
-            known.counts[2] += action == "RequireApproval"
-        elif recorded == "refused":
-            known.counts[1] += 1
-        elif recorded == "gap":
-            known.countable = False
-        return recorded == "frame" and fields.get("packed") is False
+    def _part(self, block: Block, body: bytes, good: bool) -> None:
+        part = unpacking.part(body)
+        known = self._known(block, part.sid, part.seq)
+        known.seq = part.seq + 1
+        self._report.events += 1
+        self._report.unsealed += 1
+        self._report.response_bytes += block.size
+        if not good:
+            self._report.add(known.name, part.seq, f"the response of request {part.number} was changed")
 
-    def _response(
-        self,
-        session: str,
-        seq: int,
-        whole: bool,
-        digest: bytes | None,
-        pack: object,
-        start: object,
-        size: object,
-    ) -> None:
-        if digest is None or not (isinstance(pack, int) and isinstance(start, int) and isinstance(size, int)):
-            self._report.add(session, seq, "the place of its response was changed")
-            return
-        self._report.response_bytes += size
-        try:
-            stored, raw = self._packs.stored(pack)
-        except LookupError:
-            self._report.add(session, seq, "its response was removed")
-            return
-        except ValueError as error:
-            self._report.add(session, seq, f"its response was changed: {error}")
-            return
-        if whole and (start != 0 or size != len(raw)):
-            self._report.add(session, seq, "the place of its response was changed")
-        elif hashlib.sha256(stored if whole else raw[start : start + size]).digest() != digest:
-            self._report.add(session, seq, "its response was changed")
-
-    def _heads(self) -> None:
-        for known in self._chains.values():
-            if not known.known:
-                continue
-            for seq, (_, number) in sorted(known.wanted.items()):
-                if seq >= known.seq:
+    def _events(self, block: Block, raw: bytes) -> None:
+        report = self._report
+        for section in unpacking.sections(raw):
+            known = self._known(block, section.sid, section.seq)
+            for found in unpacking.events(raw, section):
+                report.events += 1
+                report.unsealed += 1
+                kind = layout.KINDS.get(found.kind, "?")
+                if not found.good:
+                    what = f"the {kind} event was changed: its content is not what was written"
+                    report.add(known.name, found.seq, what)
                     known.whole = False
-                    self._report.add(
-                        known.id, known.seq, f"events from here to {seq} were removed; seal {number} names them"
-                    )
-                    break
-            if known.seq == 0:
-                self._report.add(known.id, None, "all of its events were removed")
-            self._report.unsealed += max(0, known.seq - 1 - known.sealed)
-        for row in self._connection.execute(
-            "select sid, opened, closed, state, connection, protocol, username, recording, requests, denied, asked "
-            "from session"
-        ):
-            known = self._chains[row[0]]
-            if known.known:
-                self._row(known, row)
+                    continue
+                for read in unpacking.read(raw, found, known.name):
+                    self._event(known, found, read)
+            known.seq = section.seq + section.events
+            known.counts = tuple(section[8:14])
 
-    def _row(self, known: _Chain, row: tuple[object, ...]) -> None:
-        """What lists show must be what the events say."""
-        _, opened, closed, state, connection, protocol, username, recording, *counts = row
+    def _event(self, known: _Session, found: unpacking.Found, read: unpacking.Read) -> None:
+        fields = read.fields
+        kind = fields.get("kind")
+        self._report.response_bytes += read.size
+        if kind == "open":
+            known.opened = fields
+            known.name = str(fields.get("session"))
+            known.countable = fields.get("recording") != "None"
+        elif kind == "begin":
+            name = str(fields["decision"])
+            action = self._actions.get(name)
+            if action is None:
+                self._report.add(known.name, found.seq, f"its decision {name} was removed")
+            known.seen[0] += 1
+            known.seen[1] += action == "Deny"
+            known.seen[2] += action == "RequireApproval"
+        elif kind == "decision":
+            self._decision(known, found, fields)
+        elif kind == "refused":
+            known.seen[1] += 1
+        elif kind == "gap":
+            known.countable = False
+        elif kind in ("close", "lost"):
+            known.ended = ("closed" if kind == "close" else "lost"), fields.get("at")
+
+    def _decision(self, known: _Session, found: unpacking.Found, fields: unpacking.Fields) -> None:
+        told = fields["decision"]
+        self._actions[str(fields["id"])] = str(told.get("action", "")) if isinstance(told, dict) else ""
+
+    def _compare(self) -> None:
+        """What lists show must be what the events say, as far as the index goes."""
+        add = self._report.add
+        rows = {
+            row[0]: row[1:]
+            for row in self._connection.execute(
+                "select sid, id, opened, closed, state, connection, protocol, username, recording, requests, denied, "
+                "asked, errors, rows, bytes from session"
+            )
+        }
+        for sid, row in rows.items():
+            known = self._sessions.get(sid)
+            if known is None or not known.seq:
+                add(str(row[0]), None, "all of its events were removed")
+            else:
+                self._row(known, row)
+        for sid, known in self._sessions.items():
+            if sid not in rows and known.name != f"session number {sid}":
+                add(known.name, None, "it was removed from the index")
+        for name, body in self._connection.execute("select id, body from decision"):
+            if decision_id(bytes(body)) != name:
+                add("", None, f"decision {bytes(name).hex()} was changed in the index")
+            elif bytes(name).hex() not in self._actions:
+                add("", None, f"decision {bytes(name).hex()} is in the index and not in the record")
+        held = {bytes(name).hex() for (name,) in self._connection.execute("select id from decision")}
+        for missing in sorted(self._actions.keys() - held):
+            add("", None, f"decision {missing} was removed from the index")
+
+    def _row(self, known: _Session, row: tuple[object, ...]) -> None:
+        name, opened, closed, state, connection, protocol, username, recording, *counts = row
         first = known.opened
         subject = first.get("subject")
-        kind, at = known.last
-        ended = {"close": "closed", "lost": "lost"}.get(kind, "open")
         columns: list[tuple[str, object, object]] = []
         if first:
             columns += [
+                ("id", name, first.get("session")),
                 ("opened", opened, first.get("at")),
                 ("connection", connection, first.get("connection")),
                 ("protocol", protocol, first.get("protocol")),
@@ -333,27 +370,16 @@ class _Verification:
                 ("recording", recording, first.get("recording")),
             ]
         if known.whole:
-            columns.append(("state", state, ended))
-        if known.whole and ended != "open":
-            columns.append(("closed", closed, at))
+            columns += [("state", state, known.ended[0]), ("closed", closed, known.ended[1])]
+            columns += zip(_COUNTS, counts, known.counts, strict=True)
             if known.countable:
-                columns += zip(("requests", "denied", "asked"), counts, known.counts, strict=True)
+                columns += zip(_COUNTS, known.counts, known.seen, strict=False)
         for column, value, right in columns:
             if value != right:
-                self._report.add(known.id, None, f"its {column} in the list was changed to {value!r}, from {right!r}")
+                self._report.add(known.name, None, f"its {column} in the list was changed to {value!r}, from {right!r}")
 
-    def _place(self) -> None:
-        """An event that `place` does not find is an event that no reader sees."""
-        (hidden,) = self._connection.execute(
-            "select count(*) from event e where id <= (select event from indexed) and not exists "
-            "(select 1 from place p where p.sid = e.sid and p.seq = e.seq and p.event = e.id)"
-        ).fetchone()
-        (extra,) = self._connection.execute(
-            "select count(*) from place p where not exists "
-            "(select 1 from event e where e.id = p.event and e.sid = p.sid and e.seq = p.seq)"
-        ).fetchone()
-        if hidden or (extra and self._report.ok):
-            self._report.add("", None, f"the index of events was changed: {hidden} hidden, {extra} that lead nowhere")
+
+_COUNTS = ("requests", "denied", "asked", "errors", "rows", "bytes")
 
 
 def findings(report: Report) -> Iterator[str]:

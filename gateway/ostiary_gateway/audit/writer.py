@@ -1,8 +1,7 @@
-"""The thread that writes the record: one transaction for everything that waits (group commit).
+"""The thread that writes the record: all that waits goes to the file at once (group commit).
 
-The event loop hands over lists of `Op`. The thread must ask for the interpreter's lock as rarely as it can, since each
-time it may make the loop wait: so rows are inserted many at a time, by one call, and compression, hashing of long
-responses and every write happen without the lock.
+The thread must ask for the interpreter's lock as rarely as it can, since each time it may make the loop wait: it joins,
+compresses, hashes and writes large pieces, most of it without the lock, and reads no event.
 """
 
 from __future__ import annotations
@@ -12,29 +11,85 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import structlog
 import zstandard
 
-from ostiary_gateway.audit import chain
-from ostiary_gateway.audit.batch import Batch, insert_events
-from ostiary_gateway.audit.event import RecordError
+from ostiary_gateway.audit import chain, index, layout
+from ostiary_gateway.audit.intake import Intake, Item
 from ostiary_gateway.audit.keys import Signer
-from ostiary_gateway.audit.state import Op, SessionRow, SessionState, Stats
+from ostiary_gateway.audit.logfile import LogFile
 
 BATCH = 4 * 1024 * 1024
-"""Bytes after which a transaction takes nothing more in."""
+"""Bytes after which one write takes nothing more in."""
 
-INDEX_AFTER = 8192
-"""Events that `place` may lag behind, at most."""
+INDEX_AFTER = 2048
+"""Blocks that the index may lag behind, at most."""
 
 TICK = 1.0
 """Seconds between the housekeeping rounds, and between attempts to write while the disk refuses."""
 
+PLAIN = 200
+"""Bytes below which compressing gains nothing."""
+
 log = structlog.get_logger(__name__)
+
+Future = asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What the loop handed over at one moment. `news` is what the index must know: sessions, their ends, decisions."""
+
+    items: list[Item]
+    size: int
+    waiting: list[Future]
+    news: list[object]
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the start. Plain integers, to be read at any time."""
+
+    _intake: Intake
+    blocks: int = 0
+    batches: int = 0
+    durable_batches: int = 0
+    raw_bytes: int = 0
+    """Bytes of events and responses written, before compression."""
+    stored_bytes: int = 0
+    """The same, as stored."""
+    failures: int = 0
+    """Writes that failed."""
+    seals: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """Events and parts of responses that are missing in the record, since it could not be written."""
+        return int(self._intake.dropped)
+
+    @property
+    def refused(self) -> int:
+        """Durable begins that raised RecordError at once."""
+        return int(self._intake.refused)
+
+    @property
+    def truncated(self) -> int:
+        """Responses cut at the limit."""
+        return int(self._intake.truncated)
+
+    @property
+    def misplaced(self) -> int:
+        """Events of sessions that are over."""
+        return int(self._intake.misplaced)
+
+    @property
+    def sessions(self) -> int:
+        """Open now."""
+        return len(self._intake.sessions)
 
 
 class Writer:
@@ -42,54 +97,49 @@ class Writer:
 
     def __init__(
         self,
+        file: LogFile,
         connection: sqlite3.Connection,
-        path: Path,
         signer: Signer,
-        loop: asyncio.AbstractEventLoop,
+        intake: Intake,
         stats: Stats,
+        done: Callable[[list[Future], list[Future], str], None],
         *,
         low: int,
         fast_above: int,
         seal_every: float,
+        last_seal: int,
     ) -> None:
         self.failing = ""
-        self.accepted = 0
-        """Bytes handed over so far; the loop counts."""
-        self.written = 0
-        """Bytes written so far; the thread counts."""
-        self.relief: list[asyncio.Future[None]] = []
+        self.relief: list[Future] = []
+        self._file = file
         self._connection = connection
-        self._path = path
-        self._inode = path.stat().st_ino
         self._signer = signer
-        self._loop = loop
+        self._intake = intake
         self._stats = stats
+        self._done = done
         self._low = low
         self._fast_above = fast_above
         self._seal_every = seal_every
-        self._queue: queue.SimpleQueue[tuple[list[Op], int] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ostiary-audit", daemon=True)
-        self._held: list[tuple[list[Op], int]] = []
+        self._held: list[Batch] = []
         self._stopping = False
-        self._sync_full = True
         self._dense = zstandard.ZstdCompressor(level=1)
-        self._fast = zstandard.ZstdCompressor(level=-3)
-        self._decisions: set[str] = set()
-        self._unindexed = INDEX_AFTER
-        self._uncheckpointed = False
-        self._changed: set[SessionState] = set()
-        self._unsealed: dict[SessionState, None] = {}
-        (self._next_pack,) = connection.execute("select coalesce(max(id), 0) + 1 from pack").fetchone()
-        self._last_seal, self._seal_hash = last_seal(connection)
+        self._fast = zstandard.ZstdCompressor(level=-1)
+        self._entries: list[index.Entry] = []
+        self._news: list[object] = []
+        self._last_seal = last_seal
+        self._unsealed = self._ended = False
+        self._unchecked = False
         self._next_seal_at = time.monotonic() + seal_every
         self._next_tick_at = time.monotonic() + TICK
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, ops: list[Op], size: int) -> None:
-        """From the loop. `size` was added to `accepted` before."""
-        self._queue.put((ops, size))
+    def put(self, batch: Batch) -> None:
+        """From the loop. The size was added to `accepted` before."""
+        self._queue.put(batch)
 
     def stop(self) -> None:
         """From the loop: write what is queued, then end."""
@@ -117,225 +167,181 @@ class Writer:
 
     def _round(self) -> None:
         now = time.monotonic()
-        idle = not self._take(self._patience(now))
+        self._take(self._patience(now))
         if self.failing:
             self._refuse_waiters()
             if time.monotonic() < self._next_tick_at and not self._stopping:
                 return
             self._next_tick_at = time.monotonic() + TICK
         while self._held:
-            ops, size = self._next_batch()
-            self._commit(ops, size)
+            self._commit()
             if self.failing:
                 return
         if self.failing:
             self._try_again()
             return
-        if self._unindexed >= INDEX_AFTER:
+        if len(self._entries) >= INDEX_AFTER:
             self._index()
         if time.monotonic() >= self._next_tick_at:
-            self._tick(idle)
+            self._tick()
 
     def _patience(self, now: float) -> float | None:
-        """Seconds to wait for the next event: none while there is work, for ever if there is no housekeeping either."""
+        """Seconds to wait for the next batch: none while there is work, for ever if there is no housekeeping either."""
         if self._stopping or (self._held and not self.failing):
             return 0.0
-        if self._unindexed or self._unsealed or self._uncheckpointed or self.failing:
+        if self._entries or self._unsealed or self._unchecked or self.failing:
             return max(0.0, self._next_tick_at - now)
         return None
 
-    def _take(self, timeout: float | None) -> bool:
-        """Wait for something, then take all there is up to a batch. False if nothing came."""
+    def _take(self, timeout: float | None) -> None:
+        """Wait for something, then take all there is up to `BATCH`."""
         taken = 0
         try:
-            item = self._queue.get_nowait() if timeout == 0 else self._queue.get(timeout=timeout)
+            batch = self._queue.get_nowait() if timeout == 0 else self._queue.get(timeout=timeout)
             while True:
-                if item is None:
+                if batch is None:
                     self._stopping = True
                 else:
-                    self._held.append(item)
-                    taken += item[1]
+                    self._held.append(batch)
+                    taken += batch.size
                     if taken >= BATCH:
                         break
-                item = self._queue.get_nowait()
+                batch = self._queue.get_nowait()
         except queue.Empty:
             pass
-        return taken > 0
 
-    def _next_batch(self) -> tuple[list[Op], int]:
-        """As much of what is held as one transaction takes; it stays held until it is written."""
-        ops: list[Op] = []
-        total = 0
-        for more, size in self._held:
-            ops += more
-            total += size
+    def _commit(self) -> None:
+        """Write as much of what is held as one write takes; it stays held until it is written."""
+        count = total = 0
+        waiting: list[Future] = []
+        for batch in self._held:
+            count += 1
+            total += batch.size
+            waiting += batch.waiting
             if total >= BATCH:
                 break
-        return ops, total
-
-    def _commit(self, ops: list[Op], size: int) -> None:
-        waiting = [op[4] for op in ops if op[4] is not None]
         try:
-            if waiting:
-                self._check_file()
-            self._synchronous(full=bool(waiting))
-            heads = self._transaction(ops)
+            entries = self._append(self._held[:count], durable=bool(waiting))
         except Exception as error:
-            if not isinstance(error, (sqlite3.Error, OSError)):
-                log.exception("audit transaction failed")
+            if not isinstance(error, OSError):
+                log.exception("audit write failed")
             self._fail(error)
             return
-        for state, (seq, head) in heads.items():
-            state.seq, state.head = seq, head
-        left = size
-        while left > 0:
-            left -= self._held.pop(0)[1]
-        self.written += size
-        self._uncheckpointed = True
+        for batch in self._held[:count]:
+            self._news += batch.news
+        del self._held[:count]
+        intake = self._intake
+        intake.written += total
+        self._entries += entries
+        self._unsealed = True
         self._stats.batches += 1
         self._stats.durable_batches += bool(waiting)
         if self.failing:
             self._recovered()
-        relieved: list[asyncio.Future[None]] = []
-        if self.relief and self.accepted - self.written <= self._low:
+        relieved: list[Future] = []
+        if self.relief and intake.accepted - intake.written <= self._low:
             while self.relief:
                 relieved.append(self.relief.pop())
         if waiting or relieved:
-            self._call_loop(waiting + relieved, "")
+            self._tell(waiting, relieved, "")
 
-    def _check_file(self) -> None:
-        """A file that was removed or replaced still takes writes, and nobody would ever see them."""
-        if self._path.stat().st_ino != self._inode:
-            raise OSError(f"{self._path} was replaced by another file; restart the gateway")
+    def _append(self, batches: list[Batch], *, durable: bool) -> list[index.Entry]:
+        file, stats = self._file, self._stats
+        file.begin()
+        now = time.time()
+        entries: list[index.Entry] = []
+        for batch in batches:
+            for kind, head, parts, size in batch.items:
+                codec = layout.RAW
+                body: list[bytes | memoryview]
+                if kind == layout.PART:
+                    raw = parts[0] if len(parts) == 1 else b"".join(parts)
+                    behind = self._intake.accepted - self._intake.written > self._fast_above
+                    data = (self._fast if behind else self._dense).compress(raw)
+                    if len(data) < size:
+                        codec = layout.ZSTD
+                        body = [head, data]
+                    else:
+                        body = [head, raw]
+                else:
+                    raw = b"".join((head, *parts))
+                    size = len(raw)
+                    body = [raw]
+                    if size > PLAIN:
+                        data = self._dense.compress(raw)
+                        if len(data) < size:
+                            codec = layout.ZSTD
+                            body = [data]
+                start, end = file.block(kind, codec, size, now, *body)
+                entries.append((start, end, kind, head))
+                stats.raw_bytes += size
+                stats.stored_bytes += end - start
+        if entries or durable:
+            file.write(durable=durable)
+        stats.blocks += len(entries)
+        return entries
 
-    def _transaction(self, ops: list[Op]) -> dict[SessionState, tuple[int, bytes]]:
-        execute = self._connection.execute
-        execute("begin immediate")
-        batch = Batch(self._next_pack, self._dense, self._fast if self._behind() else self._dense)
-        closed: list[tuple[SessionState, str, float]] = []
-        decisions: dict[str, bytes] = {}
-        for op in ops:
-            kind = op[0]
-            if kind == "begin":
-                name, body = cast("tuple[str, bytes]", op[5])
-                if name not in self._decisions:
-                    decisions[name] = body
-            elif kind == "open":
-                self._insert_session(op)
-            elif kind == "close" or kind == "lost":
-                closed.append((op[1], "closed" if kind == "close" else "lost", cast("float", op[5])))
-            batch.add(op)
-        batch.seal_pack()
-        if decisions:
-            self._connection.executemany("insert or ignore into decision values (?, ?)", decisions.items())
-        if batch.packs:
-            self._connection.executemany("insert into pack values (?, ?, ?, ?)", batch.packs)
-        insert_events(self._connection, batch.rows)
-        for state, name, at in closed:
-            execute(
-                "update session set state = ?, closed = ?, requests = ?, denied = ?, asked = ?, errors = ?, rows = ?, "
-                "bytes = ? where sid = ?",
-                (name, at, *_counts(state), state.sid),
-            )
-        sealed = None
-        if closed:
-            states = {state: name for state, name, _ in closed}
-            sealed = self._write_seal(
-                [chain.Head(s.sid, s.id, batch.heads[s][0] - 1, batch.heads[s][1], n) for s, n in states.items()]
-            )
-        execute("commit")
-        self._next_pack = batch.next_pack
-        self._unindexed += batch.events
-        self._stats.events += batch.events
-        self._stats.response_bytes += batch.raw_bytes
-        self._stats.stored_bytes += batch.stored_bytes
-        if len(self._decisions) > 65536:
-            self._decisions.clear()
-        self._decisions.update(decisions)
-        self._changed.update(batch.heads)
-        self._unsealed.update(dict.fromkeys(batch.heads))
-        for state, _, _ in closed:
-            self._changed.discard(state)
-            self._unsealed.pop(state, None)
-        if sealed is not None:
-            self._sealed(sealed)
-        return batch.heads
-
-    def _insert_session(self, op: Op) -> None:
-        state, row = op[1], op[5]
-        assert isinstance(row, SessionRow)
-        self._connection.execute(
-            "insert into session (sid, id, opened, state, connection, protocol, username, recording) "
-            "values (?, ?, ?, 'open', ?, ?, ?, ?)",
-            (state.sid, state.id, row.opened, row.connection, row.protocol, row.username, row.recording),
-        )
-
-    def _write_seal(self, heads: Sequence[chain.Head]) -> chain.Seal:
-        """Inside a transaction; `_sealed` follows once it is committed."""
-        seal = chain.seal(self._last_seal + 1, time.time(), self._seal_hash, self._signer.id, heads)
-        self._connection.execute(
-            "insert into seal values (?, ?, ?)", (seal.number, seal.body, self._signer.sign(seal.hash))
-        )
-        return seal
-
-    def _sealed(self, seal: chain.Seal) -> None:
-        self._last_seal, self._seal_hash = seal.number, seal.hash
+    def _write_seal(self, *, durable: bool) -> None:
+        file = self._file
+        file.begin()
+        seal = chain.seal(self._last_seal + 1, time.time(), file.number, file.link, self._signer.id)
+        body = self._signer.sign(seal.hash) + seal.body
+        start, end = file.block(layout.SEAL, layout.RAW, len(body), seal.at, body)
+        file.write(durable=durable)
+        self._entries.append((start, end, layout.SEAL, b""))
+        self._last_seal = seal.number
+        self._next_seal_at = time.monotonic() + self._seal_every
+        self._unsealed = self._ended = False
         self._stats.seals += 1
-
-    def _behind(self) -> bool:
-        """Compress less: what comes is faster than what is written."""
-        return self.accepted - self.written > self._fast_above
-
-    def _synchronous(self, *, full: bool) -> None:
-        """Wait for the disk only where somebody waits: a later full commit makes everything before it durable too."""
-        if full != self._sync_full:
-            self._connection.execute(f"pragma synchronous = {'full' if full else 'normal'}")
-            self._sync_full = full
 
     # Housekeeping
 
-    def _tick(self, idle: bool) -> None:
-        self._next_tick_at = time.monotonic() + TICK
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._next_tick_at = now + TICK
+        busy = bool(self._entries)
         try:
-            if self._unindexed:
+            ended = any(cast("tuple[str, object]", each)[0] in ("closed", "lost") for each in self._news)
+            if self._unsealed and (ended or now >= self._next_seal_at):
+                self._write_seal(durable=False)
+            if self._entries:
                 self._index()
-            if self._unsealed and time.monotonic() >= self._next_seal_at:
-                self._seal_open()
-            if idle and self._uncheckpointed:
+            if self._unchecked and not busy:
                 self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
-                self._uncheckpointed = False
-        except sqlite3.Error as error:
+                self._unchecked = False
+        except (sqlite3.Error, OSError) as error:
             self._fail(error)
 
     def _index(self) -> None:
-        """Let `place` and the counts of open sessions catch up."""
-        self._synchronous(full=False)
-        self._connection.execute("begin immediate")
-        self._connection.executemany(
-            "update session set requests = ?, denied = ?, asked = ?, errors = ?, rows = ?, bytes = ? where sid = ?",
-            [(*_counts(state), state.sid) for state in self._changed],
-        )
-        index_events(self._connection)
-        self._connection.execute("commit")
-        self._changed.clear()
-        self._unindexed = 0
-
-    def _seal_open(self) -> None:
-        self._next_seal_at = time.monotonic() + self._seal_every
-        self._synchronous(full=True)
-        self._connection.execute("begin immediate")
-        seal = self._write_seal([chain.Head(s.sid, s.id, s.seq - 1, s.head, "open") for s in self._unsealed])
-        self._connection.execute("commit")
-        self._sealed(seal)
-        self._unsealed.clear()
+        """Let the index catch up. What it says is on the disk before it says so."""
+        if not self._entries:
+            return
+        self._file.sync()
+        delta = index.Delta()
+        for each in self._news:
+            name, subject, value = cast("tuple[str, object, object]", each)
+            if name == "open":
+                delta.opened[cast("int", subject)] = cast("index.Opened", value)
+            elif name == "decision":
+                delta.decisions[cast("bytes", subject)] = cast("bytes", value)
+            else:
+                delta.ended[cast("int", subject)] = name, cast("float", value)
+        delta.add(self._entries)
+        connection, file = self._connection, self._file
+        connection.execute("begin immediate")
+        index.write(connection, delta, index.Place(file.position, file.number, file.link, self._last_seal))
+        connection.execute("commit")
+        self._entries.clear()
+        self._news.clear()
+        self._unchecked = True
 
     def _finish(self) -> None:
         if self.failing:
             return
-        self._index()
         if self._unsealed:
-            self._seal_open()
-        self._synchronous(full=True)
+            self._write_seal(durable=True)
+        self._file.sync()
+        self._index()
         self._connection.execute("pragma wal_checkpoint(truncate)").fetchone()
 
     # Failure
@@ -349,61 +355,36 @@ class Writer:
         self._stats.failures += 1
         if not self.failing:
             log.error("audit record cannot be written", error=str(error))
-        self._decisions.clear()
         self._next_tick_at = time.monotonic() + TICK
-        self.failing = f"the audit record cannot be written: {error}"
+        self.failing = self._intake.failing = f"the audit record cannot be written: {error}"
         self._refuse_waiters()
 
     def _try_again(self) -> None:
         """Nothing waits to be written, so housekeeping shows whether the disk takes something again."""
         try:
+            self._write_seal(durable=True)
             self._index()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._fail(error)
         else:
             self._recovered()
 
     def _recovered(self) -> None:
         log.info("audit record can be written again")
-        self.failing = ""
+        self.failing = self._intake.failing = ""
 
     def _refuse_waiters(self) -> None:
-        waiting = [op[4] for ops, _ in self._held for op in ops if op[4] is not None and not op[4].done()]
+        waiting = [future for batch in self._held for future in batch.waiting]
+        for batch in self._held:
+            batch.waiting.clear()
+        relieved: list[Future] = []
         while self.relief:
-            waiting.append(self.relief.pop())
-        if waiting:
-            self._call_loop(waiting, self.failing)
+            relieved.append(self.relief.pop())
+        if waiting or relieved:
+            self._tell(waiting, relieved, self.failing)
 
-    def _call_loop(self, futures: list[asyncio.Future[None]], failure: str) -> None:
+    def _tell(self, waiting: list[Future], relieved: list[Future], failure: str) -> None:
         try:
-            self._loop.call_soon_threadsafe(_resolve, futures, failure)
+            self._done(waiting, relieved, failure)
         except RuntimeError:
-            log.warning("audit: the event loop has ended before its waiters were told", waiters=len(futures))
-
-
-def _counts(state: SessionState) -> tuple[int, int, int, int, int, int]:
-    return state.requests, state.denied, state.asked, state.errors, state.rows, state.size
-
-
-def _resolve(futures: list[asyncio.Future[None]], failure: str) -> None:
-    """On the loop."""
-    for future in futures:
-        if not future.done():
-            if failure:
-                future.set_exception(RecordError(failure))
-            else:
-                future.set_result(None)
-
-
-def index_events(connection: sqlite3.Connection) -> None:
-    """Inside a transaction: enter the newest events into `place`."""
-    connection.execute(
-        "insert or ignore into place select sid, seq, id from event where id > (select event from indexed)"
-    )
-    connection.execute("update indexed set event = (select coalesce(max(id), 0) from event)")
-
-
-def last_seal(connection: sqlite3.Connection) -> tuple[int, bytes]:
-    """Number and hash of the newest seal."""
-    row = connection.execute("select number, body from seal order by number desc limit 1").fetchone()
-    return (0, chain.FIRST_SEAL) if row is None else (row[0], chain.seal_hash(row[1]))
+            log.warning("audit: the event loop has ended before its waiters were told", waiters=len(waiting))

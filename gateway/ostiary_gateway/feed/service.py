@@ -18,7 +18,7 @@ from ostiary_gateway.admin.server import AdminError, AdminServer
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.audit.event import RecordError
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.directory import DirectoryFeed
 from ostiary_gateway.feed.fact_sources import fact_sources
@@ -157,7 +157,7 @@ async def _start_admin(stack: AsyncExitStack, server: AdminServer) -> None:
 class _Follower:
     """Puts what the feed brings into force, and knows how things are."""
 
-    def __init__(self, feed: DirectoryFeed, gateway: Gateway, recorder: SqliteRecorder, first: Loaded) -> None:
+    def __init__(self, feed: DirectoryFeed, gateway: Gateway, recorder: FileRecorder, first: Loaded) -> None:
         self._feed = feed
         self._gateway = gateway
         self._recorder = recorder
@@ -237,10 +237,10 @@ def _secrets(loaded: Loaded) -> dict[tuple[str, str], Secret]:
     return {tuple_key(key): secret for key, secret in loaded.manifests.secrets.items()}
 
 
-async def _open_record(data: Path, place: Place) -> SqliteRecorder:
+async def _open_record(data: Path, place: Place) -> FileRecorder:
     try:
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True, mode=0o700)
-        return await SqliteRecorder.open(data / place.audit)
+        return await FileRecorder.open(data / place.audit)
     except (OSError, RecordError) as error:
         raise StartError(str(error), "Choose another directory: --data DIR") from error
 

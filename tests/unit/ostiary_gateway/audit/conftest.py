@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ostiary_gateway.audit.event import SessionOpened, SessionRecord
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_policy.decision import Action, Decision, Matched, RuleRef
 
 READS = RuleRef("prod", "agents", "reads", "sha256:1")
@@ -24,7 +24,7 @@ class Play:
 
     allow, deny, ask = ALLOW, DENY, ASK
 
-    def __init__(self, recorder: SqliteRecorder) -> None:
+    def __init__(self, recorder: FileRecorder) -> None:
         self.recorder = recorder
         self.sessions: dict[str, SessionRecord] = {}
 
@@ -88,12 +88,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def play() -> Callable[[SqliteRecorder], Play]:
+def play() -> Callable[[FileRecorder], Play]:
     return Play
 
 
 @pytest.fixture
-async def recorder(path: Path) -> AsyncIterator[SqliteRecorder]:
-    recorder = await SqliteRecorder.open(path)
+async def recorder(path: Path) -> AsyncIterator[FileRecorder]:
+    recorder = await FileRecorder.open(path)
     yield recorder
     await recorder.close()

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from ostiary_gateway.audit.reader import Reader
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.audit.verify import verify
 
 COMMON = """
 import asyncio, os, resource, sys, time
 from pathlib import Path
 from ostiary_gateway.audit.event import *
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_policy.decision import Action, Decision
 ALLOW = Decision(Action.ALLOW, None, "")
 path = Path(sys.argv[1])
@@ -36,7 +36,7 @@ async def agent(recorder, session):
         record.response(number, b"row")
         record.end(number, time.time(), "ok", {}, 1, 3)
 async def main():
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     await asyncio.gather(*(agent(recorder, f"s{n}") for n in range(8)))
 asyncio.run(main())
 """
@@ -73,7 +73,7 @@ async def test_every_acknowledged_begin_survives_kill_9(path: Path) -> None:
         acknowledged.update(names)
         assert verify(path).ok  # also before anybody has tidied up
 
-        recorder = await SqliteRecorder.open(path)
+        recorder = await FileRecorder.open(path)
         await recorder.close()
         report = verify(path)
         assert report.ok, [str(finding) for finding in report.findings]
@@ -90,7 +90,7 @@ async def test_every_acknowledged_begin_survives_kill_9(path: Path) -> None:
 
 STREAMS = """
 async def main():
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     record = recorder.session_opened(opened("s1"))
     await record.begin(1, time.time(), "select 1", {}, ALLOW, True)
     for number in range(100_000):
@@ -108,7 +108,7 @@ async def test_a_response_cut_by_kill_9_is_kept_up_to_there(path: Path) -> None:
     process.stdout.read(2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    await (await SqliteRecorder.open(path)).close()
+    await (await FileRecorder.open(path)).close()
     assert verify(path).ok
     with Reader.open(path) as reader:
         (request,) = reader.requests(reader.session("s1"))
@@ -121,7 +121,7 @@ async def test_a_response_cut_by_kill_9_is_kept_up_to_there(path: Path) -> None:
 
 FULL = """
 async def main():
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     record = recorder.session_opened(opened("s1"))
     await record.begin(1, time.time(), "select 1", {}, ALLOW, True)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -194,7 +194,7 @@ def test_a_full_disk_refuses_strict_requests_and_marks_what_is_missing(path: Pat
 
 GIGABYTE = """
 async def main():
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     record = recorder.session_opened(opened("s1"))
     await record.begin(1, time.time(), "select 1", {}, ALLOW, True)
     row = b"D\\0\\0\\0\\x30\\0\\x02\\0\\0\\0\\x08%08d\\0\\0\\0\\x1auser%08d@example.com  "

@@ -14,9 +14,9 @@ import pytest
 from ostiary_gateway.audit.event import LoginRefused
 from ostiary_gateway.audit.export import export
 from ostiary_gateway.audit.reader import Reader
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 
-Playing = Callable[[SqliteRecorder], Any]
+Playing = Callable[[FileRecorder], Any]
 
 
 def message(kind: str, body: bytes) -> bytes:
@@ -32,7 +32,7 @@ RESPONSE = (
 
 @pytest.fixture
 async def record(path: Path, play: Playing) -> Path:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     await acts.run("s1", 1, "select 7 as n", RESPONSE)

@@ -14,15 +14,15 @@ import pytest
 
 from ostiary_gateway.audit.event import SessionOpened
 from ostiary_gateway.audit.reader import Reader
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 
-Playing = Callable[[SqliteRecorder], Any]
+Playing = Callable[[FileRecorder], Any]
 
 
 @pytest.fixture
 async def record(path: Path, play: Playing) -> Path:
     """Sessions s0 to s3, opened at 100, 200 …; s1 was denied once, s2 asked for approval."""
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     for number in range(4):
         name = f"s{number}"
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
 
 async def test_the_error_of_a_denial_belongs_to_its_request(path: Path, play: Playing) -> None:
     """It is sent after the request's end was recorded."""
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, "drop database app", acts.deny)
@@ -130,7 +130,7 @@ def watch(path: str, expected: int) -> int:
 
 
 async def test_two_readers_while_it_is_written(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
 
     async def agent(name: str) -> None:

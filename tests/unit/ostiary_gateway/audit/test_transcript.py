@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ostiary_gateway.audit.reader import Reader
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.audit.transcript import HIDDEN, Options, bytes_text, duration, render, visible
 from ostiary_policy.decision import Action, Decision, RuleRef
 
 READS = RuleRef("prod", "agents", "reads", "sha256:1")
-Playing = Callable[[SqliteRecorder], Any]
+Playing = Callable[[FileRecorder], Any]
 
 
 def message(kind: str, body: bytes) -> bytes:
@@ -49,7 +49,7 @@ def shown(path: Path, width: int = 100, options: Options | None = None) -> str:
 
 
 async def test_a_result_stands_under_its_statement(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, "select id, name\n  from t", detail={"parameters": ["7", None]})
@@ -79,7 +79,7 @@ async def test_a_result_stands_under_its_statement(path: Path, play: Playing) ->
 
 
 async def test_a_denial_says_which_rule_and_what_the_agent_saw(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, "drop database app", acts.deny)
@@ -94,7 +94,7 @@ async def test_a_denial_says_which_rule_and_what_the_agent_saw(path: Path, play:
 
 
 async def test_a_rule_is_named_once(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, decision=replace(acts.allow, rule=READS, message=f"Allowed by rule {READS}."))
@@ -106,7 +106,7 @@ async def test_a_rule_is_named_once(path: Path, play: Playing) -> None:
 
 
 async def test_what_no_policy_was_asked_about_is_not_laid_to_a_missing_rule(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     refusal = Decision(Action.DENY, None, "client_encoding must stay UTF8.")
@@ -118,7 +118,7 @@ async def test_what_no_policy_was_asked_about_is_not_laid_to_a_missing_rule(path
 
 
 async def test_an_error_whose_answer_is_not_recorded_is_told_by_its_end(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1", recording="Metadata")
     acts.begin("s1", 1, "select 1/0")
@@ -128,7 +128,7 @@ async def test_an_error_whose_answer_is_not_recorded_is_told_by_its_end(path: Pa
 
 
 async def test_the_tags_of_many_statements_are_counted(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, ";".join(["begin"] * 10))
@@ -138,7 +138,7 @@ async def test_the_tags_of_many_statements_are_counted(path: Path, play: Playing
 
 
 async def test_a_result_wider_than_the_terminal_has_a_line_for_each_value(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -149,7 +149,7 @@ async def test_a_result_wider_than_the_terminal_has_a_line_for_each_value(path: 
 
 
 async def test_a_recording_that_was_cut_says_so(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path, max_recorded_bytes=1000)
+    recorder = await FileRecorder.open(path, max_recorded_bytes=1000)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -159,7 +159,7 @@ async def test_a_recording_that_was_cut_says_so(path: Path, play: Playing) -> No
     assert "recording cut at 1000 B of 13.6 KiB (limit)" in shown(path)
 
 
-async def test_a_request_without_an_end_says_so(path: Path, recorder: SqliteRecorder, play: Playing) -> None:
+async def test_a_request_without_an_end_says_so(path: Path, recorder: FileRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
     await acts.begin("s1", 1, durable=True)
@@ -167,7 +167,7 @@ async def test_a_request_without_an_end_says_so(path: Path, recorder: SqliteReco
 
 
 async def test_what_was_recorded_cannot_steer_the_terminal(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     evil = "\x1b[2J\x1b]0;owned\x07\u202e\x9b31m[bold]"
     acts.open("s1", username=evil)

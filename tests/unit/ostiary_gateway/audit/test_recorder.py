@@ -13,14 +13,14 @@ import pytest
 
 from ostiary_gateway.audit.event import LoginRefused, RecordError
 from ostiary_gateway.audit.reader import Reader
-from ostiary_gateway.audit.sqlite import SqliteRecorder
+from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.audit.verify import verify
 
-Playing = Callable[[SqliteRecorder], Any]
+Playing = Callable[[FileRecorder], Any]
 
 
 async def test_a_session_comes_back_as_it_went_in(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, "select $1", detail={"parameters": ["7", None]})
@@ -55,7 +55,7 @@ async def test_a_session_comes_back_as_it_went_in(path: Path, play: Playing) -> 
 
 
 async def test_a_durable_begin_is_in_the_file_when_it_is_acknowledged(
-    path: Path, recorder: SqliteRecorder, play: Playing
+    path: Path, recorder: FileRecorder, play: Playing
 ) -> None:
     acts = play(recorder)
     acts.open("s1")
@@ -67,7 +67,7 @@ async def test_a_durable_begin_is_in_the_file_when_it_is_acknowledged(
 
 
 async def test_begins_that_wait_together_share_a_commit_and_keep_their_order(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     order: list[int] = []
 
@@ -90,13 +90,13 @@ async def test_begins_that_wait_together_share_a_commit_and_keep_their_order(pat
     assert verify(path).ok
 
 
-async def test_a_begin_that_nobody_waits_for_returns_at_once(recorder: SqliteRecorder, play: Playing) -> None:
+async def test_a_begin_that_nobody_waits_for_returns_at_once(recorder: FileRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
     assert acts.begin("s1", 1, durable=False) is None
 
 
-async def test_a_request_of_a_session_that_is_over_may_not_run(recorder: SqliteRecorder, play: Playing) -> None:
+async def test_a_request_of_a_session_that_is_over_may_not_run(recorder: FileRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
     acts.close("s1")
@@ -104,7 +104,7 @@ async def test_a_request_of_a_session_that_is_over_may_not_run(recorder: SqliteR
         acts.begin("s1", 1, durable=False)
 
 
-async def test_events_after_a_sessions_end_are_counted_not_recorded(recorder: SqliteRecorder, play: Playing) -> None:
+async def test_events_after_a_sessions_end_are_counted_not_recorded(recorder: FileRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
     acts.close("s1")
@@ -114,7 +114,7 @@ async def test_events_after_a_sessions_end_are_counted_not_recorded(recorder: Sq
     assert recorder.stats.misplaced == 3
 
 
-async def test_a_waiter_that_is_cancelled_does_not_hurt_the_others(recorder: SqliteRecorder, play: Playing) -> None:
+async def test_a_waiter_that_is_cancelled_does_not_hurt_the_others(recorder: FileRecorder, play: Playing) -> None:
     acts = play(recorder)
     acts.open("s1")
     first = asyncio.ensure_future(acts.begin("s1", 1, durable=True))
@@ -126,7 +126,7 @@ async def test_a_waiter_that_is_cancelled_does_not_hurt_the_others(recorder: Sql
 
 
 async def test_a_long_response_is_cut_at_the_limit_with_a_mark(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path, max_recorded_bytes=1_000_000)
+    recorder = await FileRecorder.open(path, max_recorded_bytes=1_000_000)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -145,7 +145,7 @@ async def test_a_long_response_is_cut_at_the_limit_with_a_mark(path: Path, play:
 
 
 async def test_a_response_of_exactly_the_limit_is_whole(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path, max_recorded_bytes=10)
+    recorder = await FileRecorder.open(path, max_recorded_bytes=10)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -161,7 +161,7 @@ async def test_a_response_of_exactly_the_limit_is_whole(path: Path, play: Playin
 @pytest.mark.parametrize("chunk", [1000, 100_000, 3_000_000])
 async def test_responses_come_back_whole_whatever_their_chunks(path: Path, play: Playing, chunk: int) -> None:
     data = os.urandom(500_000) + bytes(2_500_000)
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     for session in ("a", "b"):
         acts.open(session)
@@ -183,7 +183,7 @@ async def test_responses_come_back_whole_whatever_their_chunks(path: Path, play:
 
 
 async def test_metadata_keeps_requests_without_their_responses(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1", "Metadata")
     await acts.run("s1", 1, "select secret", b"secret row")
@@ -197,7 +197,7 @@ async def test_metadata_keeps_requests_without_their_responses(path: Path, play:
 
 
 async def test_recording_none_keeps_the_session_and_what_was_not_simply_allowed(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1", "None")
     assert acts.begin("s1", 1, "select 1", durable=True) is None
@@ -217,7 +217,7 @@ async def test_recording_none_keeps_the_session_and_what_was_not_simply_allowed(
 
 
 async def test_refused_logins_are_in_the_gateways_own_session(path: Path) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     recorder.login_refused(LoginRefused("l1", 1.0, "prod/app", {"address": "10.0.0.9"}, "the token is not known"))
     await recorder.close()
     with Reader.open(path) as reader:
@@ -229,7 +229,7 @@ async def test_refused_logins_are_in_the_gateways_own_session(path: Path) -> Non
 
 
 async def test_requests_still_open_when_their_session_ends_are_lost(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -244,7 +244,7 @@ async def test_requests_still_open_when_their_session_ends_are_lost(path: Path, 
 
 
 async def test_bytes_outside_any_request_are_kept(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.respond("s1", 0, b"a notification")
@@ -258,7 +258,7 @@ async def test_bytes_outside_any_request_are_kept(path: Path, play: Playing) -> 
 
 
 async def test_sessions_open_at_shutdown_are_marked_lost(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     play(recorder).open("s1")
     await recorder.close()
     with Reader.open(path) as reader:
@@ -268,21 +268,21 @@ async def test_sessions_open_at_shutdown_are_marked_lost(path: Path, play: Playi
     assert report.unsealed == 0
 
 
-async def test_only_one_gateway_writes_to_a_record(path: Path, recorder: SqliteRecorder) -> None:
+async def test_only_one_gateway_writes_to_a_record(path: Path, recorder: FileRecorder) -> None:
     with pytest.raises(RecordError, match="another gateway"):
-        await SqliteRecorder.open(path)
+        await FileRecorder.open(path)
 
 
-def test_the_record_and_its_key_are_for_their_owner_only(path: Path, recorder: SqliteRecorder) -> None:
+def test_the_record_and_its_key_are_for_their_owner_only(path: Path, recorder: FileRecorder) -> None:
     for name in ("audit.key", "audit.db", "audit.db-wal", "audit.db-shm", "audit.lock"):
         assert path.with_name(name).stat().st_mode & 0o777 == 0o600, name
 
 
 async def test_a_key_that_others_may_read_is_refused(path: Path) -> None:
-    await (await SqliteRecorder.open(path)).close()
+    await (await FileRecorder.open(path)).close()
     path.with_suffix(".key").chmod(0o644)
     with pytest.raises(RecordError, match="chmod 600"):
-        await SqliteRecorder.open(path)
+        await FileRecorder.open(path)
 
 
 async def test_a_file_that_is_no_record_is_refused(path: Path) -> None:
@@ -291,20 +291,20 @@ async def test_a_file_that_is_no_record_is_refused(path: Path) -> None:
         other.execute("create table mine (a)")
     other.close()
     with pytest.raises(RecordError, match="not a record"):
-        await SqliteRecorder.open(path)
+        await FileRecorder.open(path)
 
 
 async def test_a_record_of_a_newer_version_is_refused(path: Path) -> None:
-    await (await SqliteRecorder.open(path)).close()
+    await (await FileRecorder.open(path)).close()
     with sqlite3.connect(path) as newer:
         newer.execute("pragma user_version = 99")
     newer.close()
     with pytest.raises(RecordError, match="newer"):
-        await SqliteRecorder.open(path)
+        await FileRecorder.open(path)
 
 
 async def test_whatever_a_client_sends_as_text_is_recorded(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     for number, text in enumerate(["\x00", "\udcff lone", "a\u202eb", "é" * 1000]):
@@ -322,7 +322,7 @@ async def test_a_masks_key_is_in_no_record(path: Path, play: Playing) -> None:
     from ostiary_policy.masking import DetectorMask, MaskPlan, Strategy
 
     masks = MaskPlan(detectors=(DetectorMask("Email", Strategy("Pseudonym", key=b"very-secret-key")),))
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1, "q", Decision(Action.ALLOW, None, "", masks=masks))
@@ -333,7 +333,7 @@ async def test_a_masks_key_is_in_no_record(path: Path, play: Playing) -> None:
 
 
 async def test_backpressure_begins_and_ends(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path, queue_bytes=1_000_000)
+    recorder = await FileRecorder.open(path, queue_bytes=1_000_000)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -352,7 +352,7 @@ async def test_backpressure_begins_and_ends(path: Path, play: Playing) -> None:
 
 
 async def test_one_huge_piece_of_a_response_is_recorded_whole(path: Path, play: Playing) -> None:
-    recorder = await SqliteRecorder.open(path, queue_bytes=100_000)
+    recorder = await FileRecorder.open(path, queue_bytes=100_000)
     acts = play(recorder)
     acts.open("s1")
     acts.begin("s1", 1)
@@ -368,15 +368,16 @@ async def test_one_huge_piece_of_a_response_is_recorded_whole(path: Path, play: 
 
 async def test_a_record_that_was_removed_takes_no_durable_begin(path: Path, play: Playing) -> None:
     """The open file would still take it, and it would be gone with the process."""
-    recorder = await SqliteRecorder.open(path)
+    recorder = await FileRecorder.open(path)
     acts = play(recorder)
     acts.open("s1")
     await acts.begin("s1", 1, durable=True)
-    away = path.with_suffix(".away")
-    await asyncio.to_thread(path.rename, away)
+    record, away = path.with_suffix(".log"), path.with_suffix(".away")
+    await asyncio.to_thread(record.rename, away)
+    await asyncio.sleep(0.2)  # it looks ten times a second
     with pytest.raises(RecordError, match="cannot be written"):
         await acts.begin("s1", 2, durable=True)
-    await asyncio.to_thread(away.rename, path)
+    await asyncio.to_thread(away.rename, record)
     for _ in range(50):
         if not recorder.failing:
             break
