@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping
 
 from support.servers import Server
 
-from ostiary_gateway.audit.event import LoginRefused, SessionOpened, SessionRecord
+from ostiary_gateway.audit.event import ApprovalStep, LoginRefused, SessionOpened, SessionRecord
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.loading import Loaded, compile_texts
@@ -22,7 +22,7 @@ from ostiary_gateway.protocols.postgres.desk import Desk
 from ostiary_gateway.protocols.postgres.questions import Admission, Ask, Stage
 from ostiary_gateway.protocols.postgres.reference import Reference
 from ostiary_gateway.protocols.postgres.state import SessionState
-from ostiary_gateway.protocols.postgres.upstream import Aside, Target
+from ostiary_gateway.protocols.postgres.upstream import Aside, FixedLogin, Target
 from ostiary_policy.decision import Decision
 from ostiary_policy.facts import ClientFacts, SubjectFacts
 
@@ -66,6 +66,8 @@ class Nowhere:
         return Kept()
 
     def login_refused(self, event: LoginRefused) -> None: ...
+
+    def approval(self, event: ApprovalStep) -> None: ...
 
     async def relieved(self) -> None: ...
 
@@ -114,7 +116,7 @@ def _desk(server: Server, manifests: dict[str, str]) -> Desk:
     client = ClientFacts(address="127.0.0.1", application="bench")
     gate = checkpoint.open(connection, Identity(subject, "bench"), client, state, {})
     target = Target(server.host, server.port, server.user, server.password, None, server.host)
-    reference = Reference(Aside(target, server.database, KeyCache()), server.version * 10_000)
+    reference = Reference(Aside(FixedLogin(target), server.database, KeyCache()), server.version * 10_000)
     desk = Desk(gate, reference, state, database=server.database)
     desk.settings(("public", "none", server.user, "on", "UTF8"))
     return desk

@@ -36,7 +36,7 @@ def main() -> None:
     with ExitStack() as stack:
         server = stack.enter_context(database(scale=1))
         rivals = [stack.enter_context(pgbouncer(server))] + ([direct(server)] if options.direct else [])
-        gateway = stack.enter_context(ostiary(server, audit=options.audit))
+        gateway = stack.enter_context(ostiary(server, audit=options.audit, workers=options.workers))
         pgbench(server, gateway, options.mode, options.clients, 1)  # what is loaded once is not what is measured
         ratios: dict[str, list[float]] = {rival.name: [] for rival in rivals}
         for number in range(options.rounds):
@@ -75,6 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--audit", default="Relaxed", choices=["Relaxed", "Strict"])
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway; a profile is of the first process")
     parser.add_argument("--direct", action="store_true", help="beside a direct connection too")
     parser.add_argument("--profile", choices=["py-spy", "py-spy-lines", "perf"], help="one more run, looked into")
     return parser.parse_args()

@@ -29,9 +29,10 @@ from support.servers import Server  # noqa: E402
 from targets import Target, database, direct, manifests, ostiary, pgbouncer  # noqa: E402
 
 MODES = ("simple", "extended", "prepared")
-GROUPS = ("pgbench", "strict", "bulk", "decide", "rest", "idle", "growth")
+GROUPS = ("pgbench", "strict", "bulk", "decide", "rest", "idle", "growth", "workers")
 STRICT_CLIENTS = 32
 CPU_CLIENTS = 8
+WORKERS_CLIENTS = 32
 
 
 @dataclass
@@ -77,7 +78,7 @@ def main() -> None:
             large(session)
         if "decide" in options.rows:
             decisions(session)
-        for name, measure in (("rest", rest), ("idle", idle), ("growth", growth)):
+        for name, measure in (("rest", rest), ("idle", idle), ("growth", growth), ("workers", workers)):
             if name in options.rows:
                 measure(session)
     text = "\n\n".join(
@@ -94,6 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of each run of pgbench (6; 1 with --quick)")
     parser.add_argument("--rounds", type=int, help="how often the targets take turns (5; 1 with --quick)")
     parser.add_argument("--rows", nargs="+", choices=GROUPS, default=list(GROUPS), help="what to measure")
+    parser.add_argument("--workers", type=int, default=2, help="of the gateway that is compared with one process")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, default=None, help="write docs/speed.md")
@@ -259,6 +261,29 @@ def growth(session: Session) -> None:
     with ostiary(session.server) as fresh:
         grown, size = memory.growth(fresh)
     session.add(Row(f"growth over a result of {size / 1e9:.2f} GB, masked and recorded", 64, 16, (grown / 1e6,), "MB"))
+
+
+def workers(session: Session) -> None:
+    """Several processes beside one. Not a row of what is wanted: on how many cores is the machine's."""
+    count, rounds = session.options.workers, session.options.rounds
+    lines = []
+    with ostiary(session.server, workers=count) as several:
+        targets = [session.pgbouncer, session.ostiary, several]
+        for mode in session.options.modes:
+            say(f"{count} workers, pgbench -S {mode}: {rounds} rounds of {len(targets)} targets")
+            runs = play(session, targets, mode, WORKERS_CLIENTS)
+            cells = [mode, str(WORKERS_CLIENTS)]
+            for target in targets[1:]:
+                rate, cost = (
+                    statistics.median(getattr(run, what) for run in runs[target.name]) for what in ("rate", "cost")
+                )
+                others = statistics.median(ratios(runs[target.name], runs["pgbouncer"]))
+                cells.append(f"{rate:,.0f} ({cost * 1e6:.0f} µs, {others:.2f} of pgbouncer)")
+            cells.append(f"{statistics.median(ratios(runs[several.name], runs['Ostiary'])):.2f}")
+            lines.append(cells)
+            print(f"  {mode}: " + ", ".join(cells[2:]), flush=True)
+    head = ["pgbench -S", "clients", "one process, transactions/s", f"{count} workers, transactions/s", "ratio"]
+    session.tables.append(report.markdown(head, lines))
 
 
 if __name__ == "__main__":

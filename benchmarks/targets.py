@@ -125,11 +125,13 @@ def direct(server: Server) -> Target:
 
 
 @contextmanager
-def ostiary(server: Server, *, audit: str = "Relaxed") -> Iterator[Target]:
+def ostiary(server: Server, *, audit: str = "Relaxed", workers: int = 1) -> Iterator[Target]:
     """`ostiary serve` with 12 rules, card and email detectors and Full recording, its record on disk."""
     name = "Ostiary" if audit == "Relaxed" else f"Ostiary, {audit}"
+    name += f", {workers} workers" * (workers > 1)
     root = Path(os.environ.get("OSTIARY_BENCH_DIR", "/var/tmp"))
     gateway: Gateway = gateways.prepare(root / f"ostiary-bench-{os.getpid()}-{servers.free_port()}", server)
+    gateway.arguments = ("--workers", str(workers)) if workers > 1 else ()
     gateway.write(*_manifests(server, gateway.port, audit))
     try:
         gateway.start()
