@@ -16,34 +16,39 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("crds", "gateway", "tests", "docs", "examples")
-FILES = ("pyproject.toml", "setup.py", "Makefile", "README.md")
+FILES = ("pyproject.toml", "setup.py", "Makefile", "README.md", "LICENSE")
 TESTS = (
     "tests/fuzz", "tests/unit/ostiary_gateway/protocols", "tests/unit/ostiary_gateway/masking",
 )  # fmt: skip
 """What runs the compiled modules."""
 
 
-def libasan() -> str | None:
-    """Where gcc keeps the library that must be loaded before Python."""
-    try:
-        found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    path = Path(found.stdout.strip()).resolve()
-    return str(path) if path.is_absolute() and path.is_file() else None
+def libraries() -> list[str]:
+    """What must be loaded before Python: gcc's libasan, and libstdc++, whose exceptions it watches."""
+    found = []
+    for name in ("libasan.so", "libstdc++.so"):
+        try:
+            told = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return []
+        path = Path(told.stdout.strip())
+        if not path.is_absolute() or not path.is_file():
+            return []
+        found.append(str(path.resolve()))
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, usage='make sanitize ARGS="[pytest arguments]"')
     parser.add_argument("--keep", action="store_true", help="leave the copy where it is, and say where")
     options, more = parser.parse_known_args()
-    library = libasan()
-    if library is None:
-        print("There is no libasan of gcc here. On Debian and Ubuntu: apt-get install gcc", file=sys.stderr)
+    preloaded = libraries()
+    if not preloaded:
+        print("There is no libasan of gcc here. On Debian and Ubuntu: apt-get install g++", file=sys.stderr)
         return 2
     copy = Path(tempfile.mkdtemp(prefix="ostiary-sanitize-"))
     try:
-        return sanitized(copy, library, more)
+        return sanitized(copy, preloaded, more)
     finally:
         if options.keep:
             print(f"kept: {copy}")
@@ -51,7 +56,7 @@ def main() -> int:
             shutil.rmtree(copy, ignore_errors=True)
 
 
-def sanitized(copy: Path, library: str, more: list[str]) -> int:
+def sanitized(copy: Path, preloaded: list[str], more: list[str]) -> int:
     ignored = shutil.ignore_patterns("*.so", "__pycache__", ".git", "crashes")
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=ignored)
@@ -72,7 +77,7 @@ def sanitized(copy: Path, library: str, more: list[str]) -> int:
         return 1
     report = copy / "asan"
     environment |= {
-        "LD_PRELOAD": library, "PYTHONMALLOC": "malloc",
+        "LD_PRELOAD": " ".join(preloaded), "PYTHONMALLOC": "malloc",
         # Python keeps much until it ends: what is not freed is no finding. Another library may be there before.
         "ASAN_OPTIONS": f"detect_leaks=0:verify_asan_link_order=0:log_path={report}:exitcode=99",
     }  # fmt: skip
