@@ -132,7 +132,7 @@ class Asking:
     def _settle(self, approvals: Approvals, ask: Ask, case: Case) -> Waits:
         gate, connection = self._gate, self._gate.connection_now
         role = self._reference.planner.stand_in(case.scope.role)
-        normal = normal_form(ask.text, case.database, case.scope, role, case.analysis, case.named())
+        normal = normal_form(ask.text, case.database, case.scope, role, gate.id, case.analysis, case.named())
         action = Action("Postgres", normal, parameters_of(ask.portal), "", {})
         digest = hash_of(action, connection, gate.identity.subject, case.decision)
         if (rest := self._rest_of(ask.portal, digest)) is not None:
@@ -243,6 +243,8 @@ class Asking:
                 plan = "No plan: the rows come from the client, and are not a part of what is approved."
             elif effects.executes is not None or effects.fetches is not None:
                 plan = "No plan: what was prepared or declared before is known to its own session only."
+            elif effects.copy is not None:
+                plan = await self._explain(ask, effects.copy.select_text, case.path)
             elif not effects.estimable:
                 plan = f"No plan: PostgreSQL does not explain {statement.facts['verb'] or 'what it cannot parse'}."
             else:

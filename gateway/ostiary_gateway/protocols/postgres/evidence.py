@@ -66,14 +66,17 @@ class Named:
 
 
 def normal_form(
-    text: str, database: str, scope: Scope, role: str, analysis: Analysis, named: Iterable[Named]
+    text: str, database: str, scope: Scope, role: str, session: str, analysis: Analysis, named: Iterable[Named]
 ) -> dict[str, object]:
     """What a grant is for, besides parameters: the text, and what its names mean in this session.
 
     Space around the text and semicolons at its end count for nothing; everything else does. `role` stands for the
-    one in `scope`, which may be a session's own.
+    one in `scope`, which may be a session's own. `session` counts where names may mean what only that session knows: a
+    temporary table may stand before the one that was looked at.
     """
+    unsure = scope.has_temp or scope.rebound or scope.uncommitted_ddl
     return {
+        "session": session if unsure else "",
         "text": text.strip().rstrip("; \t\r\n\f\v"),
         "database": database,
         "role": role,
