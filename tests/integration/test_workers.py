@@ -192,6 +192,28 @@ def test_their_records_are_one(gateway: Gateway) -> None:
     assert "an anchor is of one" in gateway.run("verify", "--anchor", "1:00", check=False)
 
 
+def test_with_fewer_workers_the_sessions_of_the_others_do_not_stay_open(pg18: Server) -> None:
+    gateway = gateways.prepare(servers.scratch("workers-fewer"), pg18)
+    gateway.arguments = ("--workers", "2")
+    gateway.write(gateways.connection(pg18, gateway.port), *gateways.secrets_for(pg18), ALLOW_ALL)
+    gateway.start()
+    wire = session_at(gateway, 2)
+    asked(wire, "select 1")
+    until(lambda: "open" in states(gateway))
+    pids = gateway.pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: gateway.process is not None and gateway.process.poll() is not None)
+    gateway.arguments = ()
+    gateway.start()
+    assert states(gateway) == {"lost"}
+    gateway.destroy()
+
+
+def states(gateway: Gateway) -> set[str]:
+    return {json.loads(line)["state"] for line in gateway.run("sessions", "--json", "--limit", "1").splitlines()}
+
+
 def test_manifests_that_are_wrong_are_told_once(pg18: Server) -> None:
     gateway = gateways.prepare(servers.scratch("workers-wrong"), pg18)
     gateway.arguments = ("--workers", "2")

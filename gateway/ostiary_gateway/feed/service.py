@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import resource
 import signal
@@ -18,7 +19,9 @@ from ostiary_gateway.admin.server import AdminError, AdminServer
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.audit.event import RecordError
+from ostiary_gateway.audit.reader import Reader
 from ostiary_gateway.audit.recorder import FileRecorder
+from ostiary_gateway.audit.records import records
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.directory import DirectoryFeed
 from ostiary_gateway.feed.fact_sources import fact_sources
@@ -107,6 +110,7 @@ async def served(
         raise ManifestsRefused(outcome.problems)
     counters = Counters()
     recorder = await _open_record(data, place)
+    await _close_what_others_left(data, place, type(recorder))
     counters.record_queue = lambda: recorder.queued
     counters.record_dropped = lambda: recorder.stats.dropped
     async with AsyncExitStack() as stack:
@@ -243,6 +247,28 @@ async def _open_record(data: Path, place: Place) -> FileRecorder:
         return await FileRecorder.open(data / place.audit)
     except (OSError, RecordError) as error:
         raise StartError(str(error), "Choose another directory: --data DIR") from error
+
+
+async def _close_what_others_left(data: Path, place: Place, recorder: type[FileRecorder]) -> None:
+    """Sessions in the records of workers that there are no more: they are lost, as those of one that is killed."""
+    if place.worker > 1:
+        return
+
+    def left() -> list[Path]:
+        mine = {dataclasses.replace(place, worker=number).audit for number in range(1, place.workers + 1)}
+        found = [path for path in records(data) if path.name not in mine]
+        return [path for path in found if path.is_file() and _has_open(path)]
+
+    for path in await asyncio.to_thread(left):
+        try:
+            await (await recorder.open(path)).close()
+        except (OSError, ValueError, RecordError) as problem:
+            log.warning("a record of an earlier worker stays as it is", record=path.name, problem=str(problem))
+
+
+def _has_open(path: Path) -> bool:
+    with Reader.open(path) as reader:
+        return next(reader.sessions(state="open", gateway=True, limit=1), None) is not None
 
 
 def _allow_many_files() -> None:
