@@ -7,6 +7,8 @@ import binascii
 import ipaddress
 import json
 import re
+import string
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,7 +79,7 @@ def _compiled(pattern: str) -> re2._Regexp:
     return re2.compile(pattern.encode(), options)
 
 
-_IBAN_LENGTHS = {
+IBAN_LENGTHS = {
     country: length
     for length, countries in {
         15: "NO",
@@ -103,13 +105,13 @@ _IBAN_LENGTHS = {
 }
 """Length of an IBAN by country (ISO 13616 registry)."""
 IBAN_COUNTRIES: bytes = bytes(
-    chr(65 + index // 26) + chr(65 + index % 26) in _IBAN_LENGTHS for index in range(26 * 26)
+    chr(65 + index // 26) + chr(65 + index % 26) in IBAN_LENGTHS for index in range(26 * 26)
 )
 """By two letters, 26 times 26, whether an IBAN may begin with them."""
 
 
 def _iban(match: bytes) -> int:
-    length = _IBAN_LENGTHS.get(match[:2].decode().upper())
+    length = IBAN_LENGTHS.get(match[:2].decode().upper())
     if length is None:
         return 0
     taken = bytearray()
@@ -124,7 +126,26 @@ def _iban(match: bytes) -> int:
 
 
 def _phone(match: bytes) -> int:
-    return len(match) if 8 <= sum(48 <= byte <= 57 for byte in match) <= 15 else 0
+    digits = bytes(byte for byte in match if 48 <= byte <= 57).decode()
+    if digits[0] == "1":
+        # The North American plan: ten digits, and neither area nor exchange begins with 0 or 1.
+        return len(match) if len(digits) == 11 and digits[1] > "1" and digits[4] > "1" else 0
+    known = any(digits[:size] in _COUNTRY_CODES for size in (1, 2, 3))
+    return len(match) if known and 8 <= len(digits) <= 15 else 0
+
+
+_SINGLE_CODES = (
+    "7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84"
+    " 86 90 91 92 93 94 95 98 211 212 213 216 218 290 291 297 298 299 800 808 850 852 853 855 856 870 878 880 881"
+    " 882 883 886 888 960 961 962 963 964 965 966 967 968 970 971 972 973 974 975 976 977 979 992 993 994 995 996"
+    " 998"
+)
+_COUNTRY_CODES = frozenset(_SINGLE_CODES.split()) | frozenset(
+    str(code)
+    for codes in ((220, 270), (350, 360), (370, 390), (420, 424), (500, 510), (590, 600), (670, 680), (680, 693))
+    for code in range(*codes)
+)
+"""Assigned country codes of ITU-T E.164 (and the blocks that they are assigned from), but for 1."""
 
 
 def _ssn(match: bytes) -> int:
@@ -154,6 +175,18 @@ def _jwt(match: bytes) -> int:
     return len(match) if isinstance(decoded, dict) and ("alg" in decoded or "enc" in decoded) else 0
 
 
+def _github(match: bytes) -> int:
+    """Tokens of 36 characters end with the CRC32 of the 30 before it, in base62."""
+    if len(match) != 40:
+        return len(match)
+    rest, check = zlib.crc32(match[4:34]), ""
+    while rest:
+        rest, digit = divmod(rest, 62)
+        check = _BASE62[digit] + check
+    return len(match) if f"{check:0>6}".encode() == match[34:] else 0
+
+
+_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _IPV4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 _PEM = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
@@ -163,7 +196,7 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("USSocialSecurityNumber", r"[0-9]{3}[ -][0-9]{2}[ -][0-9]{4}", _ssn, around=_WORD | frozenset(b"-")),
     Grammar(
         "IPAddress",
-        rf"{_IPV4}|[0-9A-Fa-f]{{0,4}}:[0-9A-Fa-f:]{{1,38}}(?:{_IPV4})?",
+        rf"{_IPV4}|(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}{_IPV4}|[0-9A-Fa-f]{{0,4}}:[0-9A-Fa-f:]{{1,38}}",
         _ip,
         needles=(b".", b":"),
         around=_WORD | frozenset(b"."),
@@ -185,7 +218,7 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar(
         "GitHubToken",
         r"gh[oprsu]_[0-9A-Za-z]{36,255}|github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
-        len,
+        _github,
         needles=(b"gh",),
     ),
     Grammar(

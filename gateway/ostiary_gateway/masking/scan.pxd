@@ -15,3 +15,5 @@ cdef class Finder:
     cdef bint mail(self, const unsigned char* data, Py_ssize_t at, Py_ssize_t last) noexcept
     cdef Py_ssize_t domain(self, const unsigned char* data, Py_ssize_t at, Py_ssize_t last) noexcept
     cdef Py_ssize_t literal(self, const unsigned char* data, Py_ssize_t at, Py_ssize_t last) noexcept
+    cdef bint in_uuid(self, const unsigned char* data, Py_ssize_t start, Py_ssize_t first, Py_ssize_t last) noexcept
+    cdef bint is_image(self, const unsigned char* data, Py_ssize_t end) noexcept

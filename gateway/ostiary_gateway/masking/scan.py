@@ -249,9 +249,46 @@ class Finder:
                         if further > end:
                             end = further
                 self.end = end
-                return True
+                if not strict or not self.in_uuid(data, self.start, first, last):
+                    return True
+                here = end
             while here < high and _is_digit(data[here]):
                 here += 1
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def in_uuid(
+        self,
+        data: cython.p_const_uchar,
+        start: cython.Py_ssize_t,
+        first: cython.Py_ssize_t,
+        last: cython.Py_ssize_t,
+    ) -> cython.bint:
+        """True if the group of digits that begins here is one of a UUID's (8-4-4-4-12)."""
+        offset: cython.Py_ssize_t
+        begin: cython.Py_ssize_t
+        index: cython.Py_ssize_t
+        byte: cython.int
+        for offset in (0, 9, 14, 19, 24):
+            begin = start - offset
+            if begin < first or begin + 36 > last:
+                continue
+            if begin > first and (_is_digit(data[begin - 1]) or _is_letter(data[begin - 1])):
+                continue
+            if begin + 36 < last and (_is_digit(data[begin + 36]) or _is_letter(data[begin + 36])):
+                continue
+            index = 0
+            while index < 36:
+                byte = data[begin + index]
+                if index == 8 or index == 13 or index == 18 or index == 23:
+                    if byte != 45:
+                        break
+                elif not (48 <= byte <= 57 or 97 <= byte <= 102 or 65 <= byte <= 70):
+                    break
+                index += 1
+            if index == 36:
+                return True
         return False
 
     @cython.cfunc
@@ -354,7 +391,7 @@ class Finder:
         while sign < last:
             if sign > at and self._mail[data[sign - 1]] & 1:
                 end = self.domain(data, sign + 1, last)
-                if end > 0:
+                if end > 0 and not self.is_image(data, end):
                     start = sign - 1
                     while start > at and sign - start < 256 and self._mail[data[start - 1]] & 1:
                         start -= 1
@@ -363,6 +400,19 @@ class Finder:
                     return True
             sign = self.byte(data, 64, sign + 1, last)
         return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def is_image(self, data: cython.p_const_uchar, end: cython.Py_ssize_t) -> cython.bint:
+        """True for `icon@2x.png` and the like: these are no top-level domains."""
+        three: cython.int = ((data[end - 3] | 32) << 16) | ((data[end - 2] | 32) << 8) | (data[end - 1] | 32)
+        if data[end - 4] == 46:
+            # png, jpg, gif, svg
+            return three == 0x706E67 or three == 0x6A7067 or three == 0x676966 or three == 0x737667
+        # jpeg, webp
+        return data[end - 5] == 46 and (
+            ((data[end - 4] | 32) == 106 and three == 0x706567) or ((data[end - 4] | 32) == 119 and three == 0x656270)
+        )
 
     @cython.cfunc
     @cython.exceptval(check=False)

@@ -109,7 +109,12 @@ def test_emails(text: str, expected: list[str]) -> None:
         ("PrivateKey", "-----BEGIN PUBLIC KEY-----\nMII\n-----END PUBLIC KEY-----", []),
         ("AWSKey", "AKIAIOSFODNN7EXAMPLE", ["AKIAIOSFODNN7EXAMPLE"]),
         ("AWSKey", "AKIAIOSFODNN7EXAMPL", []),
-        ("GitHubToken", "ghp_" + "a" * 36, ["ghp_" + "a" * 36]),
+        ("GitHubToken", "ghp_" + "a" * 30 + "1yLcDB", ["ghp_" + "a" * 30 + "1yLcDB"]),
+        ("GitHubToken", "ghp_" + "a" * 36, []),  # a wrong checksum
+        ("Phone", "+1 415 555 2671, +49 30 123456, +1 234 5678, +999 12345678", ["+1 415 555 2671", "+49 30 123456"]),
+        ("IPAddress", "::ffff:10.1.2.3 and 1.2.3.400", ["::ffff:10.1.2.3"]),
+        ("CreditCard", "12345678-4111-1111-1111-111112345678", []),  # a group of a UUID
+        ("Email", "icon@2x.png a@b.pngs", ["a@b.pngs"]),
         ("SlackToken", "xoxb-123456789012-abc", ["xoxb-123456789012-abc"]),
         ("StripeKey", "sk_live_" + "a" * 24, ["sk_live_" + "a" * 24]),
     ],
