@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.forgery import Forgery
 
 from ostiary_gateway.audit.event import LoginRefused, RecordError
 from ostiary_gateway.audit.reader import Reader
@@ -328,6 +329,7 @@ async def test_a_masks_key_is_in_no_record(path: Path, play: Playing) -> None:
     acts.begin("s1", 1, "q", Decision(Action.ALLOW, None, "", masks=masks))
     await recorder.close()
     content = await asyncio.to_thread(path.read_bytes)
+    content += b"".join(forged.raw for forged in Forgery(path).blocks)
     assert b"very-secret-key" not in content
     assert b'"detector":"Email"' in content
 
@@ -338,13 +340,12 @@ async def test_backpressure_begins_and_ends(path: Path, play: Playing) -> None:
     acts.open("s1")
     acts.begin("s1", 1)
     waits = 0
-    for _ in range(100):
-        acts.respond("s1", 1, os.urandom(200_000))
+    for _ in range(20):
+        acts.respond("s1", 1, os.urandom(2_000_000))
         if recorder.pressure:
             waits += 1
             await recorder.relieved()
-            assert recorder.queued <= 1_000_000
-        assert recorder.queued <= 1_500_000
+        assert recorder.queued <= 1_000_000
     acts.end("s1", 1)
     await recorder.close()
     assert waits >= 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.forgery import Forgery
+from support.forgery import Forgery
 
 from ostiary_gateway.audit import layout
 from ostiary_gateway.audit.event import LoginRefused
