@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from ostiary_gateway.audit.event import SessionOpened, SessionRecord
 from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_policy.decision import Action, Decision, Matched, RuleRef
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 READS = RuleRef("prod", "agents", "reads", "sha256:1")
 DROPS = RuleRef("prod", "agents", "no-drop", "sha256:1")
