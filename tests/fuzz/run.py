@@ -161,6 +161,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="the targets, one a line")
     parser.add_argument("--input", type=Path, help="run this one input, and show what happens")
     parser.add_argument("--minimise", type=Path, help="make this failing input smaller")
+    parser.add_argument("--digest", type=int, help="print what the targets return, as a digest, for so many mutations")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--found", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -176,6 +177,10 @@ def main() -> int:
             under_atheris(options.one, options.seconds, options.found)
         return 0
     names = options.targets or list(MODULES)
+    if options.digest is not None:
+        for name in names:
+            print(name, load(name).digest(options.digest))
+        return 0
     if options.input is not None or options.minimise is not None:
         target = load(names[0])
         if options.input is not None:

@@ -44,20 +44,21 @@ def seen_by_client(script: bytes, plan: MaskPlan, stream: bytes, size: int) -> S
     return bytes(seen), "", more
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> Seen | None:
     if len(data) < 2:
-        return
+        return None
     choice, stream = data[0], data[1:]
     script = SCRIPTS[choice % len(SCRIPTS)]
     masks = tuple(DetectorMask(name, STRATEGIES[choice // 32 % 3]) for name in ("CreditCard", "Email"))
     plan = MaskPlan(detectors=masks) if choice // 16 % 2 else MaskPlan()
-    whole, ended, _ = seen_by_client(script, plan, stream, len(stream))
+    seen = whole, ended, _ = seen_by_client(script, plan, stream, len(stream))
     for size in (1, 7):
         pieces, ended_too, more = seen_by_client(script, plan, stream, size)
         if more:
             continue  # what came in one piece came before it was asked for
         assert bool(ended_too) == bool(ended), f"{ended!r} in one piece, {ended_too!r} in pieces of {size}"
         assert pieces == whole or (ended and pieces.startswith(whole)), f"in pieces of {size}: {pieces!r}"
+    return seen
 
 
 TARGET = Target("hostile_server", run)

@@ -17,6 +17,7 @@ EMAIL = "bob@example.com"
 SETUP = f"""
     CREATE TABLE t (a int);
     CREATE SCHEMA other; CREATE TABLE other.t (a int, b text DEFAULT 'other'); CREATE SCHEMA third;
+    CREATE TABLE keep (a int); INSERT INTO keep VALUES (1), (2);
     CREATE FUNCTION boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it has {EMAIL} in it'; END $$;
     CREATE FUNCTION say() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'see {EMAIL}'; RETURN 1; END $$;
 """
@@ -30,6 +31,23 @@ REAL = {
     "drop table t": "select count(*) from t",
 }
 """What the statements of the generator are here."""
+_DELETE = "delete from public.keep returning a"
+DELETES = {
+    **REAL, "insert into t values (1)": _DELETE, "drop table t": _DELETE, "select empty": _DELETE,
+    "prepare q as select many": f"prepare q as {_DELETE}", "copy t to stdout": f"copy ({_DELETE}) to stdout",
+}  # fmt: skip
+"""What they are where DELETE is denied."""
+NO_DELETE = policy(
+    "no-delete",
+    [
+        {
+            "name": "no-delete", "action": "Deny",
+            "expression": "sql.statements.exists(s, s.relations.exists(r, r.name == 'keep' && r.access == 'write'))",
+        },
+        # It reads parameters, so that nothing is decided before Execute.
+        {"name": "rest", "action": "Allow", "expression": "size(sql.params) < 100"},
+    ],
+)  # fmt: skip
 MASK = policy(
     "masked",
     [
@@ -43,20 +61,20 @@ MASK = policy(
 END = "the end of it"
 
 
-def real(text: str) -> str:
-    for told, meant in REAL.items():
+def real(text: str, meanings: dict[str, str]) -> str:
+    for told, meant in sorted(meanings.items(), key=lambda item: -len(item[0])):
         text = text.replace(told, meant)
     return text
 
 
-def messages_of(script: list[Unit]) -> list[bytes]:
+def messages_of(script: list[Unit], meanings: dict[str, str] = REAL) -> list[bytes]:
     found = []
     for message in (each for unit in script for each in unit):
         if message[:1] == b"Q":
-            message = query(real(message[5:-1].decode()))
+            message = query(real(message[5:-1].decode(), meanings))
         elif message[:1] == b"P":
             name, text, _ = message[5:].split(b"\0", 2)
-            message = parse(real(text.decode()), name.decode())
+            message = parse(real(text.decode(), meanings), name.decode())
         found.append(message)
     return [*found, SYNC, query("rollback"), query(f"select '{END}'")]
 
@@ -134,3 +152,24 @@ def test_a_generated_pipeline_is_answered_as_it_would_be_directly(pg18: Server, 
         assert conversation(through, sent, cuts) == expected
 
     check()
+
+
+def test_what_is_denied_runs_in_no_pipeline(pg18: Server, gateway: Gateway, start_gateway: StartGateway) -> None:
+    strict = start_gateway(pg18, NO_DELETE, database=DATABASE)
+    janitor = Wire.login(pg18.host, pg18.port, user=pg18.user, password=pg18.password, database=DATABASE)
+    denied = 0
+
+    @settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(SCRIPTS, st.lists(st.sampled_from([7, 40, 100_000]), min_size=1, max_size=3))
+    def check(script: list[Unit], cuts: list[int]) -> None:
+        nonlocal denied
+        through = Wire.login(
+            strict.host, strict.port, user=strict.user, password=strict.password, database=DATABASE, timeout=15
+        )
+        seen = conversation(through, messages_of(script, DELETES), cuts)
+        assert seen[-1].type == "Z"
+        denied += sum(each.type == "E" and isinstance(each.what, tuple) and each.what[0] == "42501" for each in seen)
+        assert janitor.rows("select a from keep order by a") == [["1"], ["2"]]
+
+    check()
+    assert denied > 10

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,6 +66,13 @@ class Target:
             self.check(seed)
         for data in self.mutated(seeds, mutations):
             self.check(data)
+
+    def digest(self, mutations: int) -> str:
+        """Of all that `run` returns for the corpus and so many mutations: equal for equal behaviour."""
+        seeds, digest = self.seeds(), hashlib.sha256()
+        for data in (*seeds, *self.mutated(seeds, mutations, salt="digest")):
+            digest.update(repr(self.run(data)).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def mutated(self, seeds: list[bytes], count: int, salt: str = "") -> Iterator[bytes]:
         chance = random.Random(f"{self.name}{salt}")

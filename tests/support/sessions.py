@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from support.model import ModelServer, statements
@@ -13,9 +14,10 @@ from ostiary_gateway.protocols.postgres.facts import Analysis, Effects, Scope, p
 from ostiary_gateway.protocols.postgres.frontend import Frontend
 from ostiary_gateway.protocols.postgres.masks import NoticeMask, ResponseMask
 from ostiary_gateway.protocols.postgres.questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
+from ostiary_gateway.protocols.postgres.rows import Field
 from ostiary_gateway.protocols.postgres.state import Denial, Portal, Prepared, Running, SessionState
 from ostiary_policy.decision import Action, Decision
-from ostiary_policy.masking import MaskPlan
+from ostiary_policy.masking import MaskPlan, Strategy
 
 CATALOG = Catalog.offline()
 LIMIT = 4096
@@ -30,6 +32,16 @@ def analysis_of(text: str) -> Analysis:
         assert isinstance(found, Analysis)
         _ANALYSES[plain] = found
     return _ANALYSES[plain]
+
+
+class _NothingWithheld:
+    """No lineage: only detectors mask here."""
+
+    def __call__(self, _index: int, _fields: tuple[Field, ...]) -> Mapping[int, Strategy]:
+        return {}
+
+    def found(self, table_oid: int, attnum: int) -> None:
+        """A detector has hit in this column."""
 
 
 @dataclass(slots=True)
@@ -79,7 +91,7 @@ class Session:
             elif effects.fetches is not None and (portal := self.state.portals.get(effects.fetches.encode())):
                 known = portal.statement
             self.meant[ask.text] = None if known is None else known.text
-        mask = ResponseMask(self.plan, analysis, {}, lambda _index, _fields: {}, {}) if self.plan else None
+        mask = ResponseMask(self.plan, analysis, {}, _NothingWithheld(), {}) if self.plan else None
         verdict = Verdict(_ALLOWED, len(self.asked), "r")
         self.ended_as[verdict.request] = ""
         return Admission(verdict, analysis, None, mask, needs_description=self.describe or mask is not None)
