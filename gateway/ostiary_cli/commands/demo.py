@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -78,13 +76,14 @@ async def _demo(console: Console, directory: Path, once: bool, wanted: str | Non
     async with staged(directory, choose(wanted), show) as stage:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, interrupt)
+        stage.answers = once
         playing = asyncio.create_task(stage.play())
         try:
             await playing
         except asyncio.CancelledError:
             return False
-        # The two ways in and the record are scenes too.
-        show.ending(stage.wrong, len(SCENES) + 2)
+        # The two ways in, the approval and the record are scenes too.
+        show.ending(stage.wrong, len(SCENES) + 3)
         if not once:
             show.commands(_commands(stage))
             await stop.wait()
@@ -95,10 +94,7 @@ def _commands(stage: Stage) -> list[tuple[str, list[str]]]:
     agent, data = stage.agent, shlex.quote(str(stage.data))
     manifests = shlex.quote(str(stage.directory / "manifests"))
     host, port = stage.admin
-    # `make demo` runs the command where the shell does not look for it.
-    called = Path(sys.argv[0])
-    script = shlex.quote(os.path.relpath(called)) if called.name == "ostiary" else f"{sys.executable} -m ostiary_cli"
-    program = "ostiary" if shutil.which("ostiary") else script
+    program = stage.program
     tls = f"sslmode=verify-full sslrootcert={agent.ca}"
     psql = f'psql "host={agent.host} port={agent.port} user={agent.user} dbname={agent.database} {tls}"'
     return [
@@ -106,6 +102,7 @@ def _commands(stage: Stage) -> list[tuple[str, list[str]]]:
             "Be the agent, with psql or any driver; its token is all it has:",
             [f"export PGPASSWORD={agent.password}", psql],
         ),
+        ("Decide when your agent asks for more than a thousand rows:", [stage.called("approvals --watch")]),
         ("Read the record:", [f"{program} sessions --data {data}", f"{program} verify --data {data}"]),
         (
             "Ask why:",

@@ -43,7 +43,7 @@ class Client(Protocol):
 
     name: str
 
-    async def run(self, target: Target, statements: Sequence[str]) -> Outcome: ...
+    async def run(self, target: Target, statements: Sequence[str], seconds: float = SECONDS) -> Outcome: ...
 
 
 class Psql:
@@ -54,7 +54,7 @@ class Psql:
     def __init__(self, program: str) -> None:
         self._program = program
 
-    async def run(self, target: Target, statements: Sequence[str]) -> Outcome:
+    async def run(self, target: Target, statements: Sequence[str], seconds: float = SECONDS) -> Outcome:
         """One psql with a -c for each statement."""
         arguments = [argument for statement in statements for argument in ("-c", statement)]
         process = await asyncio.create_subprocess_exec(
@@ -65,11 +65,15 @@ class Psql:
             env=_environment(target),
         )
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+            output, _ = await asyncio.wait_for(process.communicate(), seconds)
         except TimeoutError:
             process.kill()
             await process.wait()
-            return Outcome(f"psql gave no answer within {SECONDS:.0f} s", True)
+            return Outcome(f"psql gave no answer within {seconds:.0f} s", True)
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
         text = output.decode(errors="replace").strip("\n")
         return Outcome(text, process.returncode != 0 or "ERROR:" in text)
 
@@ -79,7 +83,7 @@ class Asyncpg:
 
     name = "asyncpg"
 
-    async def run(self, target: Target, statements: Sequence[str]) -> Outcome:
+    async def run(self, target: Target, statements: Sequence[str], seconds: float = SECONDS) -> Outcome:
         """One connection, the statements one after the other; goes on after an error, as psql does."""
         parts: list[str] = []
         failed = False

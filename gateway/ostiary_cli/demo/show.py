@@ -14,6 +14,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from ostiary_cli.admin_socket import Item
+from ostiary_cli.approval_view import whole
 from ostiary_cli.demo.scenes import Scene
 from ostiary_gateway.audit.reader import Reader, Session
 from ostiary_gateway.audit.transcript import Options, render, visible
@@ -21,7 +23,7 @@ from ostiary_gateway.audit.verify import Report
 
 DETAIL_SHOWN = 130
 """Characters of a denial's DETAIL that are shown."""
-COLOURS = {"allowed": "green", "masked": "magenta", "denied": "red"}
+COLOURS = {"allowed": "green", "masked": "magenta", "denied": "red", "asked": "yellow"}
 
 
 class Show:
@@ -65,6 +67,26 @@ class Show:
         self.console.print(self._beside(left, right))
         if scene.comment:
             self.console.print(Text(f"  {scene.comment}", "italic dim"))
+
+    def question(self, statement: str) -> None:
+        """What the agent wants to do, and may not do by itself."""
+        self._head("It wants to change a lot, so a person is asked", "asked")
+        self.console.print(_sql(statement))
+
+    def asked(self, item: Item, command: str, *, by_itself: bool) -> None:
+        """What the person sees, and how to answer."""
+        self.console.print(whole(item))
+        who = "the demo answers by itself" if by_itself else "now you: the agent's client is waiting for"
+        self.console.print(Text(f"\n  {who}", "dim"))
+        self.console.print(Text(f"  {command}", "bold green"), soft_wrap=True)
+
+    def answered(self, client: str, seen: str, held: str, again: str, state: str, wrong: str) -> None:
+        """What came of it, and what the same text meets afterwards."""
+        colour = "green" if state == "Consumed" else "red"
+        left = self._panel(f"the agent sees ({client})", seen, colour, wrong)
+        self.console.print(self._beside(left, self._panel("the database holds", held, "bright_black", "")))
+        self.console.print(self._panel("the same text again, in a transaction", again, "yellow", ""))
+        self.console.print(Text("  One approval, one run. Nothing is locked while a person thinks.", "italic dim"))
 
     def transcript(self, reader: Reader, session: Session) -> None:
         """A session as it is in the record."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import shlex
 import shutil
 import socket
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +19,7 @@ import yaml
 
 from ostiary_cli import agent_token
 from ostiary_cli.commands.token import manifest as token_manifest
-from ostiary_cli.demo import shop
+from ostiary_cli.demo import approving, shop
 from ostiary_cli.demo.clients import Client, Target
 from ostiary_cli.demo.forgery import forge
 from ostiary_cli.demo.scenes import SCENES, STORY, Scene
@@ -44,6 +47,8 @@ class Stage:
     agent: Target
     database: Target
     admin: tuple[str, int]
+    answers: bool = True
+    """Whether the demo approves by itself what needs a person."""
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -55,7 +60,20 @@ class Stage:
         await self._strangers()
         for scene in SCENES:
             await self._scene(scene)
+        self._note("A large update", await approving.play(self, answer=self.answers))
         await self._record()
+
+    @property
+    def program(self) -> str:
+        """How `ostiary` is called here."""
+        # `make demo` runs the command where the shell does not look for it.
+        path = Path(sys.argv[0])
+        script = shlex.quote(os.path.relpath(path)) if path.name == "ostiary" else f"{sys.executable} -m ostiary_cli"
+        return "ostiary" if shutil.which("ostiary") else script
+
+    def called(self, arguments: str) -> str:
+        """A command for this demo's gateway, as it can be pasted."""
+        return f"{self.program} {arguments} --data {shlex.quote(str(self.data))}"
 
     async def _scene(self, scene: Scene) -> None:
         seen = await self.client.run(self.agent, [scene.statement])
