@@ -121,6 +121,8 @@ async def _run(connection: asyncpg.Connection, statement: str) -> str:
 
         await connection.copy_from_query(copied[1], output=take)
         return output.decode(errors="replace").strip("\n")
+    if ";" in statement:  # several cannot be prepared
+        return str(await connection.execute(statement))
     prepared = await connection.prepare(statement)
     rows = await prepared.fetch()
     names = [attribute.name for attribute in prepared.get_attributes()]
