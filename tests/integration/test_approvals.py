@@ -647,7 +647,7 @@ def test_metrics_count_questions(gateway: Gateway) -> None:
     text = gateway.admin("/metrics")[1]
     assert 'ostiary_approvals_total{connection="default/app",state="Asked"}' in text
     assert "ostiary_approvals_pending" in text
-    assert "ostiary_approval_wait_seconds_count" in text
+    assert "ostiary_approval_waits_total" in text
 
 
 def test_neither_sql_nor_reasons_are_logged(gateway: Gateway) -> None:

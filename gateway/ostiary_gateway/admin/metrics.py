@@ -11,7 +11,6 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -90,9 +89,8 @@ class GatewayCollector(Collector):
             ("connection", "state"),
             counts.approvals.items(),
         )
-        waits = SummaryMetricFamily("ostiary_approval_wait_seconds", "Time that clients were held for approvals.")
-        waits.add_metric([], counts.wait_count, counts.wait_seconds)
-        yield waits
+        yield _counter("ostiary_approval_waits", "Times that clients were held for approvals.", counts.wait_count)
+        yield _counter("ostiary_approval_wait_seconds", "How long they were held.", counts.wait_seconds)
         yield _gauge(
             "ostiary_record_queue_bytes", "Bytes that wait to be written to the record.", counts.record_queue()
         )
@@ -114,7 +112,7 @@ def render(source: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encode(source), content_type
 
 
-def _counter(name: str, text: str, value: int) -> Metric:
+def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
