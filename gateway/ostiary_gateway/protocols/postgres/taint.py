@@ -120,6 +120,7 @@ class Taint:
         self._relation = relation
         self._carries = carries
         self._steps = 0
+        self._carried = False
         self.copies = False
         """The statement writes what a masked column holds to where no mask follows."""
 
@@ -155,7 +156,8 @@ class Taint:
                 return columns_or_none
             case "ExplainStmt":
                 self.statement(*_unwrap(tree["query"]), scope)
-                return (Column("QUERY PLAN"),)
+                # What a function gives may be worked out for the plan, and shown in it.
+                return (Column("QUERY PLAN", REDACT if self._carried else None),)
             case "VariableShowStmt":
                 return (Column(None, None, gap=True),)
             case _:
@@ -403,6 +405,7 @@ class Taint:
         if name in _CARRIED_AWAY and inside is not None:
             self.copies = True
         if self._carries(schema, name, len(arguments)):
+            self._carried = True
             return REDACT
         if name in _COUNTS:
             return None
