@@ -135,7 +135,9 @@ def test_the_record_is_read_by_the_commands_while_the_gateway_runs(gateway: Gate
     assert "a marker" in transcript
     assert "Deny" in transcript
     lines = [json.loads(line) for line in gateway.run("export", "--session", listed["id"]).splitlines()]
-    assert any("a marker" in (line.get("text") or "") for line in lines)
+    marked = next(line["request"] for line in lines if "a marker" in (line.get("text") or ""))
+    assert "a marker" in gateway.run("session", marked)
+    assert "Deny" not in gateway.run("session", marked)
     assert "whole" in gateway.run("verify")
 
 

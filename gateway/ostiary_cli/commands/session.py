@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from ostiary_cli.errors import CommandError
 from ostiary_cli.options import data_option, open_record
-from ostiary_gateway.audit.transcript import CELL, Options, render
+from ostiary_gateway.audit.transcript import CELL, Options, render, request_view
 
 
 @click.command()
@@ -20,13 +21,17 @@ from ostiary_gateway.audit.transcript import CELL, Options, render
 @click.option("--full", is_flag=True, help="All rows, and values of any length.")
 @click.option("--no-pager", is_flag=True, help="Never through a pager.")
 def command(session_id: str, data: Path, rows: int, full: bool, no_pager: bool) -> None:
-    """Print the transcript of session ID (or of the one session whose id begins so)."""
+    """Print the transcript of session ID (or of the one session whose id begins so), or of one request by its id."""
     options = Options(rows=None if full or rows == 0 else rows, cell=None if full else CELL)
     console = Console(highlight=False)
     with open_record(data) as records:
         try:
             reader, session = records.session(session_id)
         except LookupError as error:
+            with suppress(LookupError):
+                reader, request = records.request(session_id)
+                console.print(request_view(reader, request, request.number, console.width, options))
+                return
             raise CommandError(str(error.args[0]), "List them: ostiary sessions") from None
         if console.is_terminal and not no_pager:
             # Without this, less shows colours as control characters, and clears short transcripts away.

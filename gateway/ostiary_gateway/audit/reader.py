@@ -64,6 +64,11 @@ class Request:
     parts: Sequence[Slice]
     """Where its response is."""
 
+    @property
+    def number(self) -> int:
+        """In its session; 0 of what belongs to no request."""
+        return int(self.id.rpartition("-")[2] or 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

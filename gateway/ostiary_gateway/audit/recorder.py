@@ -61,7 +61,7 @@ class FileRecorder:
         self.stats = Stats(self._intake)
         self._writer = Writer(
             file, connection, signer, self._intake, self.stats, self._tell,
-            low=queue_bytes // 4, fast_above=queue_bytes // 2, seal_every=seal_every, last_seal=last_seal,
+            low=queue_bytes // 4, fast_above=queue_bytes // 4, seal_every=seal_every, last_seal=last_seal,
         )  # fmt: skip
         self._open_run()
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from ostiary_gateway.audit.reader import Reader, Session
+from ostiary_gateway.audit.reader import Reader, Request, Session
 
 _NAME: Final = re.compile(r"audit(?:-([2-9]|[1-9][0-9]+))?\.db")
 
@@ -78,3 +78,8 @@ class Records:
             assert missing is not None
             raise missing
         return (exact or found)[0]
+
+    def request(self, request: str) -> tuple[Reader, Request]:
+        """One request by its id. LookupError."""
+        reader, session = self.session(request.rpartition("-")[0])
+        return reader, reader.request(f"{session.id}-{request.rpartition('-')[2]}")[1]

@@ -125,7 +125,7 @@ class Writer:
         self._held: list[Batch] = []
         self._stopping = False
         self._dense = zstandard.ZstdCompressor(level=1)
-        self._fast = zstandard.ZstdCompressor(level=-1)
+        self._fast = zstandard.ZstdCompressor(level=-5)
         self._entries: list[index.Entry] = []
         self._news: list[object] = []
         self._last_seal = last_seal

@@ -15,6 +15,7 @@ import pytest
 from ostiary_gateway.audit.event import SessionOpened
 from ostiary_gateway.audit.reader import Reader
 from ostiary_gateway.audit.recorder import FileRecorder
+from ostiary_gateway.audit.verify import verify
 
 Playing = Callable[[FileRecorder], Any]
 
@@ -79,6 +80,53 @@ def test_a_session_is_found_by_the_beginning_of_its_id(record: Path) -> None:
             reader.session("s")
         with pytest.raises(LookupError, match="no session"):
             reader.session("x")
+
+
+def test_a_request_is_found_by_its_id(record: Path) -> None:
+    with Reader.open(record) as reader:
+        session, request = reader.request("s1-1")
+        assert (session.id, request.id) == ("s1", "s1-1")
+        assert request.ended is not None
+        with pytest.raises(LookupError, match="no request 2"):
+            reader.request("s1-2")
+        with pytest.raises(LookupError, match="not the id of a request"):
+            reader.request("s1-")
+
+
+async def test_one_request_of_many_is_found_in_the_file_and_behind_the_index(path: Path, play: Playing) -> None:
+    recorder = await FileRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1")
+    for number in range(1, 2001):
+        await acts.run("s1", number, f"select {number}", os.urandom(2000))
+    with Reader.open(path) as reader:
+        for number in (1, 777, 2000):
+            _, request = reader.request(f"s1-{number}")
+            assert request.begun is not None
+            assert request.begun.fields["text"] == f"select {number}"
+            assert sum(map(len, reader.response(request))) in ({2000} if number < 2000 else {0, 2000})
+    await recorder.close()
+    with Reader.open(path) as reader:
+        _, request = reader.request("s1-1234")
+        assert request.begun is not None
+        assert request.begun.fields["text"] == "select 1234"
+
+
+async def test_a_lost_index_is_made_anew(path: Path, play: Playing) -> None:
+    recorder = await FileRecorder.open(path)
+    acts = play(recorder)
+    acts.open("s1")
+    await acts.run("s1", 1, "select 1", b"row")
+    acts.close("s1")
+    await recorder.close()
+    with Reader.open(path) as reader:
+        before = list(reader.sessions(gateway=True))
+    for name in ("audit.db", "audit.db-wal", "audit.db-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    await (await FileRecorder.open(path)).close()
+    assert verify(path).ok
+    with Reader.open(path) as reader:
+        assert list(reader.sessions(gateway=True))[1:] == before
 
 
 def test_counts(record: Path) -> None:

@@ -295,6 +295,17 @@ async def test_a_file_that_is_no_record_is_refused(path: Path) -> None:
         await FileRecorder.open(path)
 
 
+async def test_a_record_of_the_first_format_is_refused_with_what_to_do(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as older:
+        older.execute("create table session (sid integer primary key)")
+        older.execute("pragma application_id = 0x4F535459")
+        older.execute("pragma user_version = 1")
+    older.close()
+    with pytest.raises(RecordError, match=r"earlier Ostiary.*Move audit\.db"):
+        await FileRecorder.open(path)
+
+
 async def test_a_record_of_a_newer_version_is_refused(path: Path) -> None:
     await (await FileRecorder.open(path)).close()
     with sqlite3.connect(path) as newer:
