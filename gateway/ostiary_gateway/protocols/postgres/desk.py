@@ -22,7 +22,7 @@ from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import MaskPlan
 from ostiary_policy.policy_set import PolicySet
 
-from . import answers, params, wire
+from . import answers, params, refusals, wire
 from .asking import Asking, Case, Next, Settled
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .folding import fold
@@ -258,7 +258,7 @@ class Desk:
             return self._refused(ask, Denial("42501", pinned, hint=_PINNED))
         fetched = self._fetched(ask, analysis)
         if any(portal.path != path for portal in fetched):
-            return self._refused(ask, _MOVED)
+            return self._refused(ask, refusals.MOVED)
         facts = self._facts(ask, analysis, policies)
         lasting = self.reference.lasting(ask.text, analysis)
         shape = None if policies.reads_params or not lasting else self._shape(analysis)
@@ -295,13 +295,13 @@ class Desk:
                     origins = cast(Origins, (yield self.reference.find_origins(plan)))
                 followed = self._withholding(plan, origins, analysis, scope)
                 if origins.targets and any(followed.copies(origins, s) for s in analysis.statements):
-                    return self._refused(ask, _COPIES, Reason.MASKING)
+                    return self._refused(ask, refusals.COPIES, Reason.MASKING)
                 if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
-                    return self._refused(ask, _CHANGED)
+                    return self._refused(ask, refusals.CHANGED)
                 selects = _copied(analysis)
                 unsure = scope.uncommitted_ddl or scope.has_temp or scope.rebound
                 if selects and unsure and plan.columns:
-                    return self._refused(ask, _COPY_UNSURE, Reason.MASKING)
+                    return self._refused(ask, refusals.COPY_UNSURE, Reason.MASKING)
                 if not unsure:
                     for index, select in selects.items():
                         fields = yield self.reference.describe(select, self._search_path, self._role)
@@ -595,21 +595,3 @@ def _copied(analysis: Analysis) -> dict[int, str]:
         for index, statement in enumerate(analysis.statements)
         if statement.effects.copy is not None and statement.effects.copy.direction == "out"
     }
-
-
-_MOVED: Final = Denial(
-    "55000", "The search_path or the role is not what it was when the cursor was made, or that cannot be told.",
-    hint="Set them back, or make the cursor again.",
-)  # fmt: skip
-_CHANGED: Final = Denial(
-    "55000", "Tables or views were changed since the cursor was made, so its columns cannot be masked any more.",
-    hint="Make the cursor again.",
-)  # fmt: skip
-_COPIES: Final = Denial(
-    "42501", "The statement would write values of a masked column to where no mask follows them.",
-    hint="Leave the masked columns out of what is written.",
-)  # fmt: skip
-_COPY_UNSURE: Final = Denial(
-    "42501", "COPY cannot be masked while this session has temporary objects or uncommitted DDL.",
-    hint="Use SELECT, or COPY from a new session.",
-)  # fmt: skip
