@@ -11,6 +11,7 @@ cdef double _FOREVER
 
 cdef class Desk:
     cdef object _checkpoint
+    cdef bint _full
     cdef object _bundle
     cdef str _revision
     cdef public object gate
@@ -43,6 +44,4 @@ cdef class Desk:
     @cython.locals(admission=Admission)
     cdef Admission _admit_again(self, Ask ask, Found found)
     cdef bint _decided_elsewhere(self, Ask ask) except -1
-    @cython.locals(portal=Portal, statement=Prepared)
-    cdef _detail(self, Ask ask)
     cpdef ended(self, Running running, str outcome)

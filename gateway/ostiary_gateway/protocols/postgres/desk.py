@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import marshal
 import math
 import time
@@ -22,8 +20,9 @@ from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import MaskPlan
 from ostiary_policy.policy_set import PolicySet
 
-from . import answers, params, refusals, wire
+from . import answers, denials, params, request_detail, wire
 from .asking import Asking, Case, Next, Settled
+from .consequences import is_plain
 from .facts import Analysis, Effects, Parsed, Scope, Statement
 from .folding import fold
 from .found import Found
@@ -47,12 +46,10 @@ _OUTSIDE.ask_outside = True
 _COSTLY: Final = "sql.estimatedRows"
 _PARSE, _BIND, _RUN = Stage.PARSE, Stage.BIND, Stage.RUN
 _FOREVER: Final = math.inf
-_NO_DETAIL: Final[Mapping[str, object]] = {}
 _NO_COPIES: Final[Mapping[int, tuple[Field, ...]]] = {}
 MAX_FOUND: Final = 1024
 """Texts of which one session keeps what was found out."""
 _TALLIES: Final = tuple(f"request.session.{name}" for name in ("rowsRead", "bytesRead", "rowsWritten"))
-_PINNED: Final = "Ostiary pins client_encoding to UTF8 and standard_conforming_strings to on."
 
 Work = Generator[Awaitable[object], object, Admission]
 """Yields what must be waited for; returns the admission."""
@@ -66,6 +63,7 @@ class Desk:
         self.reference = reference
         self.asking = Asking(gate, reference)
         self._checkpoint = gate.checkpoint
+        self._full: bool = gate.full
         self._bundle: Bundle | None = None
         """What `_policies` were taken from."""
         self._revision = ""
@@ -110,9 +108,9 @@ class Desk:
     def parameter(self, name: str, value: str) -> None:
         """A setting as the server reports it. Raises FatalError if a pinned one moved."""
         if name == "standard_conforming_strings" and value != "on":
-            raise FatalError("42501", "standard_conforming_strings is off now: statements could be misread.", _PINNED)
+            raise FatalError("42501", "standard_conforming_strings is off now: it could be misread.", denials.PINNED)
         if name == "client_encoding" and not is_utf8(value):
-            raise FatalError("42501", "client_encoding was changed: statements could be misread.", _PINNED)
+            raise FatalError("42501", "client_encoding was changed: statements could be misread.", denials.PINNED)
 
     def _rescope(self) -> None:
         state = self._state
@@ -211,7 +209,7 @@ class Desk:
         if found.plan is not None and found.withhold is not None:
             mask = ResponseMask(found.plan, found.analysis, found.targets, found.withhold, _NO_COPIES, found.row_masks)
         try:
-            verdict, waiter = self.gate.admit(ask.text, self._detail(ask), found.decision)
+            verdict, waiter = self.gate.admit(ask.text, request_detail.of_request(ask, self._full), found.decision)
         except RecordError as problem:
             return self._failed(ask, problem)
         admission = Admission(
@@ -255,10 +253,10 @@ class Desk:
             work = self.reference.analyse(ask.text, scope, self._prepared, self._cursor)
             analysis = cast(Analysis, (yield work))
         if pinned := next((s.effects.pinned for s in analysis.statements if s.effects.pinned), ""):
-            return self._refused(ask, Denial("42501", pinned, hint=_PINNED))
+            return self._refused(ask, Denial("42501", pinned, hint=denials.PINNED))
         fetched = self._fetched(ask, analysis)
         if any(portal.path != path for portal in fetched):
-            return self._refused(ask, refusals.MOVED)
+            return self._refused(ask, denials.MOVED)
         facts = self._facts(ask, analysis, policies)
         lasting = self.reference.lasting(ask.text, analysis)
         shape = None if policies.reads_params or not lasting else self._shape(analysis)
@@ -295,13 +293,13 @@ class Desk:
                     origins = cast(Origins, (yield self.reference.find_origins(plan)))
                 followed = self._withholding(plan, origins, analysis, scope)
                 if origins.targets and any(followed.copies(origins, s) for s in analysis.statements):
-                    return self._refused(ask, refusals.COPIES, Reason.MASKING)
+                    return self._refused(ask, denials.COPIES, Reason.MASKING)
                 if origins.targets and any(portal.changes != self.reference.changes for portal in fetched):
-                    return self._refused(ask, refusals.CHANGED)
+                    return self._refused(ask, denials.CHANGED)
                 selects = _copied(analysis)
                 unsure = scope.uncommitted_ddl or scope.has_temp or scope.rebound
                 if selects and unsure and plan.columns:
-                    return self._refused(ask, refusals.COPY_UNSURE, Reason.MASKING)
+                    return self._refused(ask, denials.COPY_UNSURE, Reason.MASKING)
                 if not unsure:
                     for index, select in selects.items():
                         fields = yield self.reference.describe(select, self._search_path, self._role)
@@ -313,7 +311,7 @@ class Desk:
             mask = ResponseMask(plan, analysis, targets, withhold, copies, kept)
         needs_description = mask is not None or self.gate.full
         decides_next = _decides_next(policies, analysis)
-        plain = not decides_next and _is_plain(analysis)
+        plain = not decides_next and is_plain(analysis)
         grant: Standing | None = None
         if needs_approval:
             names = self._prepared, self._cursor
@@ -335,7 +333,7 @@ class Desk:
                     row_masks=kept,
                 ),
             )  # fmt: skip
-        verdict, waiter = self.gate.begin(ask.text, self._detail(ask), decision, grant)
+        verdict, waiter = self.gate.begin(ask.text, request_detail.of_request(ask, self._full), decision, grant)
         if waiter is not None:
             yield waiter
         return Admission(
@@ -431,7 +429,7 @@ class Desk:
         settled: Settled | None = None,
     ) -> Admission:  # fmt: skip
         standing = settled.standing if settled is not None else None
-        verdict, _ = self.gate.begin(ask.text, self._detail(ask), decision, standing)
+        verdict, _ = self.gate.begin(ask.text, request_detail.of_request(ask, self._full), decision, standing)
         if settled is not None and settled.denial is not None:
             return Admission(verdict, _NO_ANALYSIS, self._answered(verdict.request, settled.denial, None))
         unknown = next((s.facts["opaqueReason"] for s in analysis.statements if s.facts["opaque"]), "")
@@ -479,37 +477,13 @@ class Desk:
             )
         return self._refused(ask, denial)
 
-    def _detail(self, ask: Ask) -> Mapping[str, object]:
-        statement, portal = ask.statement, ask.portal
-        if statement is None and ask.stage is _RUN:
-            return _NO_DETAIL
-        detail: dict[str, object] = {}
-        if ask.stage is not Stage.RUN:
-            detail["stage"] = ask.stage.value
-        if statement is not None:
-            if statement.name:
-                detail["statement"] = statement.name.decode(errors="replace")
-            if portal is not None and portal.bind and self.gate.full:
-                bind = wire.parse_bind(portal.bind)
-                if bind.values:
-                    detail["parameters"] = params.for_record(bind, statement.parameter_types)
-        return detail
-
     # -- what has ended
 
     def ended(self, running: Running, outcome: str) -> None:
         """Takes over what a request's completed statements have done to names, and records its end."""
         if not running.plain:
             self._take_over(running)
-        tags, error = running.tags, running.error
-        if error is None and tags is not None and len(tags) == 1:
-            self.gate.end(running.verdict.number, outcome, _tag_detail(tags[0]), running.rows, running.bytes)
-            return
-        detail: dict[str, object] = {}
-        if tags:
-            detail["tags"] = tags[:100]
-        if error is not None:
-            detail["sqlstate"], detail["message"] = error
+        detail = request_detail.of_end(running.tags, running.error)
         self.gate.end(running.verdict.number, outcome, detail, running.rows, running.bytes)
 
     def _take_over(self, running: Running) -> None:
@@ -562,30 +536,10 @@ class Desk:
         )  # fmt: skip
 
 
-@functools.lru_cache(1024)
-def _tag_detail(tag: str) -> bytes:
-    """The detail of a request with one command tag, as JSON."""
-    return json.dumps({"tags": [tag]}, ensure_ascii=False).encode()
-
-
 def _decides_next(policies: PolicySet, analysis: Analysis) -> bool:
     if any(path in policies.reads for path in _TALLIES):
         return True
     return "sql.inTransaction" in policies.reads and any(each.effects.transaction for each in analysis.statements)
-
-
-def _is_plain(analysis: Analysis) -> bool:
-    """True if running it changes nothing that another message's meaning depends on."""
-    for statement in analysis.statements:
-        effects = statement.effects
-        if (
-            not statement.facts["verb"] or effects.may_change_session or effects.ddl or effects.rebinds
-            or effects.transaction or effects.copy is not None or effects.prepares is not None
-            or effects.deallocates is not None or effects.declares_cursor is not None
-            or effects.closes_cursor is not None
-        ):  # fmt: skip
-            return False
-    return True
 
 
 def _copied(analysis: Analysis) -> dict[int, str]:

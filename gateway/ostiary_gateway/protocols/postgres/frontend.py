@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from . import outside, wire
+from . import denials, outside, wire
+from .consequences import settles_names, take_effect
 from .inbox import Inbox
 from .questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Steps, Wait
 from .state import CHANGES, Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
 from .wire import FLUSH, ProtocolViolation
-
-if TYPE_CHECKING:
-    from .facts import Statement
 
 MAX_AWAITED: Final = 4096
 """Replies that may be owed before the client has to wait: it bounds the memory of a pipeline."""
@@ -164,7 +162,7 @@ class Frontend:
         try:
             text = raw.decode()
         except UnicodeDecodeError as problem:
-            return self._refuse(Kind.QUERY, repr(raw[:200]), _not_utf8(problem))
+            return self._refuse(Kind.QUERY, repr(raw[:200]), denials.not_utf8(problem))
         if not drained and self._names_in_doubt(text):
             return self._once_drained(_QUERY, data, start, stop)
         ask = Ask(_RUN, text, raw)
@@ -185,11 +183,7 @@ class Frontend:
 
     def _function_call(self, data: bytes, start: int, stop: int) -> Steps:
         oid = wire.Reader(data[start:stop], "FunctionCall").uint32()
-        denial = Denial(
-            "0A000", "The fast-path function call protocol is not available through Ostiary.",
-            hint="Call the function with SELECT instead.",
-        )  # fmt: skip
-        return self._refuse(Kind.FUNCTION, f"FunctionCall {oid}", denial)
+        return self._refuse(Kind.FUNCTION, f"FunctionCall {oid}", denials.FUNCTION_CALL)
 
     # -- extended protocol
 
@@ -222,7 +216,7 @@ class Frontend:
             text = message.text.decode()
         except UnicodeDecodeError as problem:
             self._cycle_open = True
-            return self._refuse(Kind.PARSE, repr(message.text[:200]), _not_utf8(problem), name=message.name)
+            return self._refuse(Kind.PARSE, repr(message.text[:200]), denials.not_utf8(problem), name=message.name)
         if not drained and self._names_in_doubt(text):
             return self._once_drained(_PARSE, data, start, stop)
         self._cycle_open = True
@@ -231,11 +225,7 @@ class Frontend:
             state = self.state
             full = len(state.statements) >= MAX_PREPARED and name not in state.statements
             if full or self._too_much(name, stop - start):
-                denial = Denial(
-                    "54000", f"This session holds {MAX_PREPARED} prepared statements, or {MAX_HELD} bytes of them and "
-                    "of portals, the most that Ostiary keeps.",
-                    hint="Close statements that are no longer needed (DEALLOCATE, or Close).",
-                )  # fmt: skip
+                denial = denials.too_many_statements(MAX_PREPARED, MAX_HELD)
                 return self._refuse(Kind.PARSE, text[:200], denial, name=name)
         statement = Prepared(name, text, message.types, message.text)
         ask = Ask(_PARSE_STAGE, text, message.text, statement)
@@ -273,13 +263,10 @@ class Frontend:
     ) -> Steps | None:
         statement = self.state.statements.get(statement_name)
         if statement is None:
-            self._substitute(Kind.BIND, _no_statement(statement_name), portal_name)
+            self._substitute(Kind.BIND, denials.no_statement(statement_name), portal_name)
             return None
         if portal_name and self._too_much(portal_name, stop - start):
-            denial = Denial(
-                "54000", f"This session holds {MAX_HELD} bytes of statements and portals, the most that Ostiary keeps.",
-                hint="Close portals that are no longer needed, or use the unnamed portal.",
-            )  # fmt: skip
+            denial = denials.too_large_portals(MAX_HELD)
             return self._refuse(Kind.BIND, statement.text[:200], denial, name=portal_name)
         portal = Portal(portal_name, statement, data[start:stop])
         ask = Ask(_BIND_STAGE, statement.text, statement.raw, statement, portal)
@@ -340,7 +327,7 @@ class Frontend:
         self._cycle_open = True
         portal = self.state.portals.get(name)
         if portal is None:
-            self._substitute(Kind.EXECUTE, _no_portal(name))
+            self._substitute(Kind.EXECUTE, denials.no_portal(name))
             return None
         statement = portal.statement
         if not drained and self._names_in_doubt(statement.text):
@@ -457,24 +444,8 @@ class Frontend:
 
     def _after(self, admission: Admission) -> Steps:
         """What must be known before the next message can be understood."""
-        state, analysis = self.state, admission.analysis
-        effects = [statement.effects for statement in analysis.statements]
-        if any(effect.may_change_session for effect in effects):
-            state.unsure = state.touched_session = True
-        if any(effect.ddl for effect in effects):
-            state.ddl_sent = state.uncommitted_ddl = True
-            state.has_temp = state.has_temp or any(_may_make_temporary(each) for each in analysis.statements)
-        if any(effect.rebinds for effect in effects):
-            state.rebound = True
-        if state.touched_session and any(effect.transaction for effect in effects):
-            state.unsure = True  # a rollback, or the end of a SET LOCAL, may have changed them back
-        copies = any(effect.copy is not None and effect.copy.direction == "in" for effect in effects)
-        names = any(
-            effect.prepares or effect.deallocates or effect.declares_cursor or effect.closes_cursor
-            for effect in effects
-        )
-        unknown = any(statement.facts["verb"] == "" for statement in analysis.statements)
-        if copies or names or unknown or admission.decides_next:
+        take_effect(self.state, admission.analysis)
+        if admission.decides_next or settles_names(admission.analysis):
             yield from self._drained()
 
     def _names_in_doubt(self, text: str) -> bool:
@@ -608,14 +579,8 @@ class Frontend:
 
     def _oversized(self, kind: int) -> Steps:
         """A message over the limit: its body was thrown away as it came."""
-        denial = Denial(
-            "54000",
-            f"The message is larger than the limit of {self.inbox.limit} bytes for one request, and was not forwarded.",
-            hint="Send the data with COPY FROM STDIN or in smaller statements, or raise spec.limits.maxRequestBytes.",
-        )
+        denial = denials.oversized(self.inbox.limit)
         kinds = {ord("Q"): Kind.QUERY, ord("P"): Kind.PARSE, ord("B"): Kind.BIND, ord("F"): Kind.FUNCTION}
-        if kind not in kinds:
-            raise ProtocolViolation(f"message {chr(kind)!r} of more than {wire.MAX_SMALL} bytes")
         if kind in (ord("P"), ord("B")):
             self._cycle_open = True
         yield from self._refuse(kinds[kind], f"({self.inbox.discarded} bytes, over the limit)", denial)
@@ -633,27 +598,3 @@ _QUERY_KIND, _PARSE_KIND, _BIND_KIND, _EXECUTE_KIND = (
 _SYNC_KIND, _DESCRIBE_PORTAL, _DESCRIBE_STATEMENT = (
     int(Kind.SYNC), int(Kind.DESCRIBE_PORTAL), int(Kind.DESCRIBE_STATEMENT)
 )  # fmt: skip
-
-
-def _may_make_temporary(statement: Statement) -> bool:
-    """True unless it is plain that no temporary object is made: the word must stand in the text, escapes aside."""
-    facts, text = statement.facts, statement.facts["text"].lower()
-    named = any(relation["schema"] == "pg_temp" for relation in facts["relations"])
-    return named or facts["opaque"] or "temp" in text or "u&" in text
-
-
-def _not_utf8(problem: UnicodeDecodeError) -> Denial:
-    return Denial(
-        "22021", f'invalid byte sequence for encoding "UTF8": 0x{problem.object[problem.start]:02x}',
-        hint="Ostiary reads statements as UTF-8, whatever client_encoding says.",
-    )  # fmt: skip
-
-
-def _no_statement(name: bytes) -> Denial:
-    shown = name.decode(errors="backslashreplace")
-    text = f'prepared statement "{shown}" does not exist' if name else "unnamed prepared statement does not exist"
-    return Denial("26000", text)
-
-
-def _no_portal(name: bytes) -> Denial:
-    return Denial("34000", f'portal "{name.decode(errors="backslashreplace")}" does not exist')
