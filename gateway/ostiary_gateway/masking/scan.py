@@ -249,7 +249,10 @@ class Finder:
                         if further > end:
                             end = further
                 self.end = end
-                if not strict or not self.in_uuid(data, self.start, first, last):
+                # A group of a UUID has twelve digits at most, so a card in one has a dash.
+                if not strict or self.byte(data, 45, self.start, end) == end:
+                    return True
+                if not self.in_uuid(data, self.start, first, last):
                     return True
                 here = end
             while here < high and _is_digit(data[here]):

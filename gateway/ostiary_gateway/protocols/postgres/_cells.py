@@ -369,7 +369,10 @@ class Cells(Finder):
         if self._has_others and self._next_other < last and self._others.other(at, first, last, True) < last:
             return self.by_python(column, cell, first, last)
         a_card: cython.bint = (
-            self._cards and self._next_card < last and last - first >= 13 and self.card(at, first, first, last, True)
+            self._cards
+            and self._next_card < last
+            and last - first >= 13
+            and self.card(at, max(first, self._next_card), first, last, True)
         )
         if a_card:
             card_first = self.start

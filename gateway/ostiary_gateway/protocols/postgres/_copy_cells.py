@@ -70,6 +70,7 @@ class CopyCells(Cells):
     _open: cython.bint
     _bare: cython.bint
     _escaped_field: cython.bint
+    _simple: cython.bint
 
     def written_as(
         self, form: str, delimiter: bytes, quote: bytes, escape: bytes, null: bytes, framing: Framing, plain: bool
@@ -83,7 +84,7 @@ class CopyCells(Cells):
         self._null = null
         self._framing = framing
         self._plain = plain
-        self._open = self._bare = self._escaped_field = False
+        self._open = self._bare = self._escaped_field = self._simple = False
         self._each = self._each or not plain
 
     def apply(self, data: bytes) -> bytes:
@@ -199,6 +200,14 @@ class CopyCells(Cells):
                     self.cell(column, here, here + 4, end, full)
                     here = end
             return 1
+        self._simple = (
+            self.byte(at, 10, first, last) == last - 1
+            and self.byte(at, self._escape, first, last) == last
+            and (
+                self._format != _CSV
+                or (self.byte(at, self._quote, first, last) == last and self.byte(at, 13, first, last) == last)
+            )
+        )
         while here < last:
             end = self.field(column, here, last, full)
             if end < 0:
@@ -222,6 +231,12 @@ class CopyCells(Cells):
         here: cython.Py_ssize_t = first
         self._escaped_field = False
         self._bare = True
+        if self._simple:
+            # One row without quotes and escapes: every delimiter ends a field.
+            here = self.byte(at, self._delimiter, first, last - 1)
+            if not self.is_null(first, here):
+                self.value(column, first, first, here, full)
+            return here
         if self._format == _CSV and at[first] == self._quote:
             self._bare = False
             here += 1
