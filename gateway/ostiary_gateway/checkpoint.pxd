@@ -1,7 +1,36 @@
 # The types of checkpoint.py for the compiled modules.
+cimport cython
+
+cdef object _now
 
 cdef class Verdict:
     cdef public object decision
     cdef public long long number
     cdef public str session
     cdef public object standing
+
+cdef class Gate:
+    cdef public str id
+    cdef public object identity
+    cdef public object connection
+    cdef public long long requests
+    cdef public str name
+    cdef public bint strict
+    cdef public bint full
+    cdef public object checkpoint
+    cdef public object record
+    cdef object _client
+    cdef object _tally
+    cdef double _opened
+    cdef bint _open
+    cdef dict _kept
+    cdef object _reuse
+    cdef str _revision
+    cdef object _policies
+    cdef object _connection_facts
+    cdef str _protocol
+    cdef tuple _allowed
+
+    @cython.locals(number=cython.longlong)
+    cpdef tuple admit(self, str text, object detail, object decision)
+    cpdef end(self, long long number, str outcome, object detail, long long rows, long long size)

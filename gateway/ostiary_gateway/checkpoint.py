@@ -98,6 +98,9 @@ class Checkpoint:
         return Gate(self, connection, identity, client, tally, detail, session=session)
 
 
+_now = time.time
+
+
 class Gate:
     """The door for one session."""
 
@@ -120,7 +123,7 @@ class Gate:
         self.name = f"{connection.metadata.namespace}/{connection.metadata.name}"
         self.strict = spec.audit == "Strict"
         self.full = spec.recording == "Full"
-        self.checkpoint = self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
         self._client = client
         self._tally = tally
         self._opened = time.time()
@@ -143,7 +146,7 @@ class Gate:
 
     def refresh(self) -> bool:
         """Takes up the bundle in force. False if it no longer has this Connection."""
-        bundle = self._checkpoint.bundle
+        bundle = self.checkpoint.bundle
         if bundle.revision == self._revision:
             return True
         metadata = self.connection.metadata
@@ -187,7 +190,7 @@ class Gate:
                 return kept
         started = time.perf_counter()
         outcome = policies.decide({"request": self._facts(now), **protocol_facts}, now, final=final)
-        self._checkpoint.counters.decided(time.perf_counter() - started)
+        self.checkpoint.counters.decided(time.perf_counter() - started)
         if key is not None and isinstance(outcome, Decision):
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
@@ -216,8 +219,8 @@ class Gate:
     ) -> tuple[Verdict, Awaitable[None] | None]:
         """`begin` for a request whose decision, Allow, was made before for another that it stands for."""
         self.requests = number = self.requests + 1
-        self._checkpoint.counters.requests[self._allowed] += 1
-        waiter = self.record.begin(number, time.time(), text, detail, decision, self.strict)
+        self.checkpoint.counters.requests[self._allowed] += 1
+        waiter = self.record.begin(number, _now(), text, detail, decision, self.strict)
         return Verdict(decision, number, self.id), waiter
 
     def begin(
@@ -233,7 +236,7 @@ class Gate:
         verdict = Verdict(decision, number, self.id, standing)
         if standing is not None:
             detail = {**detail, "approval": words.for_record(standing)}
-        counters = self._checkpoint.counters
+        counters = self.checkpoint.counters
         counters.request(self.name, self._protocol, decision.action.value)
         if not verdict.allowed:
             rule = decision.rule
@@ -261,37 +264,37 @@ class Gate:
 
     def transferred(self, direction: Direction, count: int) -> None:
         """So many bytes went through."""
-        self._checkpoint.counters.transferred(self.name, direction, count)
+        self.checkpoint.counters.transferred(self.name, direction, count)
 
     def end(self, number: int, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int) -> None:
         """A request has ended: ok, error, denied, skipped or lost. `size`: bytes of the response."""
-        self.record.end(number, time.time(), outcome, detail, rows, size)
+        self.record.end(number, _now(), outcome, detail, rows, size)
 
     def close(self, reason: str) -> None:
         """The session is over. Once."""
         if self._open:
             self._open = False
-            self._checkpoint.counters.session_closed(self.name)
+            self.checkpoint.counters.session_closed(self.name)
             self.record.closed(time.time(), reason, self.requests)
 
     @property
     def recorder(self) -> Recorder:
-        return self._checkpoint.recorder
+        return self.checkpoint.recorder
 
     @property
     def approvals(self) -> Approvals | None:
-        return self._checkpoint.approvals
+        return self.checkpoint.approvals
 
     @property
     def connection_now(self) -> Connection:
         """The Connection as the bundle in force has it: a grant is for that."""
         metadata = self.connection.metadata
-        bound = self._checkpoint.bundle.connection(metadata.namespace, metadata.name)
+        bound = self.checkpoint.bundle.connection(metadata.namespace, metadata.name)
         return self.connection if bound is None else bound.connection
 
     def waited(self, seconds: float) -> None:
         """The client was held so long for an approval."""
-        self._checkpoint.counters.waited(seconds)
+        self.checkpoint.counters.waited(seconds)
 
 
 def _timestamp(seconds: float) -> str:

@@ -1,6 +1,8 @@
 # The types of desk.py for the compiled modules.
 cimport cython
 
+from ostiary_gateway.checkpoint cimport Gate
+
 from .found cimport Found
 from .masks cimport ResponseMask
 from .questions cimport Admission, Ask
@@ -8,13 +10,14 @@ from .state cimport Portal, Prepared, Running, SessionState
 
 cdef object _PARSE, _BIND, _RUN
 cdef double _FOREVER
+cdef object _now, _monotonic
 
 cdef class Desk:
     cdef object _checkpoint
     cdef bint _full
     cdef object _bundle
     cdef str _revision
-    cdef public object gate
+    cdef public Gate gate
     cdef public object reference
     cdef public object asking
     cdef public object notices
@@ -43,5 +46,6 @@ cdef class Desk:
     cdef Found _recall(self, Ask ask)
     @cython.locals(admission=Admission)
     cdef Admission _admit_again(self, Ask ask, Found found)
+    cdef object _generation(self)
     cdef bint _decided_elsewhere(self, Ask ask) except -1
     cpdef ended(self, Running running, str outcome)

@@ -46,6 +46,7 @@ _OUTSIDE.ask_outside = True
 _COSTLY: Final = "sql.estimatedRows"
 _PARSE, _BIND, _RUN = Stage.PARSE, Stage.BIND, Stage.RUN
 _FOREVER: Final = math.inf
+_now, _monotonic = time.time, time.monotonic
 _NO_COPIES: Final[Mapping[int, tuple[Field, ...]]] = {}
 MAX_FOUND: Final = 1024
 """Texts of which one session keeps what was found out."""
@@ -186,8 +187,8 @@ class Desk:
         if (
             found.policies is not self._policies
             or found.scope is not self._current_scope()
-            or found.generation != self.reference.generation()
-            or (valid_until < _FOREVER and valid_until <= time.time())
+            or found.generation != self._generation()
+            or (valid_until < _FOREVER and valid_until <= _now())
         ):
             if statement is not None:
                 statement.found = None
@@ -198,6 +199,10 @@ class Desk:
         ):
             return None
         return found
+
+    def _generation(self) -> int:
+        reference = self.reference
+        return reference.generation() if _monotonic() > reference.stale_at else reference.catalog.generation
 
     def _admit_again(self, ask: Ask, found: Found) -> Admission | None:
         """Lets a request go on as one before it did."""

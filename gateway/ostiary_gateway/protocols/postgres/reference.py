@@ -89,7 +89,8 @@ class Reference:
         self.catalog = Catalog(server_version)
         self.changes = 0
         """Times that DDL was seen through the gateway."""
-        self._loaded = time.monotonic()
+        self.stale_at = time.monotonic() + CATALOG_AGE
+        """By the monotonic clock: when the catalog is asked again."""
         self._texts: _Kept[str, Parsed] = _Kept()
         self._analyses: _Kept[tuple[str, Scope], tuple[int, Analysis]] = _Kept()
         self._keys: _Kept[bytes, tuple[bytes, Analysis, bool | None]] = _Kept()
@@ -110,11 +111,11 @@ class Reference:
 
     def _ask_again(self) -> None:
         self.catalog.forget()
-        self._loaded = time.monotonic()
+        self.stale_at = time.monotonic() + CATALOG_AGE
         self._origins.clear()
 
     def _age(self) -> None:
-        if time.monotonic() - self._loaded > CATALOG_AGE:
+        if time.monotonic() > self.stale_at:
             self._ask_again()
 
     def generation(self) -> int:

@@ -1,16 +1,18 @@
 # The types of relay.py for the compiled modules.
 cimport cython
 
+from ostiary_gateway.checkpoint cimport Gate
+
 from .backend cimport Backend
 from .desk cimport Desk
 from .frontend cimport Frontend
 from .inbox cimport Inbox
 from .state cimport Running, SessionState
 
-cdef object _READ
+cdef object _READ, _monotonic
 
 cdef class Relay:
-    cdef public object gate
+    cdef public Gate gate
     cdef public object target
     cdef public double active
     cdef object __weakref__

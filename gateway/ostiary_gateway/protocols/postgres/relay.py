@@ -34,6 +34,7 @@ PARTING: Final = 5.0
 
 
 _READ = Wait.READ
+_monotonic = time.monotonic
 
 
 class Relay:
@@ -46,7 +47,7 @@ class Relay:
         self.gate = gate
         self._record = gate.record
         self.target = target
-        self.active = time.monotonic()
+        self.active = _monotonic()
         """When bytes last came from either side."""
         self._client = client
         self._server = server
@@ -149,7 +150,7 @@ class Relay:
     def _from_client(self, data: bytes) -> None:
         if self._over.done():
             return
-        self.active = time.monotonic()
+        self.active = _monotonic()
         inbox = self._frontend.inbox
         inbox.feed(data)
         if self._waiting is _READ:
@@ -159,7 +160,7 @@ class Relay:
             self._client.pause("inbox")
 
     def _from_server(self, data: bytes) -> None:
-        self.active = time.monotonic()
+        self.active = _monotonic()
         if self._over.done():
             return
         backend = self._backend
