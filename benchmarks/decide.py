@@ -17,6 +17,7 @@ from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.loading import Loaded, compile_texts
 from ostiary_gateway.identity.tokens import Identity
+from ostiary_gateway.loop import settle
 from ostiary_gateway.protocols.postgres.auth import KeyCache
 from ostiary_gateway.protocols.postgres.desk import Desk
 from ostiary_gateway.protocols.postgres.questions import Admission, Ask, Stage
@@ -81,6 +82,7 @@ def measure(server: Server, manifests: dict[str, str], rounds: int, count: int =
 
 async def _measure(server: Server, manifests: dict[str, str], rounds: int, count: int) -> dict[str, list[float]]:
     desk = _desk(server, manifests)
+    settle()
     found: dict[str, list[float]] = {"never seen": [], "new literals": []}
     number = 1
     for texts in (NEVER_SEEN, NEW_LITERALS):

@@ -44,6 +44,7 @@ _LATER: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, None)
 _OUTSIDE: Final = Admission(Verdict(_ALLOWED), _NO_ANALYSIS, Denial("42501", "This needs approval."))
 _OUTSIDE.ask_outside = True
 _COSTLY: Final = "sql.estimatedRows"
+_FINGERPRINT: Final = "sql.statements.fingerprint"
 _PARSE, _BIND, _RUN = Stage.PARSE, Stage.BIND, Stage.RUN
 _FOREVER: Final = math.inf
 _now, _monotonic = time.time, time.monotonic
@@ -147,6 +148,8 @@ class Desk:
             self.notices = NoticeMask(policies.all_masks) if policies.may_mask else None
             self._deferred = policies.reads_params or _COSTLY in policies.reads
             self._found.clear()
+            if _FINGERPRINT in policies.reads:
+                self.reference.need_fingerprints()
         return policies
 
     # -- decisions

@@ -18,7 +18,7 @@ from .facts_model import (
     Scope,
     Statement,
 )
-from .facts_parse import RawStatement, Unparsable, fingerprint_of, parse_statements
+from .facts_parse import RawStatement, Unparsable, parse_statements
 from .facts_resolve import Resolver
 from .facts_statements import outer_conditions
 from .facts_walk import HANDLERS, UNEXPECTED, Handler, Tree, Walk
@@ -74,7 +74,7 @@ def parse(text: str) -> Parsed:
     draft.concede(f"it cannot be parsed: {reason}")
     draft.ddl = draft.rebinds = True
     draft.effect(may_change_session=True)
-    return Parsed(text, (ParsedStatement(text, "", draft),), reason)
+    return Parsed(text, (ParsedStatement(text, draft, ""),), reason)
 
 
 def _read(statement: RawStatement) -> ParsedStatement:
@@ -89,7 +89,7 @@ def _read(statement: RawStatement) -> ParsedStatement:
         draft.effect(estimable=True, explain_text=statement.text)
     if draft.prepared_text:
         draft.effect(prepares=(draft.prepared_name, parse(draft.prepared_text)))
-    return ParsedStatement(statement.text, fingerprint_of(statement.text), draft)
+    return ParsedStatement(statement.text, draft)
 
 
 _PLANNED = frozenset(("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "ExecuteStmt"))
@@ -100,9 +100,11 @@ def _unknown(name: str) -> Parsed | None:
 
 
 def resolve(
-    parsed: Parsed, catalog: Catalog, scope: Scope, prepared: Known = _unknown, cursors: Known = _unknown
-) -> Analysis | Wanted:
+    parsed: Parsed, catalog: Catalog, scope: Scope, prepared: Known = _unknown, cursors: Known = _unknown,
+    *, fingerprints: bool = True,
+) -> Analysis | Wanted:  # fmt: skip
     """What the statements do. `prepared` and `cursors` know the session's prepared statements and cursors.
+    `fingerprints`: False leaves them empty, where nobody reads them.
 
     Gives a Wanted while the catalog does not know enough: load it and call again.
     """
@@ -110,7 +112,7 @@ def resolve(
     if wanted is not None:
         return wanted
     statements = []
-    resolver = Resolver(catalog, prepared, cursors)
+    resolver = Resolver(catalog, prepared, cursors, fingerprints=fingerprints)
     for statement in parsed.statements:
         found = replace(resolver.statement(statement, scope), scope=scope)
         statements.append(found)

@@ -7,6 +7,8 @@ from typing import Any
 
 from ostiary_policy.facts import StatementFacts
 
+from .facts_parse import fingerprint_of
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -173,13 +175,22 @@ class Draft:
         self.writes = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ParsedStatement:
-    """One statement's own text, its fingerprint, and what its text says."""
+    """One statement's own text, and what its text says."""
 
-    text: str
-    fingerprint: str
-    draft: Draft
+    __slots__ = ("_fingerprint", "draft", "text")
+
+    def __init__(self, text: str, draft: Draft, fingerprint: str | None = None) -> None:
+        self.text = text
+        self.draft = draft
+        self._fingerprint = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """libpg_query's, 16 hex digits; worked out when it is asked for, since it takes a parse of its own."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.text)
+        return self._fingerprint
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,8 +31,10 @@ class Resolver:
     """Follows the names of one text's statements. Collects what the catalog must be asked for."""
 
     def __init__(
-        self, catalog: Catalog, prepared: Callable[[str], Parsed | None], cursors: Callable[[str], Parsed | None]
-    ) -> None:
+        self, catalog: Catalog, prepared: Callable[[str], Parsed | None], cursors: Callable[[str], Parsed | None],
+        *, fingerprints: bool = True,
+    ) -> None:  # fmt: skip
+        self.fingerprints = fingerprints
         self.catalog = catalog
         self.prepared = prepared
         self.cursors = cursors
@@ -533,7 +535,7 @@ class _Findings:
             "hasLimit": draft.limit,
             "settings": list(self.settings),
             "text": parsed.text,
-            "fingerprint": parsed.fingerprint,
+            "fingerprint": parsed.fingerprint if self.resolver.fingerprints else "",
         }
 
     def effects(self, draft: Draft) -> Effects:

@@ -97,6 +97,7 @@ class Reference:
         """By a text without its literals: the first such text and its analysis; later, whether the literals matter."""
         self.marks = Marks()
         self._origins: dict[MaskPlan, Origins] = {}
+        self._fingerprints = False
         self._loading = asyncio.Lock()
 
     def drop(self) -> None:
@@ -117,6 +118,12 @@ class Reference:
     def _age(self) -> None:
         if time.monotonic() > self.stale_at:
             self._ask_again()
+
+    def need_fingerprints(self) -> None:
+        """A policy reads them: from now on they are worked out."""
+        if not self._fingerprints:
+            self._fingerprints = True
+            self._analyses = _Kept()
 
     def generation(self) -> int:
         """It changes when what was known of the catalog may be wrong."""
@@ -165,7 +172,7 @@ class Reference:
         parsed = self.parsed(text)
         if parsed is None:
             return None
-        found = resolve(parsed, self.catalog, scope, prepared, cursors)
+        found = resolve(parsed, self.catalog, scope, prepared, cursors, fingerprints=self._fingerprints)
         return self._keep_analysis(key, parsed, found) if isinstance(found, Analysis) else None
 
     async def analyse(self, text: str, scope: Scope, prepared: Known, cursors: Known) -> Analysis:
@@ -176,7 +183,7 @@ class Reference:
         if parsed is None:
             parsed = await asyncio.to_thread(parse, text)
         for _ in range(MAX_ROUNDS):
-            found = resolve(parsed, self.catalog, scope, prepared, cursors)
+            found = resolve(parsed, self.catalog, scope, prepared, cursors, fingerprints=self._fingerprints)
             if isinstance(found, Analysis):
                 return self._keep_analysis((text, scope), parsed, found)
             await self._load(found)
