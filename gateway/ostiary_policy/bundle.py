@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ostiary_api.canonical import revision
@@ -30,6 +30,8 @@ class BoundConnection:
     policies: tuple[CompiledPolicy, ...]
     revision: str
     """Of the bundle."""
+    _sets: dict[tuple[int, ...], PolicySet] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By which of the policies are in it: subjects for whom the same policies hold share one."""
 
     @property
     def facts(self) -> ConnectionFacts:
@@ -42,7 +44,11 @@ class BoundConnection:
         `client` does not choose policies: an address may be claimed, and the application's name always is.
         """
         del client
-        return PolicySet((p for p in self.policies if matches_subject(p.model, subject)), self.facts, self.revision)
+        chosen = tuple(at for at, policy in enumerate(self.policies) if matches_subject(policy.model, subject))
+        found = self._sets.get(chosen)
+        if found is None:
+            found = self._sets[chosen] = PolicySet((self.policies[at] for at in chosen), self.facts, self.revision)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
