@@ -5,6 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+JOBS := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 HOT := gateway/ostiary_gateway/compiled.txt
 HOT_SOURCES := $(shell sed -n 's|^\(ostiary_gateway[a-z_.]*\).*|\1|p' $(HOT) | sed 's|\.|/|g; s|^|gateway/|; s|$$|.py|')
 .PHONY: help .venv compile demo test fuzz sanitize lint format bench e2e generate lock clean
@@ -14,7 +15,7 @@ help:
 	@echo "make test     unit and integration tests, on embedded servers"
 	@echo "make fuzz     the fuzz targets for longer than in make test (ARGS=\"--seconds 600 sessions\")"
 	@echo "make sanitize the compiled modules under AddressSanitizer (Linux, gcc)"
-	@echo "make compile  compile the hot modules (demo, test and bench do it themselves)"
+	@echo "make compile  compile the hot modules (test and bench do it themselves; the demo runs without)"
 	@echo "make lint     ruff, mypy --strict, import contracts, generated files"
 	@echo "make bench    speed, side by side with a direct connection"
 	@echo "make e2e      tests that need a Kubernetes cluster"
@@ -38,10 +39,10 @@ compile: .venv/compiled
 # Without a C compiler the same modules run as plain Python.
 .venv/compiled: .venv/ready setup.py $(HOT) $(HOT_SOURCES)
 	@echo "Compiling the hot modules …"
-	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	@touch $@
 
-demo: compile
+demo: .venv
 	@$(BIN)/ostiary demo $(ARGS)
 
 test: compile

@@ -34,7 +34,7 @@ def extensions() -> list[Extension]:
         Extension(
             name,
             ["gateway/" + name.replace(".", "/") + ".py"],
-            extra_compile_args=["-O2", "-fwrapv", "-Wno-unused-function", *sanitize],
+            extra_compile_args=["-O2", "-fwrapv", *(sanitize or ["-g0"])],
             extra_link_args=sanitize,
             optional=not os.environ.get("OSTIARY_REQUIRE_COMPILED"),
         )
