@@ -23,17 +23,20 @@ from ostiary_policy.decision import Decision
 from ostiary_policy.masking import MaskPlan
 
 from . import params, wire
-from .evidence import Named, Veil, normal_form, parameters_of
+from .evidence import Named, normal_form, parameters_of
 from .facts import Analysis, Scope
 from .questions import Ask
 from .reference import Known, Reference
 from .state import Denial, Portal
 from .upstream import QuestionFailed, UpstreamError
+from .veil import Veil
 
 MAX_PORTALS: Final = 16
 """Portals that are remembered to have been granted, so that what is left of their rows may be fetched."""
 MAX_EXPLAINED: Final = 8
 """Statements of one text whose plan is asked for."""
+LONG_TEXT: Final = 16_384
+"""Characters; secrets in a longer text are looked for in a thread."""
 
 Waits = Generator[Awaitable[object], object, "Settled"]
 
@@ -69,6 +72,8 @@ class Case:
     path: tuple[str, str]
     """search_path and role as the server tells them."""
     database: str
+    settings: str
+    """The sum of what may have changed the session's settings."""
     masks: MaskPlan
     prepared: Known
     cursors: Known
@@ -132,7 +137,9 @@ class Asking:
     def _settle(self, approvals: Approvals, ask: Ask, case: Case) -> Waits:
         gate, connection = self._gate, self._gate.connection_now
         role = self._reference.planner.stand_in(case.scope.role)
-        normal = normal_form(ask.text, case.database, case.scope, role, gate.id, case.analysis, case.named())
+        normal = normal_form(
+            ask.text, case.database, case.scope, role, gate.id, case.settings, case.analysis, case.named()
+        )
         action = Action("Postgres", normal, parameters_of(ask.portal), "", {})
         digest = hash_of(action, connection, gate.identity.subject, case.decision)
         if (rest := self._rest_of(ask.portal, digest)) is not None:
@@ -226,9 +233,16 @@ class Asking:
         if ask.portal is not None and ask.portal.bind:
             bind = wire.parse_bind(ask.portal.bind)
             facts["params"] = params.for_record(bind, ask.portal.statement.parameter_types)
-        shown = cast("dict[str, object]", veil.everything(facts))
-        evidence = Evidence(type="Explain", text=veil.text(plan)[:65_536])
-        summary = veil.text(ask.text).strip()
+
+        def work() -> tuple[str, object, str]:
+            return veil.text(ask.text), veil.everything(facts), veil.text(plan)
+
+        if len(ask.text) > LONG_TEXT:
+            veiled = cast("tuple[str, object, str]", (yield asyncio.to_thread(work)))
+        else:
+            veiled = work()
+        summary, shown = veiled[0].strip(), cast("dict[str, object]", veiled[1])
+        evidence = Evidence(type="Explain", text=veiled[2][:65_536])
         return Action(
             action.protocol, action.normal, action.parameters, summary, {"sql": shown}, evidence, veil.touched
         )

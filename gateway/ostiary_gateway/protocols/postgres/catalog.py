@@ -8,6 +8,7 @@ judging a text where there is no target.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -237,6 +238,7 @@ def _relation(row: Row) -> Relation:
         _integers(ancestors),
         _integers(descendants),
         tuple((int(other), delete, update) for other, delete, update in json.loads(references or "[]")),
+        _digest(oid, schema, name, kind, columns, generated, rules, triggers, policies, expressions, references),
     )
 
 
@@ -264,4 +266,9 @@ def _function(row: Row) -> Function:
         tuple(item for item in json.loads(names or "[]") if item),
         extension == "t",
         _integers(support),
+        _digest(*row),
     )
+
+
+def _digest(*parts: str | None) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

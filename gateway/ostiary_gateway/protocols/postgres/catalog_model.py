@@ -87,6 +87,8 @@ class Relation:
     ancestors: tuple[int, ...] = ()
     descendants: tuple[int, ...] = ()
     references: tuple[tuple[int, str, str], ...] = ()
+    definition: str = ""
+    """A digest of what it is, of its columns, rules, triggers, policies and expressions."""
 
     @property
     def built_in(self) -> bool:
@@ -120,6 +122,8 @@ class Function:
     names: tuple[str, ...] = ()
     extension: bool = False
     support: tuple[int, ...] = ()
+    definition: str = ""
+    """A digest of all of this."""
 
     def takes(self, count: int) -> bool:
         """True if a call with that many arguments can mean it. A negative count is not known."""

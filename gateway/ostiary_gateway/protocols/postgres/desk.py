@@ -20,7 +20,7 @@ from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import MaskPlan
 from ostiary_policy.policy_set import PolicySet
 
-from . import answers, denials, params, request_detail, wire
+from . import answers, denials, params, request_detail, settings_sum, wire
 from .asking import Asking, Case, Next, Settled
 from .consequences import is_plain
 from .facts import Analysis, Effects, Parsed, Scope, Statement
@@ -213,6 +213,8 @@ class Desk:
             if ask.statement is not None:
                 ask.statement.decided = self._revision
             return _LATER
+        if found.bearing:
+            self._note_settings(ask, found.bearing)
         mask: ResponseMask | None = None
         if found.plan is not None and found.withhold is not None:
             mask = ResponseMask(found.plan, found.analysis, found.targets, found.withhold, _NO_COPIES, found.row_masks)
@@ -323,7 +325,8 @@ class Desk:
         grant: Standing | None = None
         if needs_approval:
             names = self._prepared, self._cursor
-            case = Case(decision, analysis, facts, scope, path, self._database, policies.all_masks, *names)
+            settings = self._state.settings.value
+            case = Case(decision, analysis, facts, scope, path, self._database, settings, policies.all_masks, *names)
             settled = yield from self.asking.settle(ask, case)
             if settled.next is Next.OUTSIDE:
                 return _OUTSIDE
@@ -341,6 +344,8 @@ class Desk:
                     row_masks=kept,
                 ),
             )  # fmt: skip
+        if (bearing := settings_sum.bearing(analysis)) != settings_sum.NOTHING:
+            self._note_settings(ask, bearing)
         verdict, waiter = self.gate.begin(ask.text, request_detail.of_request(ask, self._full), decision, grant)
         if waiter is not None:
             yield waiter
@@ -360,6 +365,9 @@ class Desk:
             self._found[key] = found
         else:
             self._found[raw] = found
+
+    def _note_settings(self, ask: Ask, bearing: int) -> None:
+        self._state.settings.note(bearing, ask.text, b"" if ask.portal is None else ask.portal.bind)
 
     def _fetched(self, ask: Ask, analysis: Analysis) -> list[Portal]:
         """The portals whose rows come: planned when they were made, whatever names mean now."""

@@ -53,7 +53,8 @@ class Effects:
     refuses the statement under any policy. `explain_text` goes behind EXPLAIN (FORMAT JSON). `truncates` are the
     (schema, name) whose reltuples are the estimate. `masked_reads` are the OIDs of the relations read.
     `rebinds`: names that were known may mean something else afterwards. `search_path` is the path that a plain SET
-    leaves, None if it sets none or cannot be told.
+    leaves, None if it sets none or cannot be told. `definitions`: digests of the relations and
+    functions that it reaches.
     """
 
     transaction: str = ""
@@ -76,6 +77,7 @@ class Effects:
     masked_reads: frozenset[int] = frozenset()
     has_params: bool = False
     search_path: tuple[str, ...] | None = None
+    definitions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

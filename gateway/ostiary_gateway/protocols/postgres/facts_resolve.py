@@ -95,6 +95,7 @@ class _Findings:
         self.ddl = False
         self.copied: Relation | None = None
         self.seen: set[tuple[object, ...]] = set()
+        self.definitions: set[str] = set()
         self.path: tuple[str, ...] = ()
 
     def concede(self, reason: str) -> None:
@@ -233,6 +234,7 @@ class _Findings:
         if key in self.seen or relation.built_in:
             return
         self.seen.add(key)
+        self.definitions.add(relation.definition)
         if depth > MAX_DEPTH:
             self.concede(f"it reaches through more than {MAX_DEPTH} views and functions")
             return
@@ -426,6 +428,7 @@ class _Findings:
         if key in self.seen:
             return
         self.seen.add(key)
+        self.definitions.add(function.definition)
         if depth > MAX_DEPTH:
             self.concede(f"it reaches through more than {MAX_DEPTH} views and functions")
             return
@@ -502,6 +505,7 @@ class _Findings:
         probe.path = self.path
         for oid in ambient.implicit:
             probe.function_by_oid(oid, scope, 1, listed=True)
+        self.definitions |= probe.definitions
         if not probe.read_only or probe.writes:
             for reason in probe.reasons or {"an implicit cast or a domain's check calls a function that writes": None}:
                 self.concede(reason)
@@ -558,6 +562,7 @@ class _Findings:
         static["ddl"] = self.ddl or opaque
         static["rebinds"] = self.rebinds or opaque
         static["masked_reads"] = frozenset(self.reads)
+        static["definitions"] = frozenset(self.definitions)
         return Effects(**static)
 
     def copied_select(self, draft: Draft) -> str:

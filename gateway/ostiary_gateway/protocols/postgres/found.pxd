@@ -8,6 +8,7 @@ cdef class Found:
     cdef public object decision
     cdef public bint any_literals
     cdef public bint plain
+    cdef public int bearing
     cdef public bint needs_description
     cdef public object plan
     cdef public object targets

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import settings_sum
+
 if TYPE_CHECKING:
     from ostiary_policy.decision import Decision
     from ostiary_policy.masking import MaskPlan
@@ -19,8 +21,8 @@ class Found:
     and until the decision's `valid_until`. Nothing that differs from one such request to the next was read for it."""
 
     __slots__ = (
-        "analysis", "any_literals", "by_origin", "decision", "generation", "needs_description", "plain", "plan",
-        "policies", "row_masks", "scope", "targets", "withhold",
+        "analysis", "any_literals", "bearing", "by_origin", "decision", "generation", "needs_description", "plain",
+        "plan", "policies", "row_masks", "scope", "targets", "withhold",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +41,8 @@ class Found:
         self.plain = plain
         """True if the request changes nothing that the next message depends on."""
         self.needs_description = needs_description
+        self.bearing = settings_sum.bearing(analysis)
+        """How it bears on the session's settings."""
         self.plan = plan
         """The masks of the response; None if there are none."""
         self.targets = targets

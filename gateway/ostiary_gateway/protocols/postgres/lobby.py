@@ -252,7 +252,7 @@ class PostgresLobby:
         self, leg: Leg, site: Site, opening: Opening, identity: Identity, client: ClientFacts, session: str,
         target: Target, server: ServerSession, reference: Reference,
     ) -> Relay:  # fmt: skip
-        state = SessionState()
+        state = SessionState(session, opening.settings)
         detail: dict[str, object] = {
             "database": opening.database,
             "requestedUser": opening.asked_user,

@@ -2,7 +2,8 @@
 
 In the extended protocol the server opens a transaction with the first Parse or Bind and holds its locks until Sync.
 Before the first Execute nothing has been done in it. So a hidden Sync ends it, and when the statement may run the
-portals, which went with it, are bound again. No I/O.
+portals, which went with it, are bound again: those of this cycle only, and only while their statements' names still
+stand for what they were made of. No I/O.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def ask_outside(frontend: Frontend, ask: Ask) -> Generator[Effect, Outcome, Admi
         ask.outside = False
         return (yield from _asked(frontend, ask))
     mine = _since_sync(list(state.awaited))
-    portals = [portal for portal in state.portals.values() if portal.bind]
+    portals = [portal for portal in state.portals.values() if portal.bind and portal.epoch == state.epoch]
+    if any(state.statements.get(portal.statement.name) is not portal.statement for portal in portals):
+        ask.outside = False  # bound again, it would be another statement
+        return (yield from _asked(frontend, ask))
     if cycle:
         frontend.hidden_sync()
     if state.awaited:
@@ -64,6 +68,7 @@ def _since_sync(awaited: list[Awaited]) -> list[Awaited]:
 
 def _bind_again(frontend: Frontend, portals: list[Portal]) -> None:
     for portal in portals:
+        portal.epoch = frontend.state.epoch
         frontend.state.portals[portal.name] = portal
         entry = Awaited(Kind.BIND, hidden=True, name=portal.name, portal_kind=True, portal=portal)
         frontend.owe(entry, wire.frame(b"B", portal.bind))

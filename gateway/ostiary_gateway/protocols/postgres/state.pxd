@@ -18,6 +18,7 @@ cdef class Portal:
     cdef public bytes description
     cdef public tuple path
     cdef public long changes
+    cdef public long long epoch
 
 cdef class Running:
     cdef public str text
@@ -68,6 +69,7 @@ cdef class SessionState:
     cdef public bint uncommitted_ddl
     cdef public bint has_temp
     cdef public bint rebound
+    cdef public object settings
 
     cpdef change(self, bint portal, bytes name)
     cpdef bint doubtful(self, bint portal, bytes name) except -1

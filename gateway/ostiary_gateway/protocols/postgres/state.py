@@ -9,10 +9,12 @@ takes off all up to the next Sync, because the server skips those (PostgreSQL do
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
+from .settings_sum import SettingsSum
 from .wire import INT16, Reader, parse_bind
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class Prepared:
 class Portal:
     """A portal: a prepared statement with its parameters, or a cursor declared in SQL."""
 
-    __slots__ = ("bind", "changes", "description", "name", "path", "statement")
+    __slots__ = ("bind", "changes", "description", "epoch", "name", "path", "statement")
 
     def __init__(
         self, name: bytes, statement: Prepared, bind: bytes = b"", path: tuple[str, str] | None = None,
@@ -95,6 +97,8 @@ class Portal:
         """search_path and role that its names were resolved by; None if they cannot be told."""
         self.changes = changes
         """How many changes of the catalog were known when it was made."""
+        self.epoch = -1
+        """The Sync epoch in which it was bound."""
 
 
 class Running:
@@ -159,11 +163,11 @@ class SessionState:
 
     __slots__ = (
         "awaited", "bytes", "copy_ended", "copying", "ddl_sent", "epoch", "has_temp", "portals", "rebound", "rows",
-        "skipped", "skipping", "statements", "status", "touched_session", "uncommitted_ddl", "unsettled_portals",
-        "unsettled_statements", "unsure", "written",
+        "settings", "skipped", "skipping", "statements", "status", "touched_session", "uncommitted_ddl",
+        "unsettled_portals", "unsettled_statements", "unsure", "written",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, session: str = "", settings: Mapping[str, str] | None = None) -> None:
         self.awaited: deque[Awaited] = deque()
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
@@ -192,6 +196,7 @@ class SessionState:
         self.has_temp = False
         self.rebound = False
         """True if names may mean something else than the catalog says, until this transaction has ended."""
+        self.settings = SettingsSum(session, settings or {})
 
     @property
     def held(self) -> int:
@@ -261,6 +266,8 @@ class SessionState:
         if status != self.status and self.touched_session:
             self.unsure = True
         self.status = status
+        if self.settings.open and status == b"I":
+            self.settings.ended(more=bool(self.awaited))
         committed = False
         if status == b"I" and not self.awaited:
             committed, self.uncommitted_ddl, self.rebound = self.uncommitted_ddl, False, False
