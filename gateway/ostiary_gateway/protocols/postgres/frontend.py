@@ -301,8 +301,7 @@ class Frontend:
         state, name = self.state, portal.name
         previous = state.portals.get(name)
         state.change(True, name)
-        portal.epoch = state.epoch
-        state.portals[name] = portal
+        state.portals[name], portal.epoch = portal, state.epoch
         entry = Awaited(_BIND_KIND, None, None, False, name, True, None, portal, previous)
         self._owe(entry, data, start, stop)
 
