@@ -47,7 +47,9 @@ def whole(each: Item) -> RenderableType:
     parts: list[RenderableType] = [_head(each, spec, metadata)]
     parts.append(Text("What it would run", "bold"))
     sql = Syntax("", "postgresql", theme="ansi_dark", background_color="default", word_wrap=True)
-    parts.append(Padding(sql.highlight(visible(request["summary"], lines=True)), (0, 0, 0, 2)))
+    text = sql.highlight(visible(request["summary"], lines=True))
+    text.rstrip()
+    parts.append(Padding(text, (0, 0, 0, 2)))
     parameters = request.get("facts", {}).get("sql", {}).get("params")
     if isinstance(parameters, list) and parameters:
         line = Text()

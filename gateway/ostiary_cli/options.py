@@ -35,7 +35,7 @@ data_option = click.option(
     type=click.Path(path_type=Path),
     default=default_data,
     show_default="~/.local/state/ostiary",
-    help="Directory of the record, or the database file.",
+    help="The gateway's data directory.",
 )
 
 socket_option = click.option(

@@ -2,7 +2,7 @@
 
 import os
 
-if os.environ.get("OSTIARY_PURE"):
-    from ostiary_gateway import _pure
+from ostiary_gateway import _pure
 
+if os.environ.get("OSTIARY_PURE") or _pure.to_be_compiled():
     _pure.install()

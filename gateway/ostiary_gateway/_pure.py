@@ -6,7 +6,6 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -16,7 +15,7 @@ _HERE: Final = Path(__file__).parent
 
 def names() -> tuple[str, ...]:
     """The modules that are compiled where there is a C compiler, as compiled.txt lists them."""
-    lines = files("ostiary_gateway").joinpath("compiled.txt").read_text(encoding="utf-8").splitlines()
+    lines = _HERE.joinpath("compiled.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
@@ -30,6 +29,27 @@ def compiled(name: str) -> Path | None:
     stem = source(name).with_suffix("")
     found = (stem.with_name(stem.name + suffix) for suffix in importlib.machinery.EXTENSION_SUFFIXES)
     return next((path for path in found if path.exists()), None)
+
+
+def stale(name: str) -> bool:
+    """Was its extension built from an older source, or from older declarations, than those beside it?"""
+    extension = compiled(name)
+    if extension is None:
+        return False
+    built = extension.stat().st_mtime
+    texts = (source(name), source(name).with_suffix(".pxd"))
+    return any(text.exists() and text.stat().st_mtime > built for text in texts)
+
+
+def to_be_compiled() -> bool:
+    """Is this a checkout whose extensions are older than their sources, or only a part of them?
+
+    Compiled modules rely on each other's declarations, so then all of them run from source, as they are now.
+    """
+    if not _HERE.parents[1].joinpath("setup.py").exists():
+        return False
+    found = [name for name in names() if compiled(name)]
+    return bool(found) and (len(found) < len(names()) or any(stale(name) for name in found))
 
 
 class _SourceOnly:

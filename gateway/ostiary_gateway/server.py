@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -275,7 +276,12 @@ def _bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
+        hints = {
+            errno.EADDRINUSE: "; is another gateway running there?",
+            errno.EADDRNOTAVAIL: "; --listen must be an address of this machine",
+            errno.EACCES: "; ports below 1024 need a privilege: choose another listener.port",
+        }
         raise OSError(
-            f"cannot listen on {host}:{port}: {problem.strerror}; is another gateway running there?"
+            f"cannot listen on {host}:{port}: {problem.strerror}{hints.get(problem.errno or 0, '')}"
         ) from None
     return sock

@@ -237,7 +237,7 @@ class Reader:
         if not found and session:
             found = self._by_id(session, session[:-1] + chr(ord(session[-1]) + 1))
         if not found:
-            raise LookupError(f"there is no session {session!r} in this record. `ostiary sessions` lists them.")
+            raise LookupError(f"there is no session {session!r} in this record.")
         if len(found) > 1:
             raise LookupError(f"several sessions begin with {session!r}. Give more of the id.")
         return found[0]

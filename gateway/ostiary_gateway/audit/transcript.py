@@ -193,7 +193,7 @@ def _outcome(ended: Mapping[str, object], started: object) -> RenderableType:
         if len(tags) > TAGS:
             line.append(f" … {len(tags) - TAGS:,} more", "dim")
     at = ended.get("at")
-    if isinstance(at, float) and isinstance(started, float):
+    if outcome != "denied" and isinstance(at, float) and isinstance(started, float):
         line.append(f"  {duration(at - started)}", "dim")
     response = _mapping(ended.get("response"))
     size, recorded = response.get("size"), response.get("recorded")

@@ -87,6 +87,8 @@ def verify(path: Path, *, keys: Path | None = None, anchor: str = "") -> Report:
     """
     path = database(path)
     keys = keys or path.with_suffix(".pub")
+    if not path.exists() and not log_file(path).exists():
+        raise FileNotFoundError("there is no record.")
     if not keys.is_file():
         raise FileNotFoundError(f"there are no public keys at {keys}. Copy the gateway's audit.pub there.")
     public = read_public_keys(keys)
@@ -386,7 +388,7 @@ def findings(report: Report) -> Iterator[str]:
     """The report in lines, for a person."""
     yield (
         f"{report.sessions} sessions, {report.events} events, {report.response_bytes} bytes of responses, "
-        f"{report.seals} seals; {report.unsealed} events not sealed yet"
+        f"{report.seals} {'seal' if report.seals == 1 else 'seals'}; {report.unsealed} events not sealed yet"
     )
     for finding in report.findings:
         yield str(finding)
@@ -394,4 +396,8 @@ def findings(report: Report) -> Iterator[str]:
         yield f"… and {report.found - len(report.findings)} more"
     if report.last_seal:
         yield f"last seal {report.last_seal}"
-    yield "The record is whole." if report.ok else f"{report.found} findings: the record is not as it was written."
+    if report.ok:
+        yield "The record is whole."
+    else:
+        count = "1 finding" if report.found == 1 else f"{report.found} findings"
+        yield f"{count}: the record is not as it was written."

@@ -244,6 +244,13 @@ def _secrets(loaded: Loaded) -> dict[tuple[str, str], Secret]:
 async def _open_record(data: Path, place: Place) -> FileRecorder:
     try:
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True, mode=0o700)
+    except FileExistsError:
+        raise StartError(f"{data} is a file; the data are a directory.", "Choose another: --data DIR") from None
+    except OSError as error:
+        raise StartError(
+            f"The data directory {data} cannot be made: {error.strerror}.", "Choose another directory: --data DIR"
+        ) from error
+    try:
         return await FileRecorder.open(data / place.audit)
     except (OSError, RecordError) as error:
         raise StartError(str(error), "Choose another directory: --data DIR") from error

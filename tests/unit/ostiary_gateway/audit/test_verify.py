@@ -289,7 +289,7 @@ def test_the_findings_read_well(record: Path) -> None:
     forgery.save()
     lines = list(findings(verify(record)))
     assert lines[0].startswith("4 sessions, ")
-    assert lines[-1] == "1 findings: the record is not as it was written."
+    assert lines[-1] == "1 finding: the record is not as it was written."
 
 
 async def test_a_live_record_verifies_while_it_is_written(path: Path, recorder: FileRecorder, play: Playing) -> None:
