@@ -21,7 +21,7 @@ def pytest_configure() -> None:
             stale.append(name)
     if stale:
         raise pytest.UsageError(
-            f"Compiled from an older source, and still imported: {', '.join(stale)}. Run `make compile`."
+            f"Compiled from an older source: {', '.join(stale)}. Run `make compile`."
         )
     if absent and os.environ.get("OSTIARY_REQUIRE_COMPILED"):
         raise pytest.UsageError(

@@ -8,6 +8,8 @@ import platform
 
 import click
 
+from ostiary_gateway import _pure
+
 PARTS = ("cel-expr-python", "cel-python", "postgast", "uvloop", "cryptography", "pydantic")
 
 
@@ -16,7 +18,7 @@ PARTS = ("cel-expr-python", "cel-python", "postgast", "uvloop", "cryptography", 
 def command(as_json: bool) -> None:
     """Print the versions of Ostiary, of Python and of what decides."""
     found = {"ostiary": installed("ostiary"), "python": platform.python_version(), "platform": platform.platform()}
-    found |= {part: installed(part) for part in PARTS}
+    found |= {"compiled": _pure.how()} | {part: installed(part) for part in PARTS}
     if as_json:
         click.echo(json.dumps(found))
         return

@@ -142,6 +142,9 @@ class Log:
             raw = bytes(data)
         elif block.codec == layout.ZSTD:
             try:
+                # What the frame itself claims is what would be allocated, whatever the limit is.
+                if zstandard.frame_content_size(data) not in (-1, block.size):
+                    raise ValueError(f"block {block.number} is damaged: its size is not {block.size}")
                 raw = self._decompressor.decompress(data, max_output_size=block.size)
             except zstandard.ZstdError as error:
                 raise ValueError(f"block {block.number} is damaged: {error}") from error
