@@ -15,6 +15,7 @@ import cython
 from ostiary_gateway.audit import layout
 from ostiary_gateway.audit.encoding import Decisions, encode
 from ostiary_gateway.audit.event import RecordError
+from ostiary_gateway.audit.pace import Pace
 from ostiary_policy.decision import Action, Decision
 
 COST: cython.Py_ssize_t = 128
@@ -78,8 +79,9 @@ class _Request:
 class Intake:
     """What all sessions have collected. `accepted` and `written` count bytes; the writer's thread sets the second.
 
-    linger: called when the first event of a batch waits. soon: called when somebody waits for the batch. Both see to it
-    that `flush` is called; `hand_over` gets the batch: its items, bytes, futures, and what the index must know.
+    linger: called when the first event of a batch waits. soon: called when enough wait for a sync. later: called when
+    some wait, and more are to come in a moment. They see to it that `flush` is called, or `late`; `hand_over` gets the
+    batch: its items, bytes, futures, and what the index must know.
     """
 
     accepted = cython.declare(cython.longlong, visibility="public")
@@ -107,6 +109,9 @@ class Intake:
     last_id = cython.declare(bytes)
     linger = cython.declare(object)
     soon = cython.declare(object)
+    later = cython.declare(object)
+    pace = cython.declare(object)
+    put_off = cython.declare(cython.bint)
     future = cython.declare(object)
     hand_over = cython.declare(object)
 
@@ -115,6 +120,7 @@ class Intake:
         hard: int,
         linger: Callable[[], None],
         soon: Callable[[], None],
+        later: Callable[[], None],
         future: Callable[[], Future[None]],
         hand_over: Callable[[list[Item], int, list[Future[None]], list[object]], None],
     ) -> None:
@@ -137,6 +143,9 @@ class Intake:
         self.last_id = b""
         self.linger = linger
         self.soon = soon
+        self.later = later
+        self.pace = Pace()
+        self.put_off = False
         self.future = future
         self.hand_over = hand_over
 
@@ -165,9 +174,23 @@ class Intake:
         future = self.future()
         self.waiting.append(future)
         if not self.urgent and not self.syncing:
+            self._sync_when_enough()
+        return future
+
+    @cython.ccall
+    def _sync_when_enough(self) -> None:
+        if self.pace.enough(len(self.waiting)):
             self.urgent = True
             self.soon()
-        return future
+        elif not self.put_off:
+            self.put_off = True
+            self.later()
+
+    def late(self) -> None:
+        """No more came in time."""
+        self.put_off = False
+        if self.waiting and not self.syncing and not self.urgent:
+            self.flush()
 
     @cython.ccall
     def touched(self, size: cython.Py_ssize_t) -> None:
@@ -195,8 +218,8 @@ class Intake:
     def synced(self, count: int) -> None:
         """So many that waited have been told. The next batch collected meanwhile."""
         self.syncing -= count
-        if self.waiting and not self.syncing:
-            self.flush()
+        if self.waiting and not self.syncing and not self.urgent:
+            self._sync_when_enough()
 
     @cython.ccall
     def gather(self) -> None:
@@ -250,6 +273,7 @@ class Record:
     lowest: cython.longlong
     highest: cython.longlong
     waits = cython.declare(cython.bint, visibility="public")
+    window = cython.declare(cython.longlong, visibility="public")
 
     def __init__(self, intake: Intake, session: str, sid: int, limit: int, recording: str, lost: bool) -> None:
         self.id = session
@@ -264,6 +288,7 @@ class Record:
         self.missing = 0
         self.begun = self.denied = self.asked = self.errors = self.rows = self.size = 0
         self.waits = False
+        self.window = 0
         self.begin_section()
 
     @cython.ccall
@@ -384,6 +409,7 @@ class Record:
             intake.refused += 1
             self.end(number, at, "denied", {"reason": intake.failing}, 0, 0)
             raise RecordError(intake.failing)
+        self.window = intake.pace.seen(self.window, at)
         waiter: Awaitable[None] = intake.waiter()
         return waiter
 

@@ -22,6 +22,8 @@ from ostiary_gateway.audit.recovery import recover
 from ostiary_gateway.audit.writer import Batch, Stats, Writer
 
 MAX_RECORDED_BYTES: Final = 1 << 30
+SPACING: Final = 0.001
+"""Seconds that a sync is put off at most, for the requests of other sessions to share it."""
 LINGER: Final = 0.03
 """Seconds that events wait for company where nobody waits for them."""
 
@@ -57,7 +59,9 @@ class FileRecorder:
         self._loop = loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._closed = False
-        self._intake = Intake(queue_bytes * 8, self._linger, self._soon, loop.create_future, self._hand_over)
+        self._intake = Intake(
+            queue_bytes * 8, self._linger, self._soon, self._later, loop.create_future, self._hand_over
+        )  # fmt: skip
         self.stats = Stats(self._intake)
         self._writer = Writer(
             file, connection, signer, self._intake, self.stats, self._tell,
@@ -196,6 +200,9 @@ class FileRecorder:
 
     def _soon(self) -> None:
         self._loop.call_soon(self._intake.flush)
+
+    def _later(self) -> None:
+        self._loop.call_later(SPACING, self._intake.late)
 
     def _hand_over(self, items: list[Item], size: int, waiting: list[Future], news: list[object]) -> None:
         if self._timer is not None:
