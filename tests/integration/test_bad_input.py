@@ -48,6 +48,12 @@ def bounded(gateway18: Gateway) -> Iterator[None]:
     """The gateway grew by less than 64 MB."""
     gateway18.login().close()
     before = gateway18.resident()
+    while True:  # what the first login loads in the background does not count
+        time.sleep(0.3)
+        settled = gateway18.resident()
+        if settled <= before + MEGABYTE:
+            break
+        before = settled
     yield
     grown = (gateway18.resident() - before) / MEGABYTE
     assert grown < 64, f"the gateway grew by {grown:.0f} MB"
