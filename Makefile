@@ -87,4 +87,4 @@ lock:
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find gateway/ostiary_gateway -name '*.so' -delete
-	find crds gateway operator tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find $(wildcard crds gateway operator tests benchmarks) -name __pycache__ -prune -exec rm -rf {} +

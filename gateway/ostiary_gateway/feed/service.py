@@ -245,7 +245,7 @@ async def _open_record(data: Path, place: Place) -> FileRecorder:
     try:
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True, mode=0o700)
     except FileExistsError:
-        raise StartError(f"{data} is a file; the data are a directory.", "Choose another: --data DIR") from None
+        raise StartError(f"{data} is a file, and --data must be a directory.", "Choose another: --data DIR") from None
     except OSError as error:
         raise StartError(
             f"The data directory {data} cannot be made: {error.strerror}.", "Choose another directory: --data DIR"
