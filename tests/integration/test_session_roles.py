@@ -105,11 +105,20 @@ def test_it_has_no_rights_but_those_of_its_groups_and_not_for_long(server: Serve
         "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolconnlimit, "
         f"rolvaliduntil between now() + interval '14 min' and now() + interval '15 min' from pg_roles "
         f"where rolname = '{role}'"
-    ) == "t|f|f|f|f|f|1|t"  # fmt: skip
+    ) == "f|f|f|f|f|f|1|t"  # fmt: skip
     groups = f"select roleid::regrole from pg_auth_members where member = '{role}'::regrole"
     assert server.sql(groups) == "app_rw"
     comment = server.sql(f"select shobj_description('{role}'::regrole, 'pg_authid')")
     assert "of planner at Connection default/app" in comment
+
+
+def test_a_password_that_it_gives_itself_opens_nothing(server: Server, agent: psycopg.Connection) -> None:
+    """The connection limit alone would not do: between the end of the session and of its role there is a moment."""
+    role = str(one(agent, "select session_user"))
+    agent.execute("set role none")
+    agent.execute("alter role session_user password 'mine'")
+    with pytest.raises(psycopg.OperationalError, match="is not permitted to log in"):
+        psycopg.connect(host=server.host, port=server.port, dbname=server.database, user=role, password="mine")
 
 
 def test_a_session_acts_as_its_first_group(agent: psycopg.Connection) -> None:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs
 
 from ostiary_api.approval import Verdict
 from ostiary_api.counting import state_of
-from ostiary_gateway.admin.http import Handler, HttpServer, Request, Response
+from ostiary_gateway.admin.http import MAX_DIGITS, Handler, HttpServer, Request, Response
 from ostiary_gateway.approvals.files import Kept
 from ostiary_gateway.approvals.local import Answer, LocalApprovals, Refused
 from ostiary_gateway.approvals.people import Approvers, Person, person_of
@@ -104,9 +104,8 @@ class ApprovalsSocket:
     async def _list(self, request: Request, given: Given) -> object:
         self._person(request)
         limit = given.get("limit", "200")
-        found = await self._store.listed(
-            closed=given.get("all") == "1", limit=min(int(limit), 10_000) if limit.isdecimal() else 200
-        )
+        wanted = int(limit[:MAX_DIGITS]) if limit.isdecimal() else 200
+        found = await self._store.listed(closed=given.get("all") == "1", limit=min(wanted, 10_000))
         return {"items": [item(kept) for kept in found]}
 
     async def _show(self, request: Request, given: Given) -> object:

@@ -24,6 +24,8 @@ log = get_logger(__name__)
 MAX_HEAD: Final = 16_384
 """Bytes of request line and headers."""
 MAX_BODY: Final = 1_048_576
+MAX_DIGITS: Final = 12
+"""Of a number in a request: Python refuses to read thousands of them."""
 TIMEOUT: Final = 10.0
 """Seconds for a request to come, and for its answer to be taken."""
 LINGER: Final = 1.0
@@ -223,7 +225,7 @@ async def _read(reader: asyncio.StreamReader, uid: int | None) -> Request:
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdecimal():
         raise _Refused(HTTPStatus.BAD_REQUEST)
-    if int(length) > MAX_BODY:
+    if len(length) > MAX_DIGITS or int(length) > MAX_BODY:
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     path, _, query = parts[1].partition("?")
     return Request(parts[0], path, query, headers, await reader.readexactly(int(length)), uid)

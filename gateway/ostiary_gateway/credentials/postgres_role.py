@@ -99,6 +99,11 @@ def drop(name: str) -> str:
     return f"SET LOCAL lock_timeout = 500; DROP ROLE IF EXISTS {identifier(name)}"
 
 
+def shut(name: str) -> str:
+    """Whoever has logged in as the role stays; nobody else does, whatever password the role gives itself."""
+    return f"ALTER ROLE {identifier(name)} NOLOGIN"
+
+
 def hold(name: str) -> str:
     """Nobody can log in as the role any more."""
     return f"ALTER ROLE {identifier(name)} NOLOGIN VALID UNTIL '-infinity'"
@@ -111,9 +116,9 @@ def hand_over(name: str, heir: str, version: int) -> str:
 
 
 def terminate(name: str, version: int) -> str:
-    """Nobody can log in as the role, and its sessions end."""
+    """The role's sessions end. Its own row is not touched: one of them may have it locked."""
     return (
-        f"{hold(name)}; {_become(name, version)}; SELECT pg_catalog.pg_terminate_backend(a.pid) "
+        f"{_become(name, version)}; SELECT pg_catalog.pg_terminate_backend(a.pid) "
         f"FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid "
         f"WHERE r.rolname = {literal(name)}"
     )

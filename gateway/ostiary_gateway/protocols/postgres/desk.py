@@ -257,7 +257,7 @@ class Desk:
         path = self._path
         if ask.outside and ask.portal is not None:
             ask.portal.path, ask.portal.changes = path, self.reference.changes  # it will be bound again
-        scope = self._current_scope()
+        scope, generation = self._current_scope(), self.reference.generation()  # as it is before anything is waited for
         analysis = self.reference.analysis(ask.text, scope, self._prepared, self._cursor)
         if analysis is None:
             work = self.reference.analyse(ask.text, scope, self._prepared, self._cursor)
@@ -339,7 +339,7 @@ class Desk:
             self._keep(
                 ask.raw,
                 Found(
-                    policies, scope, self.reference.generation(), analysis, decision, any_literals=False, plain=plain,
+                    policies, scope, generation, analysis, decision, any_literals=False, plain=plain,
                     needs_description=needs_description, plan=plan or None, targets=targets, withhold=withhold,
                     row_masks=kept,
                 ),

@@ -203,7 +203,11 @@ class Reference:
     async def _load(self, wanted: Wanted) -> None:
         async with self._loading:
             for query in self.catalog.queries(wanted):
-                self.catalog.load(query, await self.aside.query(query.sql, query.params))
+                generation = self.catalog.generation
+                rows = await self.aside.query(query.sql, query.params)
+                if generation != self.catalog.generation:
+                    return  # it may have been read before what made the catalog forget
+                self.catalog.load(query, rows)
 
     def mark(self, plan: MaskPlan, column: tuple[int, int]) -> None:
         """A detector of the plan has hit this column (table OID, attribute number)."""

@@ -93,6 +93,21 @@ class SessionRoles:
             keys=ScramKeys(keys.client_key, keys.server_key), role=self._spec.member_of[0],
         )  # fmt: skip
 
+    async def entered(self, target: Target) -> None:
+        """A role may give itself a password: before its session runs anything, logging in is no longer of use."""
+        for attempt in (1, 2):
+            fresh = True
+            try:
+                async with self._admin.connection() as admin:
+                    fresh = admin.fresh
+                    await admin.run(sql.shut(target.user))
+                return
+            except AdminError as problem:
+                raise UpstreamError(f"a session's role cannot be shut: {problem} (SQLSTATE {problem.code})") from None
+            except UpstreamError:
+                if fresh or attempt > 1:
+                    raise
+
     def give_back(self, target: Target) -> None:
         """The connection of this login is gone, or never was."""
         self._leave(target.user)

@@ -60,6 +60,9 @@ class Logins(Protocol):
     async def take(self, session: str, agent: str) -> Target:
         """A login for one connection, of a session and an agent that are named. Raises UpstreamError."""
 
+    async def entered(self, target: Target) -> None:
+        """The connection is there: nobody else needs to log in with this. Raises UpstreamError."""
+
     def give_back(self, target: Target) -> None:
         """The connection with this login is gone, or never was. Once for every `take`."""
 
@@ -75,6 +78,9 @@ class FixedLogin:
 
     async def take(self, session: str, agent: str) -> Target:
         return self._target
+
+    async def entered(self, target: Target) -> None:
+        pass
 
     def give_back(self, target: Target) -> None:
         pass
@@ -157,6 +163,11 @@ async def enter(
     target = await logins.take(session, agent)
     try:
         server = await connect(target, settings, keys)
+        try:
+            await logins.entered(target)
+        except BaseException:
+            server.leg.abort()
+            raise
     except BaseException:
         logins.give_back(target)
         raise

@@ -69,6 +69,7 @@ async def test_a_post_has_its_body(address: tuple[str, int]) -> None:
         (b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
         (b"POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /echo HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"POST /echo HTTP/1.1\r\nContent-Length: " + b"9" * 10_000 + b"\r\n\r\n", 413),
         (b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
         (b"GET /echo HTTP/1.1\r\nX: " + b"y" * http.MAX_HEAD + b"\r\n\r\n", 431),
     ],
