@@ -106,7 +106,7 @@ async def test_a_session_goes_on_after_its_ttl_and_nobody_logs_in_any_more(serve
 async def test_one_login_for_one_connection(server: Server) -> None:
     async with running(new(server)) as made:
         opened, target = await session(made, server)
-        with pytest.raises(UpstreamError, match="too many connections for role"):
+        with pytest.raises(UpstreamError, match="is not permitted to log in"):
             await connect(target, {"database": server.database}, KeyCache())
         opened.leg.close()
 
