@@ -19,6 +19,8 @@ ROOMS = ("crds", "gateway", "tests", "docs", "examples")
 FILES = ("pyproject.toml", "setup.py", "Makefile", "README.md", "LICENSE")
 TESTS = (
     "tests/fuzz", "tests/unit/ostiary_gateway/protocols", "tests/unit/ostiary_gateway/masking",
+    "tests/unit/ostiary_gateway/audit/test_recorder.py", "tests/unit/ostiary_gateway/audit/test_reader.py",
+    "tests/unit/ostiary_gateway/audit/test_verify.py",
 )  # fmt: skip
 """What runs the compiled modules."""
 
