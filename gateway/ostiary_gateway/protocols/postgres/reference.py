@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
+from ostiary_gateway.loop import give_back
 from ostiary_policy.masking import MaskPlan, Strategy
 
 from .catalog import Catalog, Wanted
@@ -181,7 +182,7 @@ class Reference:
             self._ask_again()
         parsed = self.parsed(text)
         if parsed is None:
-            parsed = await asyncio.to_thread(parse, text)
+            parsed = await asyncio.to_thread(_parse_large, text)
         for _ in range(MAX_ROUNDS):
             found = resolve(parsed, self.catalog, scope, prepared, cursors, fingerprints=self._fingerprints)
             if isinstance(found, Analysis):
@@ -266,6 +267,14 @@ def _essence(analysis: Analysis) -> list[tuple[dict[str, object], object]]:
         )
         for statement in analysis.statements
     ]
+
+
+def _parse_large(text: str) -> Parsed:
+    """In a thread. The tree of a large text takes up to a hundred times its length, for a moment."""
+    try:
+        return parse(text)
+    finally:
+        give_back()
 
 
 def array(items: Iterable[str]) -> str:
