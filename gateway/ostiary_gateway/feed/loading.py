@@ -9,7 +9,7 @@ from pathlib import Path
 from ostiary_api.manifests import Manifests, parse_files
 from ostiary_api.problems import Problem
 from ostiary_gateway.feed import files
-from ostiary_gateway.feed.references import check_completeness, check_references, notices
+from ostiary_gateway.feed.references import check_completeness, check_masks, check_references, notices
 from ostiary_gateway.masking.detectors import problem_of
 from ostiary_policy import policy as policies
 from ostiary_policy.bundle import Bundle, compile_bundle
@@ -60,7 +60,8 @@ def compile_texts(
 ) -> Loaded | Rejected:
     """The same for texts that were read already (name → text). `unread` is what could not be."""
     manifests = parse_files(texts)
-    fatal = [*unread, *manifests.problems, *check_references(manifests)]
+    namespaces = _namespaces(manifests)
+    fatal = [*unread, *manifests.problems, *check_references(manifests), *check_masks(manifests, namespaces)]
     missing = check_completeness(manifests)
     if complete and not fatal:
         fatal, missing = missing, []
@@ -68,7 +69,7 @@ def compile_texts(
         manifests.connections.values(),
         manifests.policies.values(),
         secrets={tuple_key(key): secret for key, secret in manifests.secrets.items()},
-        namespaces=_namespaces(manifests),
+        namespaces=namespaces,
         previous=previous,
         fact_sources=fact_sources,
         check_mask=problem_of,

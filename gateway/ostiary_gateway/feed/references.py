@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ostiary_api.authentication import is_reserved
 from ostiary_api.connection import Connection
 from ostiary_api.manifests import Manifests
@@ -11,7 +13,8 @@ from ostiary_gateway.identity.authenticators import AuthenticationError, Authent
 from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.identity.tokens import TokenIdentities
 from ostiary_gateway.protocols import LOBBIES
-from ostiary_policy.bundle import Bundle
+from ostiary_policy.bundle import SYSTEM_NAMESPACE, Bundle
+from ostiary_policy.matching import selects
 
 
 def check_references(manifests: Manifests) -> list[Problem]:
@@ -67,6 +70,26 @@ def check_completeness(manifests: Manifests) -> list[Problem]:
     if not manifests.connections:
         file = next((source.file for source in manifests.sources.values()), "nothing")
         found.append(Problem(Location(file), "there is no Connection in these manifests, so there is nothing to serve"))
+    return found
+
+
+def check_masks(manifests: Manifests, namespaces: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+    """Masks by JSON path that would hide nothing, since the policy is for a database: better said than found out."""
+    databases = [each for each in manifests.connections.values() if each.spec.protocol == "Postgres"]
+    found: list[Problem] = []
+    for policy in manifests.policies.values():
+        reached = [each for each in databases if selects(policy, each, namespaces, SYSTEM_NAMESPACE)]
+        if not reached:
+            continue
+        for number, rule in enumerate(policy.spec.rules):
+            for place, mask in enumerate(rule.masking):
+                if mask.json_path is not None:
+                    field = f"spec.rules[{number}].masking[{place}].jsonPath"
+                    text = (
+                        f"it would mask nothing on {reached[0].metadata.name}, a Postgres Connection. Name the column or "
+                        "a detector, or put it into a policy with match.protocols: [Kubernetes]"
+                    )
+                    found.append(manifests.problem(policy, field, text))
     return found
 
 

@@ -219,3 +219,28 @@ def test_a_mask_that_can_be_applied_is_accepted() -> None:
     outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET, "c.yaml": MASKING.replace("MASK", mask)})
     assert isinstance(outcome, Loaded)
     assert outcome.problems == ()
+
+
+POLICY_WITH_A_JSON_PATH = """\
+apiVersion: ostiary.dev/v1alpha1
+kind: GatewayPolicy
+metadata: {name: hide, namespace: prod}
+spec:
+  match: {protocols: [PROTOCOLS]}
+  rules:
+  - name: secrets
+    action: Mask
+    masking: [{jsonPath: "$.data.*", strategy: {type: Redact}}]
+"""
+
+
+def test_a_mask_by_json_path_is_refused_where_it_would_hide_nothing() -> None:
+    policy = POLICY_WITH_A_JSON_PATH.replace("PROTOCOLS", "Postgres, Kubernetes")
+    (problem,) = rejected(a=connection(), b=SECRET, c=policy)
+    assert problem.startswith("c.yaml:9: GatewayPolicy prod/hide: spec.rules[0].masking[0].jsonPath: it would mask no")
+
+
+def test_a_mask_by_json_path_is_taken_in_a_policy_that_is_for_no_database() -> None:
+    policy = POLICY_WITH_A_JSON_PATH.replace("PROTOCOLS", "Kubernetes")
+    outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET, "c.yaml": policy})
+    assert isinstance(outcome, Loaded)
