@@ -76,6 +76,9 @@ async def _demo(console: Console, directory: Path, once: bool, wanted: str | Non
     async with staged(directory, choose(wanted), show) as stage:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, interrupt)
+        # A terminal that is closed ends it too, unless nohup was asked to keep it.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, interrupt)
         stage.answers = once
         playing = asyncio.create_task(stage.play())
         try:
