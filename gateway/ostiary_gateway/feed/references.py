@@ -86,8 +86,8 @@ def check_masks(manifests: Manifests, namespaces: Mapping[str, Mapping[str, str]
                 if mask.json_path is not None:
                     field = f"spec.rules[{number}].masking[{place}].jsonPath"
                     text = (
-                        f"it would mask nothing on {reached[0].metadata.name}, a Postgres Connection. Name the column or "
-                        "a detector, or put it into a policy with match.protocols: [Kubernetes]"
+                        f"it would mask nothing on {reached[0].metadata.name}, a Postgres Connection. Name the column, "
+                        "or a detector, or put it into a policy with match.protocols: [Kubernetes]"
                     )
                     found.append(manifests.problem(policy, field, text))
     return found
