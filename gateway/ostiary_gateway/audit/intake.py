@@ -105,8 +105,6 @@ class Intake:
     urgent = cython.declare(cython.bint)
     decisions = cython.declare(object)
     known = cython.declare(set)
-    last = cython.declare(object)
-    last_id = cython.declare(bytes)
     linger = cython.declare(object)
     soon = cython.declare(object)
     later = cython.declare(object)
@@ -139,8 +137,6 @@ class Intake:
         self.scheduled = self.urgent = False
         self.decisions = Decisions()
         self.known = set()
-        self.last = None
-        self.last_id = b""
         self.linger = linger
         self.soon = soon
         self.later = later
@@ -156,8 +152,6 @@ class Intake:
     @cython.ccall
     def decision(self, decision: object) -> bytes:
         """Its id. A decision is recorded once, with the first request that it decides."""
-        if decision is self.last:
-            return self.last_id  # type: ignore[no-any-return]
         ident, body = self.decisions.encode(decision)
         if ident not in self.known:
             if len(self.known) > 65536:
@@ -165,8 +159,6 @@ class Intake:
             self.known.add(ident)
             self.run.rare(layout.DECISION, ident + body)
             self.news.append(("decision", ident, body))
-        self.last = decision
-        self.last_id = ident
         return ident  # type: ignore[no-any-return]
 
     @cython.ccall
@@ -274,6 +266,8 @@ class Record:
     highest: cython.longlong
     waits = cython.declare(cython.bint, visibility="public")
     window = cython.declare(cython.longlong, visibility="public")
+    last: object
+    last_id: bytes
 
     def __init__(self, intake: Intake, session: str, sid: int, limit: int, recording: str, lost: bool) -> None:
         self.id = session
@@ -289,6 +283,8 @@ class Record:
         self.begun = self.denied = self.asked = self.errors = self.rows = self.size = 0
         self.waits = False
         self.window = 0
+        self.last = None
+        self.last_id = b""
         self.begin_section()
 
     @cython.ccall
@@ -394,7 +390,10 @@ class Record:
             return None
         if intake.pending > FRAME:
             intake.flush()
-        request = _Request(at, text, _detail(detail), intake.decision(decision))
+        if decision is not self.last:
+            self.last_id = intake.decision(decision)
+            self.last = decision
+        request = _Request(at, text, _detail(detail), self.last_id)
         self.requests[number] = request
         if not durable:
             request.weight = len(text) + len(request.detail)
