@@ -155,9 +155,11 @@ class _Verification:
                 following = log.next_whole(position)
                 if following is None:
                     break  # the end, or what a crash or a gateway at work has not written whole
-                report.add("", None, f"the record is damaged from byte {position} to {following.position}")
-                position = following.position
-                continue
+                if block is None or following.position != block.end:
+                    report.add("", None, f"the record is damaged from byte {position} to {following.position}")
+                    position = following.position
+                    continue
+                # It has the right length, so it can be said what in it was changed.
             self._block(block)
             position = block.end
         if not compared:
