@@ -23,6 +23,8 @@ from ostiary_api.meta import (
 from ostiary_api.units import Timestamp, duration
 
 Verdict = Literal["Approve", "Deny"]
+State = Literal["Pending", "Approved", "Denied", "Expired", "Consumed"]
+"""Of one request. Approved: there is a grant, to be used once."""
 Hash = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Reason = Annotated[str, StringConstraints(max_length=1024)]
 ShortText = Annotated[str, StringConstraints(max_length=512)]
@@ -34,8 +36,10 @@ TERMINAL = ("Approved", "Denied", "Expired", "Consumed")
 class Evidence(Model):
     """What the request would do, as the target itself says."""
 
-    type: Literal["Explain", "Diff"] = Field(description="Explain: the plan of PostgreSQL. Diff: of a dry run.")
-    text: Annotated[str, StringConstraints(max_length=65536)] = Field(description="The plan or the diff.")
+    type: Literal["Explain", "Diff"] = Field(
+        description="Explain: the plan of PostgreSQL. Diff: what a dry run of the API server would change."
+    )
+    text: Annotated[str, StringConstraints(max_length=65536)] = Field(description="The plan or the diff, as text.")
 
 
 class RequestedAction(Model):
@@ -45,8 +49,11 @@ class RequestedAction(Model):
     summary: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
         description="What is to be done, for people: the SQL, the API call, the command."
     )
+    title: Annotated[str, StringConstraints(max_length=80)] = Field(
+        default="", description="The beginning of the summary on one line, for lists. Decide by the summary."
+    )
     facts: ObjectJson = Field(default={}, description="Facts that the policy decided on.")
-    evidence: Evidence | None = Field(default=None, description="What it would do.")
+    evidence: Evidence | None = Field(default=None, description="What it would do, as the target itself says.")
     truncated: StrictBool = Field(default=False, description="Something of it was too long and is cut.")
     redacted: StrictBool = Field(default=False, description="Something of it is secret and was left out.")
 
@@ -55,17 +62,24 @@ class ConnectionRef(Model):
     """The Connection that it goes through, in the same namespace."""
 
     name: DnsName = Field(description="Name of the Connection.")
-    uid: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Its uid.")
+    uid: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="Uid of the Connection; another one of the same name is not meant."
+    )
 
 
 class Requester(Model):
     """Who asks."""
 
-    username: Username = Field(description="User name.")
-    uid: ShortText = Field(default="", description="Unique id.")
-    groups: tuple[GroupName, ...] = Field(default=(), max_length=256, description="Groups.", json_schema_extra=LIST_SET)
+    username: Username = Field(description="User name of the agent, as it was proven at login.")
+    uid: ShortText = Field(default="", description="Unique id of the agent, if its credential has one.")
+    groups: tuple[GroupName, ...] = Field(
+        default=(),
+        max_length=256,
+        description="Groups of the agent, as its credential has them.",
+        json_schema_extra=LIST_SET,
+    )
     on_behalf_of: ShortText = Field(default="", description="The person that the agent acts for.")
-    session: ShortText = Field(default="", description="Session in the record.")
+    session: ShortText = Field(default="", description="Session that asks: `ostiary session` shows what it did.")
 
 
 class ApprovalTerms(Model):
@@ -77,7 +91,9 @@ class ApprovalTerms(Model):
     min_approvals: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="How many different people must approve."
     )
-    scope: Literal["ExactRequest"] = Field(default="ExactRequest", description="What a grant covers.")
+    scope: Literal["ExactRequest"] = Field(
+        default="ExactRequest", description="What a grant covers. ExactRequest: this request of this subject, once."
+    )
     pending_ttl: Annotated[float, *duration("10s", "168h")] = Field(
         default=900.0, description="How long the question stays open."
     )
@@ -92,28 +108,32 @@ class PolicyRule(Model):
     namespace: DnsLabel = Field(description="Namespace of the policy.")
     name: DnsName = Field(description="Name of the policy.")
     rule: DnsLabel = Field(description="Name of the rule.")
-    revision: Annotated[str, StringConstraints(max_length=64)] = Field(description="Revision of the policy.")
+    revision: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="Revision of the policy that asks (sha256 of its spec)."
+    )
 
 
 class ApproverDecision(Model):
     """One person's answer."""
 
     approver: Username = Field(description="User name of who answers; the API server sees to it that it is true.")
-    verdict: Verdict = Field(description="Approve or Deny.")
-    reason: Reason = Field(default="", description="Why.")
+    verdict: Verdict = Field(description="Approve: let it through. Deny: do not; one is enough.")
+    reason: Reason = Field(default="", description="Why, for the agent and the record.")
 
 
 class ApprovalRequestSpec(Model):
     """The question, and the answers to it. Only decisions may be added; everything else stays as it was made."""
 
-    request: RequestedAction = Field(description="What is asked for.")
+    request: RequestedAction = Field(
+        description="What is asked for: read its summary and its evidence before you decide."
+    )
     connection_ref: ConnectionRef = Field(description="The Connection that it goes through.")
-    requester: Requester = Field(description="Who asks.")
+    requester: Requester = Field(description="Who asks, as the gateway has proven it.")
     approval: ApprovalTerms = Field(description="Who may answer, and how long things hold.")
     policies: tuple[PolicyRule, ...] = Field(
         min_length=1,
         max_length=64,
-        description="The rules that ask.",
+        description="The rules of policies that ask for an approval.",
         json_schema_extra=list_map("namespace", "name", "rule"),
     )
     decisions: tuple[ApproverDecision, ...] = Field(
@@ -138,10 +158,10 @@ class ApprovalRequestSpec(Model):
 class CountedApproval(StatusModel):
     """An answer that the operator has counted."""
 
-    approver: Username = Field(description="Who answered.")
-    verdict: Verdict = Field(description="Approve or Deny.")
-    reason: Reason = Field(default="", description="Why.")
-    at: Timestamp = Field(description="When it was counted.")
+    approver: Username = Field(description="User name of who answered.")
+    verdict: Verdict = Field(description="Approve or Deny, as it was answered.")
+    reason: Reason = Field(default="", description="The reason that was given.")
+    at: Timestamp = Field(description="When the operator counted it.")
 
 
 class ApprovalRequestStatus(StatusModel):
@@ -153,15 +173,27 @@ class ApprovalRequestStatus(StatusModel):
     conditions: Conditions = Field(
         default=(),
         max_length=16,
-        description="Approved, Denied, Expired, Consumed. Once True, each stays so.",
+        description="Approved: there is a grant. Denied: somebody said no. Expired: nobody decided in "
+        "time, or the grant was not used. Consumed: the request went through. Once True, each "
+        "stays so.",
         json_schema_extra=list_map("type"),
     )
     approvals: tuple[CountedApproval, ...] = Field(
-        default=(), max_length=32, description="The answers counted.", json_schema_extra=list_map("approver")
+        default=(),
+        max_length=32,
+        description="The answers that were counted, in their order.",
+        json_schema_extra=list_map("approver"),
     )
-    expires_at: Timestamp | None = Field(default=None, description="When the question closes.")
+    state: State | None = Field(
+        default=None, description="The conditions in one word, for people. Programs read the conditions."
+    )
+    expires_at: Timestamp | None = Field(
+        default=None, description="When the question closes, if nobody has decided it by then."
+    )
     grant_expires_at: Timestamp | None = Field(default=None, description="When the grant can no longer be used.")
-    consumed_at: Timestamp | None = Field(default=None, description="When the grant was used.")
+    consumed_at: Timestamp | None = Field(
+        default=None, description="When the grant was used by the request that it is for."
+    )
 
     validations = (
         Validation(
@@ -191,20 +223,18 @@ class ApprovalRequest(Resource):
     printer_columns = (
         {"name": "Requester", "type": "string", "jsonPath": ".spec.requester.username"},
         {"name": "Connection", "type": "string", "jsonPath": ".spec.connectionRef.name"},
-        {"name": "Request", "type": "string", "jsonPath": ".spec.request.summary"},
-        {"name": "Approved", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Approved')].status"},
-        {"name": "Denied", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Denied')].status"},
+        {"name": "State", "type": "string", "jsonPath": ".status.state"},
+        {"name": "Request", "type": "string", "jsonPath": ".spec.request.title"},
         {
-            "name": "Expired",
+            "name": "Expires",
             "type": "string",
-            "jsonPath": ".status.conditions[?(@.type=='Expired')].status",
+            "jsonPath": ".status.expiresAt",
             "priority": 1,
         },
-        {"name": "Consumed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Consumed')].status"},
         {"name": "Hash", "type": "string", "jsonPath": ".spec.request.hash", "priority": 1},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     )
 
     kind: Literal["ApprovalRequest"] = Field(default="ApprovalRequest", description="ApprovalRequest.")
-    spec: ApprovalRequestSpec = Field(description="The question, and the answers to it.")
+    spec: ApprovalRequestSpec = Field(description="The question as the gateway asked it, and the answers to it.")
     status: ApprovalRequestStatus | None = Field(default=None, description="How it stands. The operator writes it.")

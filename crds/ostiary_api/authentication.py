@@ -1,4 +1,4 @@
-"""How agents prove who they are: tokens of Secrets, JWTs of OIDC issuers, certificates with SPIFFE ids."""
+"""How agents prove who they are: tokens of Secrets, ServiceAccounts, JWTs of OIDC issuers, certificates (SPIFFE)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,9 @@ Issuer = Annotated[
 Audience = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 ClaimName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 ClaimValue = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Prefix = Annotated[
-    str, StringConstraints(min_length=2, max_length=256, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/]*[:/#]$")
-]
-TokenType = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._+]*$")
-]
-TrustDomain = Annotated[
-    str, StringConstraints(min_length=1, max_length=255, pattern=r"^[a-z0-9._-]+$")
-]
+Prefix = Annotated[str, StringConstraints(min_length=2, max_length=256, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/]*[:/#]$")]
+TokenType = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._+]*$")]
+TrustDomain = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[a-z0-9._-]+$")]
 
 RESERVED_PREFIXES = ("system:", "spiffe:")
 """No issuer and no token may name anybody who begins so: Kubernetes and certificates do."""
@@ -39,7 +33,7 @@ def is_reserved(name: str, prefixes: tuple[str, ...] = ()) -> bool:
 class JWKSRef(Model):
     """The public keys of an issuer, in a Secret of the same namespace."""
 
-    name: DnsName = Field(description="Name of the Secret.")
+    name: DnsName = Field(description="Name of the Secret, in the same namespace.")
     key: SecretKey = Field(default="jwks.json", description="Key that holds the keys (JSON Web Key Set, RFC 7517).")
 
 
@@ -54,9 +48,12 @@ class OIDCIssuer(Model):
         description="A JWT's aud must have one of these. Choose one that stands for this gateway and nothing else.",
         json_schema_extra=LIST_SET,
     )
-    jwks_url: Annotated[
-        str, StringConstraints(min_length=9, max_length=2048, pattern=r"^https://[^/?#@ \t\r\n]+(/[^# \t\r\n]*)?$")
-    ] | None = Field(
+    jwks_url: (
+        Annotated[
+            str, StringConstraints(min_length=9, max_length=2048, pattern=r"^https://[^/?#@ \t\r\n]+(/[^# \t\r\n]*)?$")
+        ]
+        | None
+    ) = Field(
         default=None,
         description="Where the issuer's public keys are. Without it and jwksRef they are discovered: "
         "<issuer>/.well-known/openid-configuration says where.",
@@ -90,7 +87,9 @@ class OIDCIssuer(Model):
         "Ends in :, / or #. Default: the issuer's name and a colon.",
     )
     subject_kind: Literal["User", "Workload"] = Field(
-        default="User", description="Kind of the subjects that this issuer speaks of."
+        default="User",
+        description="Kind of the subjects that this issuer speaks of. User: people and programs. "
+        "Workload: programs only.",
     )
     claims: tuple[ClaimName, ...] = Field(
         default=(),
@@ -171,20 +170,33 @@ class Authentication(Model):
     tokens: Literal["Allow", "Refuse"] = Field(
         default="Allow", description="Whether tokens of Secrets (type ostiary.dev/token) in this namespace count."
     )
-    oidc: tuple[OIDCIssuer, ...] = Field(
-        default=(), max_length=8, description="Issuers whose JWTs count.", json_schema_extra=list_map("name")
+    service_accounts: Literal["Allow", "SameNamespace", "Refuse"] = Field(
+        default="SameNamespace",
+        description="In a cluster: which ServiceAccounts may log in, with a token that is bound to the audience "
+        "ostiary. SameNamespace: those of the Connection's namespace. Allow: any of the cluster. What they may do is "
+        "for policies to say. A gateway outside of a cluster takes none.",
     )
-    mtls: MTLS | None = Field(default=None, description="Certificates that count.")
+    oidc: tuple[OIDCIssuer, ...] = Field(
+        default=(),
+        max_length=8,
+        description="OpenID Connect issuers whose JWTs count.",
+        json_schema_extra=list_map("name"),
+    )
+    mtls: MTLS | None = Field(
+        default=None, description="Client certificates that count: X.509-SVIDs of a SPIFFE trust domain."
+    )
     sessions_outlive_credential: StrictBool = Field(
         default=False,
-        description="Whether a session may go on when the JWT or certificate that opened it has expired.",
+        description="Whether a session may go on when the JWT, ServiceAccount token or certificate that "
+        "opened it has expired.",
     )
 
     validations = (
         Validation(
-            "self.tokens != 'Refuse' || has(self.oidc) && size(self.oidc) > 0 || has(self.mtls)",
-            "tokens Refuse needs oidc or mtls: nobody could log in",
-            lambda self: self.tokens != "Refuse" or bool(self.oidc) or self.mtls is not None,
+            "self.tokens != 'Refuse' || self.serviceAccounts != 'Refuse' || has(self.oidc) && size(self.oidc) > 0 || "
+            "has(self.mtls)",
+            "tokens and serviceAccounts Refuse need oidc or mtls: nobody could log in",
+            lambda self: self.takes_secrets or self.mtls is not None,
         ),
         Validation(
             "!has(self.oidc) || self.oidc.all(a, self.oidc.exists_one(b, b.issuer == a.issuer))",
@@ -195,9 +207,7 @@ class Authentication(Model):
             "!has(self.oidc) || self.oidc.all(a, self.oidc.exists_one(b, (has(a.prefix) ? a.prefix : a.name + ':')"
             ".startsWith(has(b.prefix) ? b.prefix : b.name + ':')))",
             "no prefix in oidc may begin with another's: their names could be taken for each other",
-            lambda self: all(
-                sum(a.names_begin.startswith(b.names_begin) for b in self.oidc) == 1 for a in self.oidc
-            ),
+            lambda self: all(sum(a.names_begin.startswith(b.names_begin) for b in self.oidc) == 1 for a in self.oidc),
         ),
         Validation(
             "!has(self.mtls) || !has(self.mtls.mode) || self.mtls.mode != 'Required' || "
@@ -207,10 +217,13 @@ class Authentication(Model):
         ),
         Validation(
             "!has(self.mtls) || !has(self.mtls.mode) || self.mtls.mode != 'WithToken' || self.tokens == 'Allow' || "
-            "has(self.oidc) && size(self.oidc) > 0",
-            "mtls.mode WithToken needs tokens Allow or oidc",
-            lambda self: (
-                self.mtls is None or self.mtls.mode != "WithToken" or self.tokens == "Allow" or bool(self.oidc)
-            ),
+            "self.serviceAccounts != 'Refuse' || has(self.oidc) && size(self.oidc) > 0",
+            "mtls.mode WithToken needs tokens Allow, serviceAccounts or oidc",
+            lambda self: self.mtls is None or self.mtls.mode != "WithToken" or self.takes_secrets,
         ),
     )
+
+    @property
+    def takes_secrets(self) -> bool:
+        """Whether there is any way in by what is sent as a password."""
+        return self.tokens == "Allow" or self.service_accounts != "Refuse" or bool(self.oidc)

@@ -23,66 +23,90 @@ class TestSubject(Model):
 
     __test__ = False
 
-    username: Username = Field(default="tester", description="User name.")
-    uid: Name = Field(default="", description="Unique id.")
-    groups: tuple[GroupName, ...] = Field(default=(), max_length=64, description="Groups.", json_schema_extra=LIST_SET)
-    kind: Literal["User", "ServiceAccount", "Workload"] = Field(default="User", description="Kind of subject.")
-    namespace: Name = Field(default="", description="Namespace of a ServiceAccount.")
+    username: Username = Field(default="tester", description="User name that policies see as request.subject.username.")
+    uid: Name = Field(default="", description="Unique id that policies see as request.subject.uid.")
+    groups: tuple[GroupName, ...] = Field(
+        default=(), max_length=64, description="Groups that the subject is in.", json_schema_extra=LIST_SET
+    )
+    kind: Literal["User", "ServiceAccount", "Workload"] = Field(
+        default="User",
+        description="Kind of subject: a person or program, a ServiceAccount, or a workload with a SPIFFE id.",
+    )
+    namespace: Name = Field(default="", description="Namespace of the ServiceAccount; empty for other kinds.")
     name: ShortText = Field(default="", description="Name of a ServiceAccount; default: the user name.")
-    claims: ObjectJson = Field(default={}, description="Claims of the token.")
+    claims: ObjectJson = Field(default={}, description="Claims that policies see as request.subject.claims.")
     on_behalf_of: ShortText = Field(default="", description="The person that the agent acts for.")
 
 
 class KubernetesExecTest(Model):
     """A command in a container, in a test."""
 
-    container: Name = Field(default="", description="Container.")
+    container: Name = Field(default="", description="Name of the container; empty for the pod's default.")
     command: tuple[Annotated[str, StringConstraints(max_length=4096)], ...] = Field(
-        default=(), max_length=64, description="Command and arguments.", json_schema_extra=LIST_ATOMIC
+        default=(),
+        max_length=64,
+        description="The command and its arguments, one item each.",
+        json_schema_extra=LIST_ATOMIC,
     )
-    stdin: StrictBool = Field(default=False, description="Standard input attached.")
-    tty: StrictBool = Field(default=False, description="A terminal asked for.")
+    stdin: StrictBool = Field(default=False, description="Whether standard input is attached.")
+    tty: StrictBool = Field(default=False, description="Whether a terminal is asked for.")
 
 
 class KubernetesTest(Model):
     """A request to the Kubernetes API, in a test. The fields are the facts of `k8s`."""
 
-    verb: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(description="get, list, create, …")
-    group: Name = Field(default="", description="API group; empty for the core group.")
-    version: Name = Field(default="v1", description="API version.")
-    resource: Name = Field(default="", description="Resource, plural; default: from object's kind.")
-    subresource: Name = Field(default="", description="Subresource.")
-    namespace: Name = Field(default="", description="Namespace.")
-    name: Name = Field(default="", description="Name of the object.")
+    verb: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+        description="What is done, as RBAC has it: get, list, watch, create, update, patch, delete, deletecollection."
+    )
+    group: Name = Field(default="", description="API group, for example apps; empty for the core group.")
+    version: Name = Field(default="v1", description="Version of the API group, for example v1.")
+    resource: Name = Field(
+        default="",
+        description="Resource in the plural, for example deployments; default: worked out from object's kind.",
+    )
+    subresource: Name = Field(
+        default="", description="Subresource, for example scale, status or exec; empty for the object itself."
+    )
+    namespace: Name = Field(default="", description="Namespace of the object; empty for a resource without namespaces.")
+    name: Name = Field(default="", description="Name of the object; empty for lists and creates.")
     label_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(
-        default="", description="Label selector."
+        default="", description="Label selector of a list or watch, as in kubectl get -l."
     )
     field_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(
-        default="", description="Field selector."
+        default="", description="Field selector of a list or watch, as in kubectl get --field-selector."
     )
-    dry_run: StrictBool = Field(default=False, description="A dry run.")
-    object: ObjectJson | None = Field(default=None, description="The object as it would be afterwards.")
-    old_object: ObjectJson | None = Field(default=None, description="The object as it is now.")
-    exec: KubernetesExecTest | None = Field(default=None, description="For pods/exec and attach: the command.")
+    dry_run: StrictBool = Field(default=False, description="Whether the request is a dry run, which changes nothing.")
+    object: ObjectJson | None = Field(default=None, description="The whole object as it would be after the request.")
+    old_object: ObjectJson | None = Field(default=None, description="The whole object as it is before the request.")
+    exec: KubernetesExecTest | None = Field(
+        default=None, description="The command that is run in a container, for pods/exec and pods/attach."
+    )
 
 
 class SSHDestination(Model):
     """Where a forward leads, in a test."""
 
-    host: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Host.")
-    port: Port = Field(description="TCP port.")
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Host that the forward leads to."
+    )
+    port: Port = Field(description="TCP port that the forward leads to.")
 
 
 class SSHTest(Model):
     """A request over SSH, in a test. The fields are the facts of `ssh`."""
 
-    kind: Literal["exec", "shell", "sftp", "forward"] = Field(default="exec", description="Kind of request.")
-    user: ShortText = Field(default="", description="Login at the target.")
-    command: Annotated[str, StringConstraints(max_length=32768)] = Field(
-        default="", description="The command line; for sftp the operation."
+    kind: Literal["exec", "shell", "sftp", "forward"] = Field(
+        default="exec",
+        description="What is asked for: a command, an interactive shell, a file operation, or a forwarded port.",
     )
-    path: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="For sftp: the path.")
-    destination: SSHDestination | None = Field(default=None, description="For forwards: where to.")
+    user: ShortText = Field(default="", description="Name of the login at the target.")
+    command: Annotated[str, StringConstraints(max_length=32768)] = Field(
+        default="", description="The command line; for sftp the name of the operation."
+    )
+    path: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="The file or directory that an sftp operation is about."
+    )
+    destination: SSHDestination | None = Field(default=None, description="Where a forwarded port leads to.")
 
 
 class PolicyTest(Model):
@@ -92,29 +116,34 @@ class PolicyTest(Model):
         description="What is tested, unique in the policy."
     )
     sql: Annotated[str, StringConstraints(min_length=1, max_length=65536)] | None = Field(
-        default=None, description="Postgres: the statements."
+        default=None, description="Postgres: the statements that the subject sends, as one message."
     )
-    k8s: KubernetesTest | None = Field(default=None, description="Kubernetes: the request.")
-    ssh: SSHTest | None = Field(default=None, description="SSH: the request.")
-    as_: TestSubject = Field(default=TestSubject(), description="Who asks.")
+    k8s: KubernetesTest | None = Field(
+        default=None, description="Kubernetes: the request to the API that the subject makes."
+    )
+    ssh: SSHTest | None = Field(default=None, description="SSH: what the subject asks for.")
+    as_: TestSubject = Field(default=TestSubject(), description="Who asks; default: a user tester without groups.")
     connection: DnsName | None = Field(
         default=None, description="Name of the Connection; default: one that the policy's selectors select."
     )
     database: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
-        default=None, description="Postgres: the database."
+        default=None, description="Postgres: the database that the session is in; default: that of the Connection."
     )
     params: tuple[Annotated[str, StringConstraints(max_length=65536)] | None, ...] = Field(
         default=(),
         max_length=256,
-        description="Postgres: bound parameters in text form.",
+        description="Postgres: the values of $1, $2 … in text form; null for NULL.",
         json_schema_extra=LIST_ATOMIC,
     )
     estimated_rows: Annotated[StrictInt, Field(ge=0, le=2**53)] | None = Field(
-        default=None, description="Postgres: the planner's estimate."
+        default=None,
+        description="Postgres: how many rows the planner says that the statements touch (sql.estimatedRows).",
     )
-    time: Timestamp | None = Field(default=None, description="When; default: now.")
-    expect: Literal["Allow", "Deny", "RequireApproval"] = Field(description="The decision that must come out.")
-    rule: DnsLabel | None = Field(default=None, description="The rule that must have decided.")
+    time: Timestamp | None = Field(default=None, description="When the request is made (request.time); default: now.")
+    expect: Literal["Allow", "Deny", "RequireApproval"] = Field(
+        description="The decision that must come out of the policy and of all others that match."
+    )
+    rule: DnsLabel | None = Field(default=None, description="Name of the rule that must have decided; default: any.")
     masks: tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024)], ...] | None = Field(
         default=None,
         max_length=256,

@@ -9,6 +9,7 @@ from pydantic import Field, StrictInt, StringConstraints
 from ostiary_api.authentication import Authentication
 from ostiary_api.meta import (
     LIST_SET,
+    PROBLEM_COLUMN,
     CARef,
     Conditions,
     DnsLabel,
@@ -126,7 +127,9 @@ class ServiceAccountTokenCredentials(Model):
     namespace: DnsLabel | None = Field(
         default=None, description="Namespace of the ServiceAccount; default: that of the Connection."
     )
-    ttl: Annotated[float, *duration("10m", "24h")] = Field(default=600.0, description="Lifetime of a token.")
+    ttl: Annotated[float, *duration("10m", "24h")] = Field(
+        default=600.0, description="How long a token is valid; it is renewed before it expires."
+    )
 
 
 class ImpersonateCredentials(Model):
@@ -138,9 +141,11 @@ class SSHCertificateCredentials(Model):
 
     ca_secret_ref: SecretRef = Field(description="Secret with the private key of the user authority, as privateKey.")
     principals: tuple[Principal, ...] = Field(
-        min_length=1, max_length=32, description="Logins that agents may use.", json_schema_extra=LIST_SET
+        min_length=1, max_length=32, description="Logins at the target that agents may use.", json_schema_extra=LIST_SET
     )
-    ttl: Annotated[float, *duration("10s", "24h")] = Field(default=60.0, description="Lifetime of a certificate.")
+    ttl: Annotated[float, *duration("10s", "24h")] = Field(
+        default=60.0, description="How long a certificate is valid after it was signed."
+    )
 
 
 _CREDENTIALS = ("static", "postgres_role", "service_account_token", "impersonate", "ssh_certificate")
@@ -149,7 +154,9 @@ _CREDENTIALS = ("static", "postgres_role", "service_account_token", "impersonate
 class Credentials(Model):
     """How the gateway authenticates to the target: exactly one kind. The agent never holds it."""
 
-    static: StaticCredentials | None = Field(default=None, description="A fixed credential from a Secret.")
+    static: StaticCredentials | None = Field(
+        default=None, description="A fixed credential from a Secret, for every protocol."
+    )
     postgres_role: PostgresRoleCredentials | None = Field(
         default=None, description="Postgres: a login role for each session."
     )
@@ -184,11 +191,13 @@ class ListenerTLS(Model):
 
     mode: Literal["Require", "Disable"] = Field(
         default="Require",
-        description="Require: agents must use TLS. Disable: plain text; standalone only on loopback.",
+        description="Require: agents must use TLS. Disable: plain text; standalone only on loopback, in a cluster "
+        "tokens then cross the pod network in clear.",
     )
     secret_ref: SecretRef | None = Field(
         default=None,
-        description="Secret with tls.crt and tls.key. Without it a standalone gateway makes its own certificate.",
+        description="Secret with tls.crt and tls.key. Without it the gateway makes its own certificate, in a cluster "
+        "for the names of the Connection's Service.",
     )
 
     validations = (
@@ -204,14 +213,59 @@ class Listener(Model):
     """Where agents connect."""
 
     port: Port = Field(description="TCP port that agents connect to.")
-    tls: ListenerTLS = Field(default=ListenerTLS(), description="TLS towards agents.")
+    tls: ListenerTLS = Field(
+        default=ListenerTLS(), description="TLS towards agents; required unless it is disabled here."
+    )
+
+
+Replicas = Annotated[StrictInt, Field(ge=1, le=64)]
+
+
+class Autoscaling(Model):
+    """How many replicas a gateway has, by its load (a HorizontalPodAutoscaler)."""
+
+    min_replicas: Replicas | None = Field(default=None, description="The fewest replicas; default: gateway.replicas.")
+    max_replicas: Replicas = Field(description="The most replicas that load may bring about.")
+    target_cpu_utilization: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
+        default=70, description="Percent of the requested CPU that pods should use on average."
+    )
+
+    validations = (
+        Validation(
+            "!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
+            "minReplicas must not be more than maxReplicas",
+            lambda self: self.min_replicas is None or self.min_replicas <= self.max_replicas,
+        ),
+    )
 
 
 class Gateway(Model):
     """Which gateway serves the Connection. Connections of one namespace may share one by name."""
 
     name: DnsLabel | None = Field(default=None, description="Name of the gateway; default: that of the Connection.")
-    replicas: Annotated[StrictInt, Field(ge=1, le=64)] = Field(default=1, description="How many replicas it has.")
+    replicas: Replicas = Field(
+        default=1,
+        description="How many pods it has. Connections that share a gateway get the largest number that "
+        "one of them asks for.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None,
+        description="In a cluster: more replicas under load. Of Connections that share a gateway the oldest one that "
+        "has it counts.",
+    )
+
+    validations = (
+        Validation(
+            "!has(self.autoscaling) || has(self.autoscaling.minReplicas) || "
+            "self.replicas <= self.autoscaling.maxReplicas",
+            "replicas must not be more than autoscaling.maxReplicas",
+            lambda self: (
+                self.autoscaling is None
+                or self.autoscaling.min_replicas is not None
+                or self.replicas <= self.autoscaling.max_replicas
+            ),
+        ),
+    )
 
 
 class Limits(Model):
@@ -235,13 +289,17 @@ class ConnectionSpec(Model):
     """What is wanted."""
 
     protocol: Protocol = Field(description="Protocol of the target. Cannot be changed.")
-    upstream: Upstream = Field(default=Upstream(), description="Where the target is.")
-    credentials: Credentials = Field(description="How the gateway authenticates to the target: exactly one kind.")
-    listener: Listener = Field(description="Where agents connect.")
-    authentication: Authentication = Field(
-        default=Authentication(), description="How agents prove who they are. Default: by tokens of Secrets."
+    upstream: Upstream = Field(
+        default=Upstream(), description="Where the target is, and how to know that it is the right one."
     )
-    gateway: Gateway = Field(default=Gateway(), description="Which gateway serves it.")
+    credentials: Credentials = Field(description="How the gateway authenticates to the target: exactly one kind.")
+    listener: Listener = Field(description="Where agents connect: port and TLS.")
+    authentication: Authentication = Field(
+        default=Authentication(),
+        description="How agents prove who they are. Default: by a token of a Secret in this namespace "
+        "and, in a cluster, by a ServiceAccount token for the audience ostiary.",
+    )
+    gateway: Gateway = Field(default=Gateway(), description="Which gateway serves it, and with how many replicas.")
     recording: Literal["None", "Metadata", "Full"] = Field(
         default="Full",
         description="What is kept of a session. None: sessions and decisions only. Metadata: requests without their "
@@ -251,7 +309,9 @@ class ConnectionSpec(Model):
         default="Strict",
         description="Strict: no request runs unless its record is durable. Relaxed: records follow soon after.",
     )
-    limits: Limits = Field(default=Limits(), description="Bounds on what it may use.")
+    limits: Limits = Field(
+        default=Limits(), description="Bounds on sessions, requests and records, so that no agent takes all."
+    )
 
     validations = (
         Validation("self.protocol == oldSelf.protocol", "protocol cannot be changed; make another Connection", None),
@@ -321,8 +381,10 @@ class ConnectionSpec(Model):
 class Endpoint(StatusModel):
     """Where agents reach the Connection."""
 
-    host: Annotated[str, StringConstraints(max_length=253)] = Field(description="Host name.")
-    port: Port = Field(description="TCP port.")
+    host: Annotated[str, StringConstraints(max_length=253)] = Field(
+        description="Name of the Service, as pods of the cluster resolve it."
+    )
+    port: Port = Field(description="TCP port of the Service.")
 
 
 class PolicyRevision(StatusModel):
@@ -330,7 +392,9 @@ class PolicyRevision(StatusModel):
 
     namespace: DnsLabel = Field(description="Namespace of the policy.")
     name: DnsName = Field(description="Name of the policy.")
-    revision: Annotated[str, StringConstraints(max_length=64)] = Field(description="Revision of its spec.")
+    revision: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="Revision of the policy's spec that is in force (sha256)."
+    )
 
 
 class ConnectionStatus(StatusModel):
@@ -342,18 +406,24 @@ class ConnectionStatus(StatusModel):
     conditions: Conditions = Field(
         default=(),
         max_length=16,
-        description="Accepted, ResolvedRefs, Programmed, UpstreamReachable.",
+        description="Accepted: the spec can be served. ResolvedRefs: what it names exists. Programmed: "
+        "every ready pod of its gateway serves it as it is here. UpstreamReachable: the "
+        "target answers the gateway.",
         json_schema_extra=list_map("type"),
     )
-    endpoint: Endpoint | None = Field(default=None, description="Where agents reach it.")
+    endpoint: Endpoint | None = Field(default=None, description="Host and port that agents connect to.")
     policies: tuple[PolicyRevision, ...] = Field(
         default=(),
         max_length=1024,
-        description="Policies in force, with their revisions.",
+        description="Policies that hold for it, with the revisions in force.",
         json_schema_extra=list_map("namespace", "name"),
     )
+    policy_count: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="How many policies hold for it. With 0 every request is denied."
+    )
     revision: Annotated[str, StringConstraints(max_length=64)] = Field(
-        default="", description="Revision of the bundle that its gateway serves."
+        default="",
+        description="Revision of the bundle of Connections and policies that its gateway is to serve (sha256).",
     )
 
 
@@ -364,9 +434,9 @@ class Connection(Resource):
     short_names: ClassVar[tuple[str, ...]] = ("gwconn",)
     printer_columns = (
         {"name": "Protocol", "type": "string", "jsonPath": ".spec.protocol"},
-        {"name": "Upstream", "type": "string", "jsonPath": ".spec.upstream.host", "priority": 1},
         {"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint.host"},
-        {"name": "Port", "type": "integer", "jsonPath": ".spec.listener.port"},
+        {"name": "Port", "type": "integer", "jsonPath": ".status.endpoint.port"},
+        {"name": "Policies", "type": "integer", "jsonPath": ".status.policyCount"},
         {"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"},
         {"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"},
         {
@@ -375,6 +445,8 @@ class Connection(Resource):
             "jsonPath": ".status.conditions[?(@.type=='UpstreamReachable')].status",
             "priority": 1,
         },
+        {"name": "Upstream", "type": "string", "jsonPath": ".spec.upstream.host", "priority": 1},
+        PROBLEM_COLUMN,
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     )
 
@@ -387,5 +459,11 @@ class Connection(Resource):
     )
 
     kind: Literal["Connection"] = Field(default="Connection", description="Connection.")
-    spec: ConnectionSpec = Field(description="What is wanted.")
-    status: ConnectionStatus | None = Field(default=None, description="What is. The operator writes it.")
+    spec: ConnectionSpec = Field(
+        description="What is wanted: the target, the credential for it, where agents connect, and how "
+        "they prove who they are."
+    )
+    status: ConnectionStatus | None = Field(
+        default=None,
+        description="What is: the operator writes it, and its conditions say what to do where something is wrong.",
+    )

@@ -11,13 +11,13 @@ A condition that is True stays True; nothing leaves Denied, Expired or Consumed.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
 
-from ostiary_api.approval import ApprovalRequest, ApprovalRequestStatus, ApproverDecision, CountedApproval
+from ostiary_api.approval import ApprovalRequest, ApprovalRequestStatus, ApproverDecision, CountedApproval, State
 from ostiary_api.meta import Condition
 
-State = Literal["Pending", "Approved", "Denied", "Expired", "Consumed"]
-"""Of one request. Approved: there is a grant, to be used once."""
+__all__ = [
+    "OPEN", "NotGranted", "State", "approvers", "consume", "consumed", "count", "is_own", "state_of", "with_answer",
+]  # fmt: skip
 
 OPEN: tuple[State, ...] = ("Pending", "Approved")
 """States that may still change."""
@@ -64,12 +64,23 @@ def _decide(request: ApprovalRequest, status: ApprovalRequestStatus, now: dateti
 
 def consume(request: ApprovalRequest, now: datetime) -> ApprovalRequestStatus:
     """The status once the grant is used. Raises NotGranted if there is none (any more)."""
-    status = count(request, now)
+    return consumed(request.model_copy(update={"status": count(request, now)}), now)
+
+
+def consumed(request: ApprovalRequest, now: datetime, by: str = "") -> ApprovalRequestStatus:
+    """The same for who does not count: by the status as it is, and what else it says stays. `by`: told in the message.
+
+    Raises NotGranted if it is not approved, or the grant is over.
+    """
+    status = request.status or ApprovalRequestStatus()
     state = state_of(status)
     if state != "Approved":
         raise NotGranted(_WHY_NOT[state])
+    if status.grant_expires_at is None or now >= status.grant_expires_at:
+        raise NotGranted(_WHY_NOT["Expired"])
     status = status.model_copy(update={"consumed_at": now})
-    return _with(status, "Consumed", "Used", "The request that this was for was let through.", now)
+    message = "The request that this was for was let through"
+    return _with(status, "Consumed", "Used", f"{message}: {by}." if by else f"{message}.", now)
 
 
 def state_of(status: ApprovalRequestStatus | None) -> State:
@@ -104,7 +115,7 @@ def _begun(request: ApprovalRequest, now: datetime) -> ApprovalRequestStatus:
     if status.expires_at is None:
         asked = request.metadata.creation_timestamp or now
         changes["expires_at"] = asked + timedelta(seconds=request.spec.approval.pending_ttl)
-    return status.model_copy(update=changes)
+    return _named(status.model_copy(update=changes))
 
 
 def _expire_grant(status: ApprovalRequestStatus, now: datetime) -> ApprovalRequestStatus:
@@ -125,7 +136,12 @@ def _with(
         observed_generation=status.observed_generation, last_transition_time=now,
     )  # fmt: skip
     others = tuple(each for each in status.conditions if each.type != kind)
-    return status.model_copy(update={"conditions": (*others, condition)})
+    return _named(status.model_copy(update={"conditions": (*others, condition)}))
+
+
+def _named(status: ApprovalRequestStatus) -> ApprovalRequestStatus:
+    """With its state as one word, which `kubectl get` shows."""
+    return status.model_copy(update={"state": state_of(status)})
 
 
 def _said(approver: str, verdict: str, reason: str) -> str:

@@ -1,4 +1,6 @@
-"""`python -m ostiary_api.generate [--check] DIR`: writes the CRDs and the reference page, or says what has drifted."""
+"""`python -m ostiary_api.generate [--check] DIR`: writes the CRDs and the reference page.
+
+And what the chart has of both. With --check it says what has drifted."""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from ostiary_api import admission
 from ostiary_api.reference import page
 from ostiary_api.schema import KINDS, custom_resource_definition
 
@@ -25,9 +29,60 @@ def crd_files() -> dict[str, str]:
     }
 
 
+_OPERATOR = "OPERATOR"
+
+
+class _Dumper(yaml.SafeDumper):
+    """CEL of several lines is written as it is read."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def admission_template() -> str:
+    """The admission policies as a template of the chart, which knows the operator's user name."""
+    text = yaml.dump_all(
+        admission.manifests(_OPERATOR), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True
+    )
+    return _HEADER + text.replace(f"'{_OPERATOR}'", """'{{ include "ostiary.operator.username" . }}'""")
+
+
+_TEMPLATE_HEAD = """\
+{{- /* Generated from crds/ostiary_api by `python -m ostiary_api.generate`; do not edit. */ -}}
+{{- if .Values.crds.install }}
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: %s
+  labels: {{- include "ostiary.labels" . | nindent 4 }}
+  {{- if .Values.crds.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+"""
+
+
+def crd_templates() -> dict[str, str]:
+    """File name → text of each CustomResourceDefinition as a template of the chart."""
+    return {f"{kind.plural}.yaml": _crd_template(custom_resource_definition(kind)) for kind in KINDS}
+
+
+def _crd_template(crd: dict[str, Any]) -> str:
+    spec: str = yaml.safe_dump({"spec": crd["spec"]}, sort_keys=False, width=120, allow_unicode=True)
+    # What Helm would take for its own: an expression may hold {{.
+    spec = spec.replace("{{", "{{ `{{` }}")
+    return f"{_TEMPLATE_HEAD % crd['metadata']['name']}{spec}{{{{- end }}}}\n"
+
+
 def wanted(directory: Path, docs: Path) -> dict[Path, str]:
     """Path → text of every file that is generated."""
     files = {directory / name: text for name, text in crd_files().items()}
+    templates = directory.resolve().parent / "charts" / "ostiary" / "templates"
+    files |= {templates / "crds" / name: text for name, text in crd_templates().items()}
+    files[templates / "admission.yaml"] = admission_template()
     files[docs] = page(_read(docs) or "# Resources\n")
     return files
 

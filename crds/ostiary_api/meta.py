@@ -25,7 +25,7 @@ GROUP = "ostiary.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-_UPPER = frozenset({"ca", "ttl", "url"})
+_UPPER = frozenset({"ca", "cpu", "ttl", "url"})
 
 
 def to_alias(name: str) -> str:
@@ -142,21 +142,21 @@ Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 class SecretRef(Model):
     """A Secret in the same namespace."""
 
-    name: DnsName = Field(description="Name of the Secret.")
+    name: DnsName = Field(description="Name of the Secret, in the same namespace.")
 
 
 class CARef(Model):
     """The certificates of the authorities to trust, in a Secret of the same namespace."""
 
-    name: DnsName = Field(description="Name of the Secret.")
+    name: DnsName = Field(description="Name of the Secret, in the same namespace.")
     key: SecretKey = Field(default="ca.crt", description="Key that holds the certificates (PEM).")
 
 
 class SecretKeyRef(Model):
     """One key of a Secret in the same namespace."""
 
-    name: DnsName = Field(description="Name of the Secret.")
-    key: SecretKey = Field(description="Key in the Secret's data.")
+    name: DnsName = Field(description="Name of the Secret, in the same namespace.")
+    key: SecretKey = Field(description="Key in the Secret's data that holds the value.")
 
 
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
@@ -173,8 +173,10 @@ LabelKey = Annotated[
 class LabelRequirement(Model):
     """One condition on one label."""
 
-    key: LabelKey = Field(description="Key of the label.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label is compared.")
+    key: LabelKey = Field(description="Key of the label, for example env.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="How the label is compared. In, NotIn: with values. Exists, DoesNotExist: whether it is there."
+    )
     values: tuple[LabelValue, ...] = Field(
         default=(),
         max_length=64,
@@ -246,19 +248,33 @@ class ObjectMeta(Model):
 class Condition(StatusModel):
     """One aspect of an object's state. `lastTransitionTime` moves only when `status` changes."""
 
-    type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(description="What it is about.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(
+        description="What the condition is about, one word."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(
+        description="Whether the condition holds; Unknown while nobody can tell."
+    )
     reason: Annotated[
         str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     ] = Field(description="Why, as one word for programs.")
-    message: Annotated[str, StringConstraints(max_length=32768)] = Field(default="", description="Why, for people.")
+    message: Annotated[str, StringConstraints(max_length=32768)] = Field(
+        default="", description="Why, and what to do about it, for people."
+    )
     observed_generation: Annotated[StrictInt, Field(ge=0)] = Field(
         default=0, description="The generation of the spec that this was worked out from."
     )
-    last_transition_time: Timestamp = Field(description="When status last changed.")
+    last_transition_time: Timestamp = Field(description="When the condition's status last changed.")
 
 
 Conditions = tuple[Condition, ...]
+
+PROBLEM_COLUMN: dict[str, Any] = {
+    "name": "Problem",
+    "type": "string",
+    "jsonPath": ".status.conditions[?(@.status=='False')].message",
+    "priority": 1,
+}
+"""For `kubectl get -o wide`: the message of the first condition that does not hold."""
 
 
 class Resource(Model):

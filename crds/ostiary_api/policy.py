@@ -12,6 +12,7 @@ from ostiary_api.connection import Protocol
 from ostiary_api.meta import (
     LIST_ATOMIC,
     LIST_SET,
+    PROBLEM_COLUMN,
     Conditions,
     DnsLabel,
     GroupName,
@@ -73,9 +74,13 @@ _CEL_RESERVED = [
 class PolicySubject(Model):
     """A subject that the policy is for."""
 
-    kind: Literal["ServiceAccount", "User", "Group", "Workload"] = Field(description="Kind of subject.")
+    kind: Literal["ServiceAccount", "User", "Group", "Workload"] = Field(
+        description="Kind of subject: a ServiceAccount, a user, a group of any of them, or a workload with a SPIFFE id."
+    )
     name: Username = Field(description="Name of the ServiceAccount, user, group or workload (its SPIFFE id).")
-    namespace: DnsLabel | None = Field(default=None, description="Namespace of a ServiceAccount.")
+    namespace: DnsLabel | None = Field(
+        default=None, description="Namespace of the ServiceAccount, which need not be the policy's."
+    )
 
     validations = (
         Validation(
@@ -98,12 +103,15 @@ class Match(Model):
         description="Namespaces whose Connections the policy is for, by their labels. Only in the system namespace.",
     )
     protocols: tuple[Protocol, ...] = Field(
-        default=(), max_length=8, description="Protocols; empty: any.", json_schema_extra=LIST_SET
+        default=(),
+        max_length=8,
+        description="Protocols of the Connections that it is for; empty: any.",
+        json_schema_extra=LIST_SET,
     )
     subjects: tuple[PolicySubject, ...] = Field(
         default=(),
         max_length=256,
-        description="Subjects, one of which must ask; empty: any.",
+        description="Subjects, one of which must be asking; empty: anybody who can log in.",
         json_schema_extra=LIST_ATOMIC,
     )
 
@@ -112,7 +120,7 @@ class MatchCondition(Model):
     """A condition for the whole policy to be in force for a request."""
 
     name: DnsLabel = Field(description="Name of the condition, for messages.")
-    expression: Expression = Field(description="CEL; must give a bool. An error denies.")
+    expression: Expression = Field(description="CEL on the facts of the request; must give a bool. An error denies.")
 
 
 class Variable(Model):
@@ -184,7 +192,7 @@ class MaskStrategy(Model):
         default="*", description="Partial: what stands for each hidden character."
     )
     replacement: Annotated[str, StringConstraints(max_length=256)] = Field(
-        default="[redacted]", description="Redact: the text to put in its place."
+        default="[redacted]", description="Redact: the text that stands in the place of the value."
     )
     key_ref: SecretKeyRef | None = Field(default=None, description="Pseudonym: the key of the HMAC, in a Secret.")
 
@@ -217,9 +225,16 @@ class Masking(Model):
     json_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\$")] | None = Field(
         default=None, description="Kubernetes: a path in the object, like `$.data.*`."
     )
-    detector: Detector | None = Field(default=None, description="Whatever looks like this, in any text value.")
-    pattern: Pattern | None = Field(default=None, description="Whatever matches, in any text value.")
-    strategy: MaskStrategy = Field(default=MaskStrategy(), description="How it is replaced.")
+    detector: Detector | None = Field(
+        default=None,
+        description="Whatever looks like this, in any text value, check digits included where there are some.",
+    )
+    pattern: Pattern | None = Field(
+        default=None, description="Whatever matches a regular expression of your own, in any text value."
+    )
+    strategy: MaskStrategy = Field(
+        default=MaskStrategy(), description="How a value is replaced; default: by a fixed text."
+    )
 
     validations = (
         Validation(
@@ -248,7 +263,9 @@ class Rule(Model):
     """One rule."""
 
     name: DnsLabel = Field(description="Name of the rule, unique in the policy.")
-    description: Annotated[str, StringConstraints(max_length=1024)] = Field(default="", description="For people.")
+    description: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        default="", description="What the rule is for, for people who read the policy."
+    )
     action: Action = Field(
         description="What happens to a request for which the rule holds. The strictest of a priority wins: Deny, "
         "RequireApproval, Allow. Mask and Audit add up."
@@ -260,14 +277,21 @@ class Rule(Model):
     enforcement: Enforcement | None = Field(
         default=None, description="Enforce, or Audit: decide and record, do not act. Default: that of the policy."
     )
-    message: Text | None = Field(default=None, description="What the agent is told.")
+    message: Text | None = Field(
+        default=None, description="What the agent is told when the rule decides against its request."
+    )
     message_expression: Expression | None = Field(
         default=None, description="CEL that gives the message; message is used where it fails."
     )
     hint: Text | None = Field(default=None, description="What the agent could do instead.")
-    approval: ApprovalSpec | None = Field(default=None, description="RequireApproval: who must agree.")
+    approval: ApprovalSpec | None = Field(
+        default=None, description="RequireApproval: who must agree, and for how long that holds."
+    )
     masking: tuple[Masking, ...] = Field(
-        default=(), max_length=64, description="Mask: what to hide.", json_schema_extra=LIST_ATOMIC
+        default=(),
+        max_length=64,
+        description="Mask: what to hide in responses, and how.",
+        json_schema_extra=LIST_ATOMIC,
     )
 
     validations = (
@@ -303,7 +327,10 @@ class GatewayPolicySpec(Model):
     not_after: Timestamp | None = Field(
         default=None, description="The policy is in force until then. Not on a policy that has a Deny rule."
     )
-    match: Match = Field(default=Match(), description="What the policy is for.")
+    match: Match = Field(
+        default=Match(),
+        description="Which Connections and subjects the policy is for; without it, all of its namespace.",
+    )
     match_conditions: tuple[MatchCondition, ...] = Field(
         default=(),
         max_length=64,
@@ -311,10 +338,16 @@ class GatewayPolicySpec(Model):
         json_schema_extra=list_map("name"),
     )
     variables: tuple[Variable, ...] = Field(
-        default=(), max_length=64, description="Values for the expressions.", json_schema_extra=list_map("name")
+        default=(),
+        max_length=64,
+        description="Values with names, for the expressions of this policy.",
+        json_schema_extra=list_map("name"),
     )
     rules: tuple[Rule, ...] = Field(
-        min_length=1, max_length=128, description="The rules.", json_schema_extra=list_map("name")
+        min_length=1,
+        max_length=128,
+        description="The rules, in any order: what holds is found by priority and strictness, not by place.",
+        json_schema_extra=list_map("name"),
     )
     tests: tuple[PolicyTest, ...] = Field(
         default=(),
@@ -335,8 +368,12 @@ class GatewayPolicySpec(Model):
 class ExpressionProblem(StatusModel):
     """What is wrong with one expression."""
 
-    field: Annotated[str, StringConstraints(max_length=512)] = Field(description="Path of the field.")
-    message: Annotated[str, StringConstraints(max_length=4096)] = Field(description="What is wrong with it.")
+    field: Annotated[str, StringConstraints(max_length=512)] = Field(
+        description="Path of the field, for example spec.rules[2].expression."
+    )
+    message: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        description="What is wrong with it, and what to write instead where that is known."
+    )
 
 
 class GatewayPolicyStatus(StatusModel):
@@ -346,16 +383,23 @@ class GatewayPolicyStatus(StatusModel):
         default=0, description="The generation of the spec that this was worked out from."
     )
     conditions: Conditions = Field(
-        default=(), max_length=16, description="Accepted, Programmed.", json_schema_extra=list_map("type")
+        default=(),
+        max_length=16,
+        description="Accepted: the spec is in force; if not, the last accepted one is, or all is denied "
+        "that it matches. Programmed: every ready pod of the gateways that it concerns has "
+        "loaded it.",
+        json_schema_extra=list_map("type"),
     )
-    connections: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="How many Connections it is for.")
+    connections: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="How many Connections it matches, in all namespaces that it reaches."
+    )
     revision: Annotated[str, StringConstraints(max_length=64)] = Field(
         default="", description="Revision of the spec that is in force: the last one that was accepted."
     )
     expressions: tuple[ExpressionProblem, ...] = Field(
         default=(),
         max_length=256,
-        description="What is wrong, with the path of the field.",
+        description="What is wrong with the spec, each with the path of its field.",
         json_schema_extra=LIST_ATOMIC,
     )
 
@@ -372,9 +416,15 @@ class GatewayPolicy(Resource):
         {"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"},
         {"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"},
         {"name": "Expires", "type": "string", "jsonPath": ".spec.notAfter", "priority": 1},
+        PROBLEM_COLUMN,
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     )
 
     kind: Literal["GatewayPolicy"] = Field(default="GatewayPolicy", description="GatewayPolicy.")
-    spec: GatewayPolicySpec = Field(description="What is wanted.")
-    status: GatewayPolicyStatus | None = Field(default=None, description="What is. The operator writes it.")
+    spec: GatewayPolicySpec = Field(
+        description="What is wanted: whom and what the policy is for, its rules, and the cases that it must pass."
+    )
+    status: GatewayPolicyStatus | None = Field(
+        default=None,
+        description="What is: the operator writes it, and says field by field what is wrong with the spec.",
+    )
