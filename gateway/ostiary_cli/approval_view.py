@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary_cli.admin_socket import Item
-from ostiary_gateway.audit.transcript import duration, moment, visible
+from ostiary_gateway.audit.transcript import duration, moment
+from ostiary_gateway.visible import visible
 
 STYLES: Final = {
     "Pending": "bold yellow", "Approved": "bold green", "Denied": "bold red", "Expired": "dim", "Consumed": "green",
@@ -37,6 +38,40 @@ def order(found: list[Item]) -> list[Item]:
         return (0, asked) if each["state"] == "Pending" else (1, -asked)
 
     return sorted(found, key=key)
+
+
+def listing(found: list[Item], width: int, *, namespaces: bool = False) -> RenderableType:
+    """A line for each."""
+    if not found:
+        return Text("Nothing waits for approval.", "dim")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), expand=True)
+    if namespaces:
+        table.add_column("Namespace", no_wrap=True)
+    table.add_column("Approval", no_wrap=True)
+    table.add_column("State", no_wrap=True)
+    table.add_column("Asked", no_wrap=True, justify="right")
+    table.add_column("Open for", no_wrap=True, justify="right")
+    table.add_column("Who", no_wrap=True, max_width=max(12, width // 7))
+    table.add_column("Needs", no_wrap=True, max_width=max(10, width // 7))
+    table.add_column("What", no_wrap=True, ratio=1, overflow="ellipsis")
+    for each in found:
+        spec, metadata = each["approval"]["spec"], each["approval"]["metadata"]
+        answers = each["approval"].get("status", {}).get("approvals", [])
+        terms = spec["approval"]
+        given = sum(answer["verdict"] == "Approve" for answer in answers)
+        needed = terms.get("minApprovals", 1)
+        count = f" {given}/{needed}" if needed > 1 else ""
+        table.add_row(
+            *([Text(metadata.get("namespace", ""))] if namespaces else []),
+            Text(metadata["name"], "bold"),
+            Text(each["state"], STYLES[each["state"]]),
+            Text(ago(metadata.get("creationTimestamp")), "dim"),
+            Text(until(each), "yellow" if each["state"] == "Pending" else "dim"),
+            Text(visible(spec["requester"]["username"])),
+            Text(visible(" or ".join(terms["groups"])) + count),
+            Text(one_line(spec["request"]["summary"])),
+        )
+    return table
 
 
 def whole(each: Item) -> RenderableType:
@@ -106,7 +141,10 @@ def _facts(facts: dict[str, Any]) -> list[RenderableType]:
     for statement in facts.get("statements", []):
         line = Text("  ")
         line.append(visible(" ".join(filter(None, (statement.get("verb"), statement.get("kind")))) or "?"), "bold")
-        relations = [f"{each['access']} {each['schema']}.{each['name']}" for each in statement.get("relations", [])]
+        relations = [
+            f"{each.get('access', '')} {'.'.join(filter(None, (each.get('schema'), each.get('name'))))}"
+            for each in statement.get("relations", [])
+        ]
         if relations:
             line.append(visible("  " + ", ".join(relations)))
         if statement.get("opaque"):

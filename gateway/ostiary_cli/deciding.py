@@ -8,16 +8,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ostiary_cli.admin_socket import AdminSocket
+from ostiary_cli.admin_socket import AdminSocket, Item
 from ostiary_cli.approval_view import one_line, until
 
 
 def decide(name: str, verdict: str, reason: str, data: Path, socket: Path | None) -> None:
     """Sends the answer, and says what became of it. Raises CommandError."""
-    found = AdminSocket(data, socket).decide(name, verdict, reason)
+    report(AdminSocket(data, socket).decide(name, verdict, reason), verdict)
+
+
+def report(found: Item, verdict: str) -> None:
+    """Says what became of the question by this answer."""
     approval, state = found["approval"], found["state"]
     full, spec = approval["metadata"]["name"], approval["spec"]
-    given = sum(each["verdict"] == "Approve" for each in approval["status"].get("approvals", []))
+    given = sum(each["verdict"] == "Approve" for each in approval.get("status", {}).get("approvals", []))
     needed = spec["approval"].get("minApprovals", 1)
     line = Text()
     if verdict == "Deny":

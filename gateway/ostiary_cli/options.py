@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from ostiary_cli.errors import CommandError
+from ostiary_gateway.logging import LEVELS
 
 if TYPE_CHECKING:
     from ostiary_gateway.audit.records import Records
+
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def default_data() -> Path:
@@ -41,6 +45,49 @@ data_option = click.option(
 socket_option = click.option(
     "--socket", type=click.Path(path_type=Path), metavar="PATH", help="The gateway's admin socket. Default: in --data."
 )
+
+
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    envvar="OSTIARY_LOG_LEVEL",
+    show_envvar=True,
+    help="What is logged.",
+)
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "text"]),
+    default="auto",
+    help="auto: text on a terminal, else JSON.",
+)
+
+
+def host_and_port(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int] | None:
+    """`HOST:PORT` or `[IPv6]:PORT`; `off` is None."""
+    if value == "off":
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        text = f"{value!r} is no HOST:PORT, like {parameter.default}, and not off."
+        raise click.BadParameter(text, context, parameter)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def drain_option(default: int) -> Callable[[Command], Command]:
+    """How long sessions get when the gateway stops."""
+    return click.option(
+        "--drain",
+        type=click.FloatRange(0, 86_400),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        envvar="OSTIARY_DRAIN",
+        show_envvar=True,
+        help="When it stops: what a transaction or a running statement gets to finish.",
+    )
 
 
 @contextmanager

@@ -1,14 +1,19 @@
 # The types of checkpoint.py for the compiled modules.
 cimport cython
 
+from ostiary_gateway.audit.intake cimport Record
+
 cdef object _now
 
+@cython.final
+@cython.freelist(16)
 cdef class Verdict:
     cdef public object decision
     cdef public long long number
     cdef public str session
     cdef public object standing
 
+@cython.final
 cdef class Gate:
     cdef public str id
     cdef public object identity
@@ -30,7 +35,13 @@ cdef class Gate:
     cdef object _connection_facts
     cdef str _protocol
     cdef tuple _allowed
+    cdef object _counted
+    cdef public object waiter
+    cdef Record _file
 
-    @cython.locals(number=cython.longlong)
-    cpdef tuple admit(self, str text, object detail, object decision)
+    @cython.locals(number=cython.longlong, record=Record)
+    cpdef Verdict admit(self, str text, object detail, object decision)
+    @cython.locals(record=Record)
+    cpdef response(self, long long number, object data)
+    @cython.locals(record=Record)
     cpdef end(self, long long number, str outcome, object detail, long long rows, long long size)

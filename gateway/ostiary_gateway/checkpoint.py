@@ -13,6 +13,7 @@ from ostiary_gateway.approvals import words
 from ostiary_gateway.approvals.request import Standing
 from ostiary_gateway.approvals.store import Approvals
 from ostiary_gateway.audit.event import LoginRefused, Recorder, SessionOpened, request_id
+from ostiary_gateway.audit.intake import Record
 from ostiary_gateway.counters import Counters, Direction
 from ostiary_gateway.identity.proof import Identity
 from ostiary_gateway.ids import new_id
@@ -135,6 +136,8 @@ class Gate:
         self._connection_facts: ConnectionFacts
         self._protocol = str(spec.protocol)
         self._allowed = (self.name, self._protocol, Action.ALLOW.value)
+        self._counted = checkpoint.counters.requests
+        self.waiter: Awaitable[None] | None = None
         self.refresh()
         checkpoint.counters.session_opened(self.name)
         self.record = checkpoint.recorder.session_opened(
@@ -143,6 +146,7 @@ class Gate:
                 spec.recording, spec.limits.max_recorded_bytes,
             )
         )  # fmt: skip
+        self._file = self.record if isinstance(self.record, Record) else None
 
     def refresh(self) -> bool:
         """Takes up the bundle in force. False if it no longer has this Connection."""
@@ -214,14 +218,19 @@ class Gate:
             ),
         )  # fmt: skip
 
-    def admit(
-        self, text: str, detail: Mapping[str, object] | bytes, decision: Decision
-    ) -> tuple[Verdict, Awaitable[None] | None]:
-        """`begin` for a request whose decision, Allow, was made before for another that it stands for."""
+    def admit(self, text: str, detail: Mapping[str, object] | bytes, decision: Decision) -> Verdict:
+        """`begin` for a request whose decision, Allow, was made before for another that it stands for.
+
+        It may run only when `waiter`, if there is one, has ended. Whoever takes that sets it to None.
+        """
         self.requests = number = self.requests + 1
-        self.checkpoint.counters.requests[self._allowed] += 1
-        waiter = self.record.begin(number, _now(), text, detail, decision, self.strict)
-        return Verdict(decision, number, self.id), waiter
+        self._counted[self._allowed] += 1
+        record = self._file
+        if record is not None:
+            self.waiter = record.begin(number, _now(), text, detail, decision, self.strict)
+        else:
+            self.waiter = self.record.begin(number, _now(), text, detail, decision, self.strict)
+        return Verdict(decision, number, self.id)
 
     def begin(
         self, text: str, detail: Mapping[str, object], decision: Decision, standing: Standing | None = None
@@ -260,7 +269,11 @@ class Gate:
 
     def response(self, number: int, data: bytes | memoryview) -> None:
         """More of the response to the request of this number."""
-        self.record.response(number, data)
+        record = self._file
+        if record is not None:
+            record.response(number, data)
+        else:
+            self.record.response(number, data)
 
     def transferred(self, direction: Direction, count: int) -> None:
         """So many bytes went through."""
@@ -268,7 +281,11 @@ class Gate:
 
     def end(self, number: int, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int) -> None:
         """A request has ended: ok, error, denied, skipped or lost. `size`: bytes of the response."""
-        self.record.end(number, _now(), outcome, detail, rows, size)
+        record = self._file
+        if record is not None:
+            record.end(number, _now(), outcome, detail, rows, size)
+        else:
+            self.record.end(number, _now(), outcome, detail, rows, size)
 
     def close(self, reason: str) -> None:
         """The session is over. Once."""

@@ -9,24 +9,36 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 DECISION_BUCKETS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0)
 """Upper bounds of the decision latency, in seconds."""
 
 LoginFailure = Literal[
-    "token", "jwt", "issuer", "certificate", "tls", "protocol", "deadline", "limit", "upstream", "other"
+    "token", "jwt", "issuer", "review", "certificate", "tls", "protocol", "deadline", "limit", "closed", "other",
 ]  # fmt: skip
-"""Why a client was not let in: wrong token, wrong JWT, an issuer's keys not to be had, wrong client certificate, no or
-broken TLS, bad startup, too slow, too many, target away."""
+"""Why a client was not let in: wrong token, wrong JWT, an issuer's keys not to be had, no review of a ServiceAccount's
+token to be had, wrong client certificate, no or broken TLS, bad startup, too slow, too many, something that the gateway
+needs is missing."""
 
-UpstreamError = Literal["connect", "tls", "auth", "lost", "protocol", "other"]
-"""What went wrong with the target: not reached, TLS, login refused, connection lost, nonsense."""
+UpstreamError = Literal["connect"]
+"""What went wrong with the target: no session could be opened there, whatever the cause."""
 
 RoleEvent = Literal["created", "dropped", "swept", "failed"]
 """Of session roles: made, dropped after the session, dropped as a leftover, not to be dropped (each attempt)."""
 
 Direction = Literal["to_upstream", "to_client"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A metric of this moment. `label`: its name and value, where there are several of one name."""
+
+    name: str
+    text: str
+    value: float
+    label: tuple[str, str] | None = None
 
 
 class Counters:

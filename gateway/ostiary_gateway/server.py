@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,19 +16,23 @@ from typing import Final, Self
 
 import structlog
 
+from ostiary_api.authentication import Authentication
 from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
+from ostiary_api.secret_uses import secrets_of_connection
 from ostiary_gateway.approvals.people import Approvers
-from ostiary_gateway.approvals.service import ApprovalService
+from ostiary_gateway.approvals.service import ApprovalService, ClusterApprovalService
 from ostiary_gateway.audit.event import Recorder
 from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
 from ostiary_gateway.identity.issuer_keys import KeySources
+from ostiary_gateway.identity.token_review import TokenReviews
 from ostiary_gateway.identity.tokens import TokenIdentities
+from ostiary_gateway.pod import Pod
 from ostiary_gateway.protocols import LOBBIES, Lobby, Site
-from ostiary_gateway.tls import TLSError, listener_context
+from ostiary_gateway.tls import TLSError, listener_context, own_context
 from ostiary_gateway.workers.place import ALONE, Place
 from ostiary_policy.bundle import Bundle
 
@@ -41,7 +47,12 @@ BACKLOG: Final = 1024
 SWEEP: Final = 5.0
 """Seconds between looks at idle sessions."""
 DRAIN: Final = 10.0
-"""Seconds that sessions get to finish when the gateway stops."""
+"""Seconds that sessions get to finish what they are in the middle of, unless told otherwise."""
+PARTING: Final = 6.0
+"""Seconds that the last words may take to those who are ended."""
+LOOK: Final = 0.1
+"""Seconds between looks for sessions that have finished."""
+DAY: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,9 @@ class Gateway:
 
     `secrets` by (namespace, name): the targets' credentials, agents' tokens and certificates. `data` keeps the audit
     and the gateway's own certificate, and approvals. `recorder`: another store than SQLite in `data`. `approvers`: who
-    may decide on them, at `admin_socket` (default: in `data`). `place`: among the workers.
+    may decide on them, at `admin_socket` (default: in `data`). `place`: among the workers, or among the pods.
+    `reviews`: in a cluster, of ServiceAccounts' tokens. `drain`: seconds that sessions get to finish when it stops, or
+    when their Connection goes. `pod`: the pod that it runs in.
     """
 
     def __init__(
@@ -72,9 +85,15 @@ class Gateway:
         approvers: Approvers | None = None,
         admin_socket: Path | None = None,
         place: Place = ALONE,
+        reviews: TokenReviews | None = None,
+        drain: float = DRAIN,
+        pod: Pod | None = None,
     ) -> None:
         self.counters = counters or Counters()
         self.bundle = bundle
+        self.pod = pod
+        self.draining = False
+        """True from when it is to stop: new clients should go elsewhere."""
         self.troubles: tuple[Trouble, ...] = ()
         self.checkpoint: Checkpoint
         self._secrets = dict(secrets)
@@ -83,27 +102,32 @@ class Gateway:
         self._given = recorder
         self._approvers = approvers or Approvers()
         self._admin_socket = admin_socket
-        self._approvals: ApprovalService
+        self._approvals: ApprovalService | ClusterApprovalService
         self._place = place
+        self._drain = drain
+        self._shut = False
+        self._hurry = asyncio.Event()
+        self._closed: Mapping[Key, str] = {}
         self._listeners: dict[Key, _Listener] = {}
         self._issuer_keys = KeySources()
+        self._reviews = reviews
         self._tasks: asyncio.TaskGroup
-        self._sweeper: asyncio.Task[None]
+        self._upkeep: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
         recorder = self._given or await FileRecorder.open(self._data / "audit.db")
         try:
-            self._approvals = await ApprovalService.open(
-                self._data, self.counters, recorder, self._approvers, self._admin_socket
-            )
+            self._approvals = await self._opened_approvals(recorder)
         except BaseException:
             await recorder.close()
             raise
         self.checkpoint = Checkpoint(self.bundle, recorder, self.counters, self._approvals.store)
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
-        self._sweeper = self._tasks.create_task(self._sweep())
+        self._upkeep = [self._tasks.create_task(self._sweep())]
+        if self._reviews is not None:
+            self._upkeep.append(self._tasks.create_task(self._reviews.keep_reviewing()))
         try:
             await self.reload(self.bundle, self._secrets)
         except BaseException as problem:
@@ -115,13 +139,31 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._sweeper.cancel()
-            await asyncio.gather(*(listener.close() for listener in self._listeners.values()))
+            for task in self._upkeep:
+                task.cancel()
+            await self.drain()
             await self._issuer_keys.close()
+            if self._reviews is not None:
+                await self._reviews.close()
             await self._tasks.__aexit__(None, None, None)
         finally:
             await self._approvals.close()
             await self.checkpoint.recorder.close()
+
+    async def drain(self, *, grace: float = 0.0) -> None:
+        """Stops serving: for `grace` seconds clients are still let in, though nobody should send them here any more.
+        Then idle sessions are ended, others as soon as they have finished, and the rest after `drain` seconds."""
+        self.draining = True
+        if grace:
+            await _either(self._hurry, grace)
+        self._shut = True
+        listeners = list(self._listeners.values())
+        await asyncio.gather(*(listener.close("The gateway is shutting down.") for listener in listeners))
+        self._listeners.clear()
+
+    def hurry(self) -> None:
+        """Do not wait for sessions any more."""
+        self._hurry.set()
 
     @property
     def endpoints(self) -> dict[Key, tuple[str, int]]:
@@ -132,43 +174,113 @@ class Gateway:
     def sessions(self) -> int:
         return sum(listener.lobby.sessions for listener in self._listeners.values())
 
-    async def reload(self, bundle: Bundle, secrets: Mapping[Key, Secret]) -> None:
-        """Serves another bundle. Sessions go on, decided by the new policies from their next request."""
+    @property
+    def lobbies(self) -> dict[Key, Lobby]:
+        """Of the Connections that agents can reach."""
+        return {key: listener.lobby for key, listener in self._listeners.items()}
+
+    async def _opened_approvals(self, recorder: Recorder) -> ApprovalService | ClusterApprovalService:
+        if (pod := self.pod) is not None:
+            return ClusterApprovalService(pod.kube, pod.namespace, pod.gateway, self.counters, recorder)
+        return await ApprovalService.open(
+            self._data, self.counters, recorder, self._approvers, self._admin_socket
+        )
+
+    def doubt_answers(self, doubt: str) -> None:
+        """Why people's answers cannot be believed just now, so that nothing is let through by them; empty: they can."""
+        if isinstance(self._approvals, ClusterApprovalService):
+            self._approvals.believe(doubt)
+
+    async def reload(
+        self, bundle: Bundle, secrets: Mapping[Key, Secret], closed: Mapping[Key, str] | None = None
+    ) -> None:
+        """Serves another bundle. Sessions go on, decided by the new policies from their next request. `closed`: why
+        nobody can log in at a Connection just now; agents that come are told so."""
         self.bundle = self.checkpoint.bundle = bundle
         self._secrets = dict(secrets)
+        self._closed = closed or {}
         identities = TokenIdentities(self._secrets.values())
+        tokens = {key: secret.data for key, secret in self._secrets.items() if secret.token is not None}
         troubles: list[Trouble] = []
         for key in [key for key in self._listeners if key not in bundle.connections]:
-            await self._listeners.pop(key).close("The Connection was removed.")
+            self._let_go(key, "The Connection was removed.")
         for key, bound in bundle.connections.items():
             try:
-                await self._serve(key, bound.connection, identities)
+                self._serve(key, bound.connection, identities, tokens)
             except (TLSError, AuthenticationError, OSError) as problem:
                 name = f"{key[0]}/{key[1]}"
                 troubles.append(Trouble(name, str(problem)))
-                log.error("connection cannot be served", connection=name, problem=str(problem))
+                if troubles[-1] not in self.troubles:
+                    log.error("connection cannot be served", connection=name, problem=str(problem))
         self.troubles = tuple(troubles)
 
-    async def _serve(self, key: Key, connection: Connection, identities: TokenIdentities) -> None:
+    async def retry(self) -> None:
+        """Tries again what could not be served."""
+        await self.reload(self.bundle, self._secrets, self._closed)
+
+    def _let_go(self, key: Key, reason: str) -> None:
+        """Its port is free at once; its sessions may finish what they do."""
+        listener = self._listeners.pop(key)
+        listener.shut()
+        self._tasks.create_task(listener.close(reason))
+
+    def _serve(
+        self, key: Key, connection: Connection, identities: TokenIdentities, tokens: Mapping[Key, object]
+    ) -> None:
         make = LOBBIES.get(connection.spec.protocol)
         if make is None:
             raise OSError(f"protocol {connection.spec.protocol} is not served by this gateway yet")
-        tls = connection.spec.listener.tls
-        secret = self._secrets.get((key[0], tls.secret_ref.name)) if tls.secret_ref is not None else None
-        context = listener_context(connection, secret, self._data, self._listen)
-        authenticators = Authenticators(connection, identities, self._secrets, self._issuer_keys)
-        authenticators.configure(context)
-        site = Site(connection, context, authenticators, self._secrets, self._place)
+        made_of = self._made_of(key, connection, tokens)
         listener = self._listeners.get(key)
+        if listener is not None and listener.made_of == made_of:
+            return
+        if listener is None and self._shut:
+            return
+        site = self._site(key, connection, identities)
         if listener is not None and listener.wanted == connection.spec.listener.port:
             listener.lobby.replace(site)
+            listener.made_of = made_of
             return
         if listener is not None:
-            await self._listeners.pop(key).close("The Connection has another port now.")
-        lobby = make(site, self.checkpoint, self.counters)
-        self._listeners[key] = _Listener(lobby, self._bind(connection.spec.listener.port), self._tasks)
-        self._listeners[key].wanted = connection.spec.listener.port
-        log.info("listening", connection=lobby.site.name, address=self._listen, port=self._listeners[key].port)
+            self._let_go(key, "The Connection has another port now.")
+        sock = self._bind(connection.spec.listener.port)
+        self._listeners[key] = listener = _Listener(
+            make(site, self.checkpoint, self.counters), sock, self._tasks, self._drain, self._hurry
+        )
+        listener.wanted, listener.made_of = connection.spec.listener.port, made_of
+        log.info("listening", connection=site.name, address=self._listen, port=listener.port)
+
+    def _made_of(self, key: Key, connection: Connection, tokens: Mapping[Key, object]) -> object:
+        """All that a Site depends on: as long as it is equal, what is there can stay. A certificate that the gateway
+        has made for itself is looked at every day."""
+        names = {use.name for use in secrets_of_connection(connection)}
+        found = {name: secret.data for name in names if (secret := self._secrets.get((key[0], name))) is not None}
+        return connection, found, tokens, self._closed.get(key, ""), time.time() // DAY
+
+    def _site(self, key: Key, connection: Connection, identities: TokenIdentities) -> Site:
+        closed = self._closed.get(key, "")
+        services = self.pod.host_names(key[1]) if self.pod is not None else ()
+        tls = connection.spec.listener.tls
+        secret = self._secrets.get((key[0], tls.secret_ref.name)) if tls.secret_ref is not None else None
+        context: ssl.SSLContext | None
+        try:
+            context = listener_context(connection, secret, self._data, self._listen, services=services)
+            authenticators = Authenticators(
+                connection, identities, self._secrets, self._issuer_keys, reviews=self._reviews
+            )
+            authenticators.configure(context)
+        except (TLSError, AuthenticationError) as problem:
+            if self.pod is None:
+                raise
+            # Nobody gets in, and who comes hears why: better than a port that does not answer.
+            closed = closed or str(problem)
+            context = own_context(self._data, self._listen, services)
+            spec = connection.spec.model_copy(update={"authentication": Authentication()})
+            barred = connection.model_copy(update={"spec": spec})
+            authenticators = Authenticators(
+                barred, identities, self._secrets, self._issuer_keys, reviews=self._reviews
+            )
+        return Site(connection, context, authenticators, self._secrets, self._place, closed)
 
     def _bind(self, port: int) -> socket.socket:
         if self._place.shares_ports and not self._place.others_serve():
@@ -194,12 +306,17 @@ class _Listener:
     """Accepts the clients of one Connection. A client that says nothing costs a socket and a task, and not for long."""
 
     wanted = 0
+    made_of: object = None
 
-    def __init__(self, lobby: Lobby, sock: socket.socket, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, lobby: Lobby, sock: socket.socket, tasks: asyncio.TaskGroup, drain: float, hurry: asyncio.Event
+    ) -> None:
         self.lobby = lobby
         self.port: int = sock.getsockname()[1]
         self._sock = sock
         self._tasks = tasks
+        self._drain = drain
+        self._hurry = hurry
         self._logins: OrderedDict[asyncio.Task[None], None] = OrderedDict()
         self._clients: set[asyncio.Task[None]] = set()
         self._task = tasks.create_task(self._accept())
@@ -246,21 +363,36 @@ class _Listener:
         self._clients.discard(task)
         self._logins.pop(task, None)
 
-    async def close(self, reason: str = "The gateway is shutting down.") -> None:
-        """Stops listening; sessions get DRAIN seconds to finish what they are in the middle of."""
+    def shut(self) -> None:
+        """Stops listening. Who is logging in has to go elsewhere. May be called again."""
         self._task.cancel()
         self._sock.close()
         for login in list(self._logins):
             login.cancel()
-        self.lobby.stop("57P01", reason, only_idle=True)
+
+    async def close(self, reason: str) -> None:
+        """Stops listening; sessions may finish what they are in the middle of, for so long as they get."""
+        self.shut()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._drain
+        while self._clients and loop.time() < end and not self._hurry.is_set():
+            self.lobby.stop("57P01", reason, only_idle=True)
+            await asyncio.wait(self._clients, timeout=LOOK)
         if self._clients:
-            _, busy = await asyncio.wait(self._clients, timeout=DRAIN)
-            if busy:
-                self.lobby.stop("57P01", reason)
-                _, stuck = await asyncio.wait(busy, timeout=DRAIN)
-                for task in stuck:
-                    task.cancel()
+            self.lobby.stop("57P01", reason)
+            _, stuck = await asyncio.wait(self._clients, timeout=PARTING)
+            for task in stuck:
+                task.cancel()
         await self.lobby.close()
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Until the event, or so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 def _bind(host: str, port: int, *, shared: bool = False) -> socket.socket:

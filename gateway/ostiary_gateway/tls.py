@@ -97,26 +97,36 @@ def _server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def listener_context(connection: Connection, secret: Secret | None, data: Path, listen: str) -> ssl.SSLContext | None:
+def listener_context(
+    connection: Connection, secret: Secret | None, data: Path, listen: str, *, services: tuple[str, ...] = ()
+) -> ssl.SSLContext | None:
     """The context towards agents: from the listener's Secret, else from the gateway's own authority in `data`.
 
-    None for mode Disable, which only a loopback address may have. Raises TLSError.
+    None for mode Disable, which only a loopback address may have. `services`: in a cluster, the names of the
+    Connection's Service; then Disable is allowed, since who serves in clear there has said so. Raises TLSError.
     """
     tls = connection.spec.listener.tls
     if tls.mode == "Disable":
-        if not is_loopback(listen):
+        if not services and not is_loopback(listen):
             raise TLSError(
                 f"listener.tls.mode Disable is for loopback only, and the gateway listens on {listen}: "
                 "an agent's token would cross the network in clear; leave the mode out, or listen on 127.0.0.1"
             )
         return None
     if tls.secret_ref is None:
-        context = _server_context(*own_certificate(data / "tls", listen))
+        context = own_context(data, listen, services)
     else:
         if secret is None:
             raise TLSError(f"listener.tls.secretRef: Secret {tls.secret_ref.name} does not exist")
         context = _context_of_secret(secret)
     # Direct TLS (PostgreSQL 17) requires ALPN; who asks for something else than PostgreSQL is turned away.
+    context.set_alpn_protocols(["postgresql"])
+    return context
+
+
+def own_context(data: Path, listen: str, services: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """A context with a certificate that the gateway makes for itself."""
+    context = _server_context(*own_certificate(data / "tls", listen, services))
     context.set_alpn_protocols(["postgresql"])
     return context
 
@@ -147,26 +157,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def own_certificate(folder: Path, listen: str) -> tuple[Path, Path]:
-    """Certificate and key of a standalone gateway, made at the first start and renewed before they expire.
+def own_certificate(folder: Path, listen: str, services: tuple[str, ...] = ()) -> tuple[Path, Path]:
+    """Certificate and key of a gateway, made at the first start and renewed before they expire.
 
-    `ca.crt` beside them is what an agent passes as sslrootcert. Files: ca.crt, ca.key, tls.crt, tls.key (keys 0600).
+    `ca.crt` beside them is what an agent passes as sslrootcert. Files: ca.crt, ca.key, tls.crt, tls.key (keys 0600);
+    the certificate of a Service has its first name in the place of `tls`, and all its names in it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker of this gateway may need it just now
-        return _made_certificate(folder, _names(listen))
+        if services:
+            return _made_certificate(folder, list(services), services[0])
+        return _made_certificate(folder, _names(listen), "tls")
 
 
-def _made_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
+def _made_certificate(folder: Path, names: list[str], leaf_name: str) -> tuple[Path, Path]:
     ca_key_path, ca_path = folder / "ca.key", folder / "ca.crt"
-    key_path, path = folder / "tls.key", folder / "tls.crt"
+    key_path, path = folder / f"{leaf_name}.key", folder / f"{leaf_name}.crt"
     if not (ca_path.exists() and ca_key_path.exists()) or _expires_soon(ca_path):
         ca_key = ec.generate_private_key(ec.SECP256R1())
         ca = _certificate("Ostiary standalone CA", ca_key, None, ca_key, CA_DAYS, [])
         _write_private(ca_key_path, ca_key)
         ca_path.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-        path.unlink(missing_ok=True)
+        for old in folder.glob("*.crt"):
+            if old != ca_path:
+                old.unlink()
     if path.exists() and key_path.exists() and not _expires_soon(path) and _covers(path, names):
         return path, key_path
     ca = x509.load_pem_x509_certificate(ca_path.read_bytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from ostiary_api.policy import GatewayPolicy
 from ostiary_policy.facts import ClientFacts, ConnectionFacts, SubjectFacts
 from ostiary_policy.masking import MaskCheck
 from ostiary_policy.matching import connection_facts, matches_subject, selects
-from ostiary_policy.policy import CompiledPolicy, Problem, Secrets, broken_policy, compile_policy
+from ostiary_policy.policy import CompiledPolicy, Problem, Secrets, broken_policy, compile_policy, keys_digest
 from ostiary_policy.policy_set import PolicySet
 from ostiary_policy.testing import FactSource, run_tests
 
@@ -78,13 +78,17 @@ def compile_bundle(
     require_tests: bool = False,
     now: datetime | None = None,
     check_mask: MaskCheck | None = None,
+    refused: Mapping[Key, Sequence[Problem]] | None = None,
+    reuse: bool = False,
 ) -> Bundle:
     """Compile all policies and bind them to the Connections. Never raises for a bad policy: see `Bundle.problems`.
 
     A policy whose new revision is not accepted keeps the revision that `previous` has in force; one that never was
     accepted denies whatever it matches. `fact_sources` works out the facts for the policies' own tests, by
     protocol; tests without a source are not run, which is a problem only with `require_tests`. `now` is when tests
-    without a time happen. `check_mask`: whether whoever applies the masks can.
+    without a time happen. `check_mask`: whether whoever applies the masks can. `refused`: policies that somebody else
+    has tested and that never were accepted, and why. `reuse`: what is in force in `previous` and did not change is
+    taken from there as it is, and its tests are not run again.
     """
     all_connections = tuple(connections)
     compiler = _Acceptance(all_connections, secrets, namespaces, system_namespace, previous)
@@ -92,6 +96,7 @@ def compile_bundle(
     compiler.require_tests = require_tests
     compiler.now = now
     compiler.check_mask = check_mask
+    compiler.reuse = reuse
     in_force: dict[Key, CompiledPolicy] = {}
     for model in policies:
         key = (model.metadata.namespace, model.metadata.name)
@@ -100,6 +105,10 @@ def compile_bundle(
             problem = Problem(*key, "metadata.name", text, "Rename one.")
             compiler.problems.append(problem)
             in_force[key] = broken_policy(in_force[key], (problem,))
+        elif refused and (known := refused.get(key)):
+            compiler.problems.extend(known)
+            compiled, _ = compile_policy(model, secrets, system_namespace, check_mask)
+            in_force[key] = broken_policy(compiled, tuple(known))
         else:
             in_force[key] = compiler.accept(model)
     digest = _revision(all_connections, in_force.values(), namespaces, system_namespace)
@@ -110,6 +119,42 @@ def compile_bundle(
     return Bundle(bound, in_force, tuple(compiler.problems), digest)
 
 
+def check_policy(
+    model: GatewayPolicy,
+    *,
+    connections: Sequence[Connection],
+    secrets: Secrets,
+    namespaces: Mapping[str, Mapping[str, str]],
+    system_namespace: str,
+    fact_sources: Mapping[str, FactSource],
+    require_tests: bool = False,
+    now: datetime | None = None,
+    check_mask: MaskCheck | None = None,
+    over: Callable[[], bool] | None = None,
+) -> tuple[CompiledPolicy, tuple[Problem, ...]]:
+    """Compile one policy and run its tests. The second value says why it is not accepted; empty if it is. `over`:
+    whether the time for its tests is over."""
+    compiled, found = compile_policy(model, secrets, system_namespace, check_mask)
+    if found:
+        return compiled, found
+    results = run_tests(
+        compiled,
+        connections=connections,
+        namespaces=namespaces,
+        system_namespace=system_namespace,
+        fact_sources=fact_sources,
+        now=now,
+        over=over,
+    )
+    problems = []
+    for number, result in enumerate(results):
+        if result.passed is False or (result.passed is None and require_tests):
+            what = "failed" if result.passed is False else "could not be run"
+            text = f"test {result.test!r} {what}: {result.reason.rstrip('.')}"
+            problems.append(Problem(*compiled.key, f"spec.tests[{number}]", text))
+    return replace(compiled, tested=all(result.passed is not None for result in results)), tuple(problems)
+
+
 class _Acceptance:
     """Decides for each policy which revision is in force."""
 
@@ -117,6 +162,7 @@ class _Acceptance:
     require_tests: bool
     now: datetime | None
     check_mask: MaskCheck | None
+    reuse: bool
 
     def __init__(
         self,
@@ -134,35 +180,35 @@ class _Acceptance:
         self.problems: list[Problem] = []
 
     def accept(self, model: GatewayPolicy) -> CompiledPolicy:
-        compiled, found = compile_policy(model, self.secrets, self.system_namespace, self.check_mask)
-        problems = list(found)
-        if not problems:
-            problems, tested = self._test(compiled)
-            compiled = replace(compiled, tested=tested)
+        if self.reuse and (same := self._same(model)) is not None:
+            return same
+        compiled, problems = check_policy(
+            model,
+            connections=self.connections,
+            secrets=self.secrets,
+            namespaces=self.namespaces,
+            system_namespace=self.system_namespace,
+            fact_sources=self.fact_sources,
+            require_tests=self.require_tests,
+            now=self.now,
+            check_mask=self.check_mask,
+        )
         if not problems:
             return compiled
         self.problems.extend(problems)
         last = self.previous.get(compiled.key)
         if last is not None and not last.problems:
             return last
-        return broken_policy(compiled, tuple(problems))
+        return broken_policy(compiled, problems)
 
-    def _test(self, policy: CompiledPolicy) -> tuple[list[Problem], bool]:
-        results = run_tests(
-            policy,
-            connections=self.connections,
-            namespaces=self.namespaces,
-            system_namespace=self.system_namespace,
-            fact_sources=self.fact_sources,
-            now=self.now,
-        )
-        problems = []
-        for number, result in enumerate(results):
-            if result.passed is False or (result.passed is None and self.require_tests):
-                what = "failed" if result.passed is False else "could not be run"
-                text = f"test {result.test!r} {what}: {result.reason.rstrip('.')}"
-                problems.append(Problem(*policy.key, f"spec.tests[{number}]", text))
-        return problems, all(result.passed is not None for result in results)
+    def _same(self, model: GatewayPolicy) -> CompiledPolicy | None:
+        """What is in force, if it is this revision with the same keys."""
+        last = self.previous.get((model.metadata.namespace, model.metadata.name))
+        if last is None or last.problems or last.revision != model.revision:
+            return None
+        if last.secrets_digest != keys_digest(model, self.secrets):
+            return None
+        return last if last.model is model else replace(last, model=model)
 
 
 def _revision(

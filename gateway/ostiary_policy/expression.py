@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -87,6 +88,18 @@ class Expression:
         self.uses_frame = bool(own_reads.variables)
         self.run = program.eval
         """The engine's own call, for where every microsecond counts. Only a plain value that `is` a bool is a bool."""
+
+    def limited(self, over: Callable[[], bool]) -> Expression:
+        """The same, which errs as soon as `over` says that there is no time left."""
+        limited, run = copy.copy(self), self.run
+
+        def run_in_time(activation: cel.Activation) -> cel.Value:
+            if over():
+                raise RuntimeError("there is no time left")
+            return run(activation)
+
+        limited.run = run_in_time
+        return limited
 
     def evaluate(self, activation: cel.Activation) -> object:
         """The plain value. Raises EvaluationError: an error has a truthy string for a value, so only its type tells."""

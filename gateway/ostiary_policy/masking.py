@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 StrategyType = Literal["Redact", "Partial", "Pseudonym", "Null"]
@@ -77,12 +77,17 @@ MaskCheck = Callable[[ColumnMask | JsonPathMask | DetectorMask], tuple[str, str]
 
 
 def stronger(one: Strategy, other: Strategy) -> Strategy:
-    """The one that shows less; the first where they show the same."""
-    return other if _shown(other) < _shown(one) else one
+    """What shows no more than either: the stronger of two types, the first of two that are the same.
 
-
-def _shown(strategy: Strategy) -> tuple[int, int]:
-    return -STRENGTH[strategy.type], strategy.keep_first + strategy.keep_last
+    Of two Partials only what both keep: who masks the last characters must not see them because somebody else's mask
+    keeps these, and fewer of them.
+    """
+    if one.type != other.type:
+        return one if STRENGTH[one.type] > STRENGTH[other.type] else other
+    if one.type == "Partial" and (other.keep_first < one.keep_first or other.keep_last < one.keep_last):
+        kept = min(one.keep_first, other.keep_first), min(one.keep_last, other.keep_last)
+        return replace(one, keep_first=kept[0], keep_last=kept[1])
+    return one
 
 
 def combine(plans: Iterable[MaskPlan]) -> MaskPlan:
@@ -92,17 +97,15 @@ def combine(plans: Iterable[MaskPlan]) -> MaskPlan:
     detectors: dict[tuple[str, str], DetectorMask] = {}
     for plan in plans:
         for column in plan.columns:
-            known = columns.setdefault((column.schema, column.table, column.column), column)
-            if stronger(known.strategy, column.strategy) is not known.strategy:
-                columns[column.schema, column.table, column.column] = column
+            name = column.schema, column.table, column.column
+            known = columns.setdefault(name, column)
+            columns[name] = replace(known, strategy=stronger(known.strategy, column.strategy))
         for path in plan.json_paths:
             known_path = json_paths.setdefault(path.path, path)
-            if stronger(known_path.strategy, path.strategy) is not known_path.strategy:
-                json_paths[path.path] = path
+            json_paths[path.path] = replace(known_path, strategy=stronger(known_path.strategy, path.strategy))
         for detector in plan.detectors:
             # A pattern is what it matches; a built-in detector is its name.
             key = ("", detector.pattern) if detector.pattern else (detector.detector, "")
             known_detector = detectors.setdefault(key, detector)
-            if stronger(known_detector.strategy, detector.strategy) is not known_detector.strategy:
-                detectors[key] = detector
+            detectors[key] = replace(known_detector, strategy=stronger(known_detector.strategy, detector.strategy))
     return MaskPlan(tuple(columns.values()), tuple(json_paths.values()), tuple(detectors.values()))

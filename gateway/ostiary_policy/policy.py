@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ostiary_api.policy import ApprovalSpec, GatewayPolicy, Masking, Rule
 from ostiary_api.secret import Secret
+from ostiary_api.secret_uses import secrets_of_policy
 from ostiary_policy.decision import Approval, Matched, RuleRef
 from ostiary_policy.environment import compile_re2
 from ostiary_policy.expression import (
@@ -301,6 +302,18 @@ def compile_policy(
         together=None if compiler.problems else compiler.compile_together(rules),
     )
     return policy, tuple(compiler.problems)
+
+
+def keys_digest(model: GatewayPolicy, secrets: Secrets) -> str | None:
+    """`secrets_digest` of the policy, without compiling it. None if a key is missing."""
+    digest = hashlib.sha256()
+    for use in secrets_of_policy(model):
+        secret = secrets.get((model.metadata.namespace, use.name))
+        value = secret.data.get(use.keys[0]) if secret is not None else None
+        if not value:
+            return None
+        digest.update(hashlib.sha256(value).digest())
+    return digest.hexdigest()
 
 
 def is_together(rule: CompiledRule) -> bool:

@@ -87,7 +87,12 @@ class PolicySet:
     """The policies for one subject at one Connection. Immutable; may be shared by sessions."""
 
     def __init__(self, policies: Iterable[CompiledPolicy], connection: ConnectionFacts, revision: str) -> None:
-        self.policies: tuple[CompiledPolicy, ...] = tuple(sorted(policies, key=lambda p: (-p.priority, p.name)))
+        home = connection["namespace"]
+        # In one priority those of the system namespace come first: of two masks that are as strong the first holds, and
+        # who knows the key of a pseudonym can find out what it stands for.
+        self.policies: tuple[CompiledPolicy, ...] = tuple(
+            sorted(policies, key=lambda p: (-p.priority, p.key[0] == home, p.name))
+        )
         self.connection = connection
         self.revision = revision
         self._steps = tuple(_Step(policy) for policy in self.policies)

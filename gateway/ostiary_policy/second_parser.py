@@ -11,10 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 Place = tuple[int, int]
 """Line and column where reading ended, from 1."""
 Ask = Callable[[str], Place | None]
+
+_LONG = 2048
+"""Characters above which a text is read again each time: what is kept stays within 2 MB."""
 
 _elsewhere: ContextVar[Ask | None] = ContextVar("second_parser", default=None)
 
@@ -36,7 +40,11 @@ def asked_by(ask: Ask) -> Iterator[None]:
 
 
 def read(text: str) -> Place | None:
-    """The same, in this process."""
+    """The same, in this process. Policies repeat each other, and a changed one most of itself: answers are kept."""
+    return _read_once(text) if len(text) <= _LONG else _read(text)
+
+
+def _read(text: str) -> Place | None:
     from celpy.celparser import CELParseError, CELParser
 
     try:
@@ -44,6 +52,9 @@ def read(text: str) -> Place | None:
     except CELParseError as error:
         return error.line or 1, error.column or 1
     return None
+
+
+_read_once = lru_cache(maxsize=1024)(_read)
 
 
 def main() -> None:

@@ -8,16 +8,12 @@ import time
 from pathlib import Path
 
 import click
-from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from ostiary_cli.admin_socket import AdminSocket, Item
-from ostiary_cli.approval_view import STYLES, ago, one_line, order, until
+from ostiary_cli.admin_socket import AdminSocket
+from ostiary_cli.approval_view import listing, order
 from ostiary_cli.options import data_option, socket_option
-from ostiary_gateway.audit.transcript import visible
 
 WATCH = 1.0
 """Seconds between looks."""
@@ -43,43 +39,13 @@ def command(data: Path, socket: Path | None, all_: bool, limit: int, watch: bool
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     if not watch:
-        console.print(_view(found, console.width))
+        console.print(listing(found, console.width))
         return
-    with Live(_view(found, console.width), console=console, auto_refresh=False) as live:
+    with Live(listing(found, console.width), console=console, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(WATCH)
                 found = order(gateway.approvals(closed=all_, limit=limit))
-                live.update(_view(found, console.width), refresh=True)
+                live.update(listing(found, console.width), refresh=True)
         except KeyboardInterrupt:
             pass
-
-
-def _view(found: list[Item], width: int) -> RenderableType:
-    if not found:
-        return Text("Nothing waits for approval.", "dim")
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), expand=True)
-    table.add_column("Approval", no_wrap=True)
-    table.add_column("State", no_wrap=True)
-    table.add_column("Asked", no_wrap=True, justify="right")
-    table.add_column("Open for", no_wrap=True, justify="right")
-    table.add_column("Who", no_wrap=True, max_width=max(12, width // 7))
-    table.add_column("Needs", no_wrap=True, max_width=max(10, width // 7))
-    table.add_column("What", no_wrap=True, ratio=1, overflow="ellipsis")
-    for each in found:
-        spec, metadata = each["approval"]["spec"], each["approval"]["metadata"]
-        answers = each["approval"].get("status", {}).get("approvals", [])
-        terms = spec["approval"]
-        given = sum(answer["verdict"] == "Approve" for answer in answers)
-        needed = terms.get("minApprovals", 1)
-        count = f" {given}/{needed}" if needed > 1 else ""
-        table.add_row(
-            Text(metadata["name"], "bold"),
-            Text(each["state"], STYLES[each["state"]]),
-            Text(ago(metadata.get("creationTimestamp")), "dim"),
-            Text(until(each), "yellow" if each["state"] == "Pending" else "dim"),
-            Text(visible(spec["requester"]["username"])),
-            Text(visible(" or ".join(terms["groups"])) + count),
-            Text(one_line(spec["request"]["summary"])),
-        )
-    return table

@@ -19,9 +19,9 @@ from ostiary_api.units import format_timestamp
 from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import paths_argument
 from ostiary_cli.problems import print_problems
-from ostiary_gateway.audit.transcript import visible
 from ostiary_gateway.feed.fact_sources import DATABASE, USER
 from ostiary_gateway.feed.loading import Loaded, load
+from ostiary_gateway.visible import visible
 from ostiary_policy.answer import Answer, Approval, Change
 from ostiary_policy.answering import Told, answer
 from ostiary_policy.bundle import BoundConnection, Bundle

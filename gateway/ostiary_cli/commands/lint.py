@@ -19,12 +19,13 @@ from ostiary_gateway.feed.loading import Loaded, load
 @paths_argument
 @click.option("--json", "json_", is_flag=True, help="As JSON, for editors and CI.")
 @click.option("--strict", is_flag=True, help="Exit 1 on notices too.")
-def command(paths: tuple[Path, ...], json_: bool, strict: bool) -> None:
+@click.option("--cluster", is_flag=True, help="For a cluster: ServiceAccounts log in, each gateway has its ports.")
+def command(paths: tuple[Path, ...], json_: bool, strict: bool, cluster: bool) -> None:
     """Check manifests: fields, CEL expressions, references, ports, embedded tests.
 
     Exits 1 if there are problems. Nothing is contacted, so it is safe anywhere.
     """
-    outcome = load(paths, complete=False, fact_sources=fact_sources())
+    outcome = load(paths, complete=False, fact_sources=fact_sources(), in_cluster=cluster)
     notices = outcome.notices if isinstance(outcome, Loaded) else ()
     bad = bool(outcome.problems) or (strict and bool(notices))
     if json_:

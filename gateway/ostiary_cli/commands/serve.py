@@ -9,21 +9,18 @@ from pathlib import Path
 import click
 
 from ostiary_cli.errors import FOUND, CommandError
-from ostiary_cli.options import data_option, paths_argument
+from ostiary_cli.options import (
+    data_option,
+    drain_option,
+    host_and_port,
+    log_format_option,
+    log_level_option,
+    paths_argument,
+)
 from ostiary_gateway.feed.second_process import SecondProcess
-from ostiary_gateway.logging import LEVELS, configure, mark
+from ostiary_gateway.logging import configure, mark
 
 DEFAULT_ADMIN = "127.0.0.1:9911"
-
-
-def host_and_port(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int] | None:
-    """`HOST:PORT` or `[IPv6]:PORT`; `off` is None."""
-    if value == "off":
-        return None
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise click.BadParameter(f"{value!r} is no HOST:PORT, like {DEFAULT_ADMIN}, and not off.", context, parameter)
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def number_of_workers(context: click.Context, parameter: click.Parameter, value: str) -> int:
@@ -70,14 +67,10 @@ def number_of_workers(context: click.Context, parameter: click.Parameter, value:
     callback=number_of_workers,
     help="Processes that share the ports; auto: one for each processor.",
 )
+@drain_option(10)
 @click.option("--worker", type=int, default=0, hidden=True, help="This process is that worker.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is logged.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "text"]),
-    default="auto",
-    help="auto: text on a terminal, else JSON.",
-)
+@log_level_option
+@log_format_option
 def command(
     paths: tuple[Path, ...],
     data: Path,
@@ -86,6 +79,7 @@ def command(
     approvers: tuple[str, ...],
     admin_socket: Path | None,
     workers: int,
+    drain: float,
     worker: int,
     log_level: str,
     log_format: str,
@@ -93,7 +87,8 @@ def command(
     """Serve the Connections in PATH…, under the policies in them.
 
     Files are watched. A change is served at once, by sessions that are open too. What is wrong with a change is logged,
-    and the last good one stays in force. SIGHUP loads at once; SIGTERM and Ctrl-C let sessions finish what they do.
+    and the last good one stays in force. SIGHUP loads at once; SIGTERM and Ctrl-C let sessions finish what they do, and
+    end them when they come again.
     """
     from ostiary_gateway.approvals.people import Approvers, ApproversError, parse_approvers
 
@@ -103,7 +98,7 @@ def command(
         raise click.BadParameter(f"{error}.", param_hint="--approvers") from None
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     if workers > 1 and not worker:
-        _supervise(workers, data, admin)
+        _supervise(workers, data, admin, drain)
         return
     second = SecondProcess()
     second.start()  # it gets ready while this process loads what it needs itself
@@ -120,7 +115,7 @@ def command(
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = run(
                 paths, data=data, listen=listen, admin=admin, second=second, approvers=people,
-                admin_socket=admin_socket, place=place,
+                admin_socket=admin_socket, place=place, drain=drain,
             )  # fmt: skip
             runner.run(serving)
     except ManifestsRefused as refused:
@@ -141,7 +136,7 @@ def command(
         second.stop()
 
 
-def _supervise(workers: int, data: Path, admin: tuple[str, int] | None) -> None:
+def _supervise(workers: int, data: Path, admin: tuple[str, int] | None, drain: float) -> None:
     """Runs the workers: this same command line in processes of their own, each told which it is."""
     from ostiary_gateway.admin.server import AdminError
     from ostiary_gateway.workers.run import run
@@ -152,7 +147,7 @@ def _supervise(workers: int, data: Path, admin: tuple[str, int] | None) -> None:
         return [sys.executable, "-P", "-m", "ostiary_cli", *sys.argv[1:], *mine]
 
     try:
-        asyncio.run(run(command_line, workers, data=data, admin=admin))
+        asyncio.run(run(command_line, workers, data=data, admin=admin, drain=drain))
     except WorkerFailed as failed:
         raise SystemExit(failed.code) from None
     except AdminError as error:

@@ -17,7 +17,8 @@ from rich.text import Text
 from ostiary_api.units import parse_duration
 from ostiary_cli.options import data_option, open_record
 from ostiary_gateway.audit.reader import Session
-from ostiary_gateway.audit.transcript import bytes_text, duration, moment, visible
+from ostiary_gateway.audit.transcript import bytes_text, duration, moment
+from ostiary_gateway.visible import visible
 
 WIDE = 120
 """Columns from which on the whole table fits."""

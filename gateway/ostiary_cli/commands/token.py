@@ -67,12 +67,17 @@ def create(user: str, groups: str, namespace: str, name: str, out: Path | None) 
 @paths_argument
 @click.option("--connection", required=True, metavar="[NAMESPACE/]NAME", help="At which Connection.")
 @click.option("--json", "json_", is_flag=True, help="The subject as JSON.")
-def inspect(paths: tuple[Path, ...], connection: str, json_: bool) -> None:
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="As a gateway in this cluster: its API server reviews ServiceAccount tokens.",
+)
+def inspect(paths: tuple[Path, ...], connection: str, json_: bool, kubeconfig: Path | None) -> None:
     """Say who a token or JWT stands for, or why it is refused.
 
     It is read from standard input, never from the command line, and checked as the gateway that serves PATH… would: an
-    issuer whose keys are not in a Secret is asked for them. Client certificates are not looked at. Exits 1 if it is
-    refused.
+    issuer whose keys are not in a Secret is asked for them, and with --kubeconfig the API server for ServiceAccounts
+    (who asks must be allowed to create tokenreviews). Client certificates are not looked at. Exits 1 if it is refused.
     """
     from rich.console import Console
 
@@ -82,17 +87,22 @@ def inspect(paths: tuple[Path, ...], connection: str, json_: bool) -> None:
     from ostiary_gateway.identity.authenticators import AuthenticationError
     from ostiary_gateway.identity.inspection import inspect_secret
     from ostiary_gateway.identity.proof import LoginRefused
+    from ostiary_gateway.kube.access import from_kubeconfig
+    from ostiary_gateway.kube.errors import ConfigError
     from ostiary_gateway.logging import configure
 
     configure("error")
-    outcome = load(paths, complete=False)
+    outcome = load(paths, complete=False, in_cluster=kubeconfig is not None)
     if not isinstance(outcome, Loaded):
         print_problems(Console(stderr=True, highlight=False), outcome.problems)
         raise SystemExit(FOUND)
     bound = find_connection(outcome.bundle, connection)
     secrets = {tuple_key(key): secret for key, secret in outcome.manifests.secrets.items()}
     try:
-        identity = asyncio.run(inspect_secret(bound.connection, secrets, sys.stdin.read().strip()))
+        access = from_kubeconfig(kubeconfig) if kubeconfig is not None else None
+        identity = asyncio.run(inspect_secret(bound.connection, secrets, sys.stdin.read().strip(), access))
+    except ConfigError as error:
+        raise CommandError(f"{error}.", "Give another kubeconfig.") from None
     except AuthenticationError as error:
         raise CommandError(f"{bound.connection.key}: {error}.", "Give its manifest, too.") from None
     except LoginRefused as refused:

@@ -18,8 +18,9 @@ from ostiary_cli.admin_socket import Item
 from ostiary_cli.approval_view import whole
 from ostiary_cli.demo.scenes import Scene
 from ostiary_gateway.audit.reader import Reader, Session
-from ostiary_gateway.audit.transcript import Options, render, visible
+from ostiary_gateway.audit.transcript import Options, render
 from ostiary_gateway.audit.verify import Report
+from ostiary_gateway.visible import visible
 
 DETAIL_SHOWN = 130
 """Characters of a denial's DETAIL that are shown."""

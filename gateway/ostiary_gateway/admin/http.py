@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -59,6 +61,7 @@ class Response:
     body: str | bytes = b""
     status: int = 200
     content_type: str = PLAIN
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -73,10 +76,24 @@ class _Refused(Exception):
 
 
 class HttpServer:
-    """Serves `routes`, by method and path; HEAD is GET without the body."""
+    """Serves `routes`, by method and path; HEAD is GET without the body. `patience`: seconds that a handler may take;
+    `clients`: connections at one time, `from_one` those of one address: else who holds all of them open would have
+    probes turned away, and the kubelet would end the pod."""
 
-    def __init__(self, routes: Mapping[tuple[str, str], Handler]) -> None:
+    def __init__(
+        self,
+        routes: Mapping[tuple[str, str], Handler],
+        *,
+        patience: float = 0.0,
+        clients: int | None = None,
+        from_one: int | None = None,
+    ) -> None:
         self._routes = dict(routes)
+        self._patience = patience
+        self._most = clients
+        self._from_one = from_one
+        self._from: Counter[str] = Counter()
+        """Connections by the address that they come from."""
         self._servers: list[asyncio.Server] = []
         self._clients: set[asyncio.Task[None]] = set()
         self._sockets: list[Path] = []
@@ -110,34 +127,55 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
 
+    @property
+    def clients(self) -> int:
+        """Connections that are open now."""
+        return len(self._clients)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if self._from_one is not None and self._from[address] >= self._from_one:
+            # Without a word: to tell each why would be work, and room that others need.
+            writer.transport.abort()
+            return
+        self._from[address] += 1
         task = asyncio.get_running_loop().create_task(self._guarded(reader, writer))
         self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
+        task.add_done_callback(functools.partial(self._gone, address))
+
+    def _gone(self, address: str, task: asyncio.Task[None]) -> None:
+        self._clients.discard(task)
+        self._from[address] -= 1
+        if not self._from[address]:
+            del self._from[address]
 
     async def _guarded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(TIMEOUT):
-                    await self._serve(reader, writer)
+                async with asyncio.timeout(TIMEOUT) as limit:
+                    await self._serve(reader, writer, limit)
         finally:
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: asyncio.Timeout) -> None:
         head_only = refusing = False
         try:
-            if len(self._clients) > MAX_CLIENTS:
+            if len(self._clients) > (self._most or MAX_CLIENTS):
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
             request = await _read(reader, _uid(writer))
             head_only = request.method == "HEAD"
+            limit.reschedule(asyncio.get_running_loop().time() + self._patience + TIMEOUT)
             response = await self._answer(request)
         except _Refused as refused:
             refusing = True
             response = Response(refused.status.phrase + "\n", refused.status)
         body = response.body.encode() if isinstance(response.body, str) else response.body
+        more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        if response.status != HTTPStatus.NOT_MODIFIED:
+            more += f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
         writer.write(
-            f"HTTP/1.1 {int(response.status)} {HTTPStatus(response.status).phrase}\r\n"
-            f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
+            f"HTTP/1.1 {int(response.status)} {HTTPStatus(response.status).phrase}\r\n{more}"
             "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n".encode("latin-1")
             + (b"" if head_only else body)
         )

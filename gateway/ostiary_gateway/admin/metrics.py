@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from ostiary_gateway.counters import DECISION_BUCKETS, Counters
+from ostiary_gateway.counters import DECISION_BUCKETS, Counters, Gauge
 
 
 class GatewayCollector(Collector):
@@ -97,10 +97,26 @@ class GatewayCollector(Collector):
         yield _counter("ostiary_record_dropped", "Events that could not be recorded.", counts.record_dropped())
 
 
-def registry(counters: Counters, version: str) -> CollectorRegistry:
+class _Gauges(Collector):
+    """Values that somebody else keeps."""
+
+    def __init__(self, gauges: Callable[[], Iterable[Gauge]]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for each in self._gauges():
+            labels = [each.label[0]] if each.label is not None else []
+            family = families.setdefault(each.name, GaugeMetricFamily(each.name, each.text, labels=labels))
+            family.add_metric([each.label[1]] if each.label is not None else [], each.value)
+        yield from families.values()
+
+
+def registry(counters: Counters, version: str, gauges: Callable[[], Iterable[Gauge]] = tuple) -> CollectorRegistry:
     """A registry with the gateway's metrics and those of its process."""
     made = CollectorRegistry(auto_describe=False)
     made.register(GatewayCollector(counters, version))
+    made.register(_Gauges(gauges))
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     return made

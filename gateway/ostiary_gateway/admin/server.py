@@ -1,16 +1,16 @@
-"""The admin address: /healthz, /readyz and /metrics. It holds no secret and changes nothing."""
+"""The admin address: /livez, /readyz and /metrics, and in a pod /state. It holds no secret and changes nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ostiary_gateway.admin.health import Check, report
-from ostiary_gateway.admin.http import HttpServer, Request, Response
-from ostiary_gateway.counters import Counters
+from ostiary_gateway.admin.http import Handler, HttpServer, Request, Response
+from ostiary_gateway.counters import Counters, Gauge
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -24,23 +24,42 @@ class AdminError(OSError):
 
 
 class AdminServer:
-    """Serves the admin address from `start` to `stop`. `ready` is asked at every probe of /readyz."""
+    """Serves the admin address from `start` to `stop`. `ready` is asked at every probe of /readyz. `more`: handlers
+    that are served besides, and may take `patience` seconds for `clients` at one time, `from_one` of them at most from
+    one address; `gauges`: more for /metrics."""
 
     def __init__(
-        self, address: tuple[str, int], counters: Counters, ready: Callable[[], Iterable[Check]], version: str
+        self,
+        address: tuple[str, int],
+        counters: Counters,
+        ready: Callable[[], Iterable[Check]],
+        version: str,
+        *,
+        more: Mapping[tuple[str, str], Handler] | None = None,
+        patience: float = 0.0,
+        clients: int | None = None,
+        from_one: int | None = None,
+        gauges: Callable[[], Iterable[Gauge]] = tuple,
     ) -> None:
         self._address = address
         self._ready = ready
         self._counters = counters
         self._version = version
+        self._gauges = gauges
         self._http = HttpServer(
             {
                 ("GET", "/"): self._index,
                 ("GET", "/healthz"): self._healthz,
+                ("GET", "/livez"): self._healthz,
                 ("GET", "/readyz"): self._readyz,
                 ("GET", "/metrics"): self._metrics,
-            }
+                **(more or {}),
+            },
+            patience=patience,
+            clients=clients,
+            from_one=from_one,
         )
+        self._paths = ["/livez", "/readyz", "/metrics", *sorted(path for method, path in more or {} if method == "GET")]
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address and the port (which may have been 0). Raises AdminError."""
@@ -58,7 +77,7 @@ class AdminServer:
         await self._http.close()
 
     async def _index(self, _: Request) -> Response:
-        return Response("Ostiary: /healthz /readyz /metrics\n")
+        return Response(f"Ostiary: {' '.join(self._paths)}\n")
 
     async def _healthz(self, _: Request) -> Response:
         return Response("ok\n")
@@ -71,7 +90,7 @@ class AdminServer:
     def _registry(self) -> CollectorRegistry:
         from ostiary_gateway.admin.metrics import registry
 
-        return registry(self._counters, self._version)
+        return registry(self._counters, self._version, self._gauges)
 
     async def _metrics(self, request: Request) -> Response:
         await asyncio.to_thread(importlib.import_module, _METRICS)

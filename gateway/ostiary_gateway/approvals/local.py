@@ -21,6 +21,7 @@ from typing import Final, TypeVar, cast
 
 from ostiary_api import counting
 from ostiary_api.approval import ApprovalRequest, ApproverDecision, Verdict
+from ostiary_api.connection import Connection
 from ostiary_api.counting import OPEN, NotGranted, State, state_of
 from ostiary_gateway.approvals import files
 from ostiary_gateway.approvals.store import ApprovalsError, Step, TooManyQuestions, Transition
@@ -89,8 +90,8 @@ class LocalApprovals:
 
     # -- Approvals
 
-    async def find(self, namespace: str, hash: str) -> ApprovalRequest | None:
-        return await self._change(lambda work: work.open_of(namespace, hash))
+    async def find(self, connection: Connection, hash: str) -> ApprovalRequest | None:
+        return await self._change(lambda work: work.open_of(connection.metadata.namespace, hash))
 
     async def ask(self, draft: ApprovalRequest) -> ApprovalRequest:
         return await self._change(lambda work: work.ask(draft))

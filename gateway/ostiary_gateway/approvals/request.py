@@ -30,6 +30,7 @@ MAX_EVIDENCE: Final = 65_536
 """Characters, as the resource has them."""
 MAX_FACTS: Final = 65_536
 """Bytes of the facts as JSON; an object in a cluster may have 1.5 MB in all."""
+MAX_TITLE: Final = 60
 TAIL: Final = 1024
 """Characters of the end of a long text that are shown: what is hidden must not be where it is expected."""
 MAX_ITEMS: Final = 100
@@ -71,6 +72,8 @@ class Standing:
     """Seconds that the client was held for it."""
     note: str = ""
     """Why it does not go on now, for people."""
+    decide: str = ""
+    """The command that a person approves it with."""
 
     @property
     def denied_by(self) -> tuple[str, str] | None:
@@ -89,8 +92,15 @@ def standing(request: ApprovalRequest, *, waited: float = 0.0, note: str = "") -
         request.metadata.name, request.metadata.namespace, state, terms.groups, terms.min_approvals,
         approvers(request),
         tuple((each.approver, each.verdict, each.reason) for each in (status.approvals if status else ())),
-        until.timestamp() if until is not None else 0.0, waited, note,
+        until.timestamp() if until is not None else 0.0, waited, note, _command(request.metadata),
     )  # fmt: skip
+
+
+def _command(metadata: ObjectMeta) -> str:
+    # What the API server has, has a uid.
+    if metadata.uid:
+        return f"kubectl ostiary approve {metadata.name} -n {metadata.namespace}"
+    return f"ostiary approve {metadata.name}"
 
 
 def asking_rules(decision: Decision) -> tuple[RuleRef, ...]:
@@ -143,6 +153,7 @@ def draft(
         request=RequestedAction(
             hash=hash_of(action, connection, subject, decision),
             summary=summary or "(an empty text)",
+            title=titled(action.summary),
             facts=facts,
             evidence=evidence,
             truncated=facts_cut or evidence_cut or summary != action.summary or len(groups) > 256,
@@ -179,6 +190,13 @@ def shortened(text: str, limit: int) -> str:
     tail = min(TAIL, limit // 4)
     gap = f"\n… {len(text) - limit:,} of {len(text):,} characters and more are not shown …\n"
     return text[: limit - tail - len(gap)] + gap + text[-tail:]
+
+
+def titled(text: str) -> str:
+    """The beginning of a text on one printable line."""
+    line = " ".join(text[: 16 * MAX_TITLE].split())
+    line = "".join(character if character.isprintable() else "?" for character in line)
+    return line if len(line) <= MAX_TITLE and len(text) <= 16 * MAX_TITLE else line[: MAX_TITLE - 1] + "…"
 
 
 def bounded(facts: Mapping[str, object]) -> tuple[dict[str, Any], bool]:

@@ -1,4 +1,4 @@
-"""Approvals of a gateway that keeps them itself: the store, the admin socket, and what has to be done by the clock."""
+"""Approvals as a gateway runs them: kept by itself (the store, the admin socket, the clock), or in its cluster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Final, Self
 from ostiary_gateway.admin.approvals import SOCKET, ApprovalsSocket
 from ostiary_gateway.admin.http import can_tell_people_apart
 from ostiary_gateway.approvals import files
+from ostiary_gateway.approvals.cluster import ClusterApprovals
 from ostiary_gateway.approvals.local import LocalApprovals
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.approvals.telling import Telling
 from ostiary_gateway.audit.event import Recorder
 from ostiary_gateway.counters import Counters
+from ostiary_gateway.kube.client import KubeClient
 from ostiary_gateway.logging import get_logger
 
 log = get_logger(__name__)
@@ -63,3 +65,23 @@ class ApprovalService:
                 await self.store.sweep()
             except ApprovalsError as problem:
                 log.error("approvals cannot be kept", problem=str(problem))
+
+
+class ClusterApprovalService:
+    """Approvals of a gateway in a cluster: people answer at the API server, the operator counts. `close` it."""
+
+    def __init__(
+        self, client: KubeClient, namespace: str, gateway: str, counters: Counters, recorder: Recorder
+    ) -> None:
+        self.store = ClusterApprovals(client, namespace, gateway, tell=Telling(counters, recorder))
+        self.store.unusable = "no bundle is in force yet"
+        counters.approvals_pending = lambda: self.store.pending
+        self.store.start()
+
+    def believe(self, doubt: str) -> None:
+        """`doubt`, from the bundle: why an answer may not be of the person that it names; empty: it surely is."""
+        self.store.unusable = doubt
+
+    async def close(self) -> None:
+        """Who waits gets what stands; questions and grants are kept by the cluster."""
+        await self.store.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ostiary_api.approval import ApprovalRequest
+from ostiary_api.connection import Connection
 
 Step = Literal["Asked", "Answered", "Approved", "Denied", "Expired", "Consumed"]
 
@@ -38,8 +39,8 @@ class Approvals(Protocol):
     One question is open for a hash at a time; `request` arguments are found again by namespace and name.
     """
 
-    async def find(self, namespace: str, hash: str) -> ApprovalRequest | None:
-        """The open question of this hash: pending, or with a grant that was not used yet."""
+    async def find(self, connection: Connection, hash: str) -> ApprovalRequest | None:
+        """The open question of this hash at this Connection: pending, or with a grant that was not used yet."""
 
     async def ask(self, draft: ApprovalRequest) -> ApprovalRequest:
         """Asks, unless a question of this hash is open: then that one. Raises TooManyQuestions."""

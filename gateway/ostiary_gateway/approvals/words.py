@@ -54,14 +54,14 @@ def refusal(standing: Standing) -> tuple[str, str]:
     until = f", open until {_time(standing.expires_at)}" if standing.expires_at else ""
     return (
         f"{note}: approval {name}{given}{until}.",
-        f"Decided with `ostiary approve {name}` (or deny). Then send the same statement again: it runs once.",
+        f"Decided with `{standing.decide}` (or deny). Then send the same statement again: it runs once.",
     )
 
 
 def notice(standing: Standing, seconds: float) -> tuple[str, str]:
     """What the client is told at once while it is held: message and hint."""
     message = f"Waiting up to {seconds:.0f} s for approval {standing.name} by {people(standing)}."
-    decided = f"Decided with `ostiary approve {standing.name}` (or deny)."
+    decided = f"Decided with `{standing.decide}` (or deny)."
     return message, f"{decided} The statement runs as soon as it is approved; cancel it to stop waiting."
 
 

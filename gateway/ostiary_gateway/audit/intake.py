@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What the gateway's requests cost on the event loop: their events as bytes, collected until the writer takes them.
 
 Compiled where there is a C compiler. Nothing here waits, and nothing is written here.
@@ -5,8 +6,9 @@ Compiled where there is a C compiler. Nothing here waits, and nothing is written
 
 from __future__ import annotations
 
-from asyncio import Future
-from collections.abc import Awaitable, Callable, Mapping
+import functools
+from asyncio import Future, get_running_loop
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from time import time
 from zlib import crc32
 
@@ -18,100 +20,112 @@ from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.audit.pace import Pace
 from ostiary_policy.decision import Action, Decision
 
-COST: cython.Py_ssize_t = 128
+COST = 128
 """What an event weighs besides its bytes, in the bound on what is queued."""
 
-FRAME: cython.Py_ssize_t = 256 * 1024
+FRAME = 256 * 1024
 """Bytes that are handed over at once, without waiting for company."""
 
-HANDOVER: cython.Py_ssize_t = 128 * 1024
+HANDOVER = 128 * 1024
 """Bytes of a response that are collected before they go to the writer."""
 
-SMALL: cython.Py_ssize_t = layout.SMALL
+SMALL = layout.SMALL
 
-KEPT: cython.Py_ssize_t = 64 * 1024
+KEPT = 64 * 1024
 """Bytes from which a view of received bytes is kept as it is: a smaller one would hold more memory than it counts."""
 
-_EVENT = layout.EVENT.pack
-_BEGUN = layout.BEGUN.pack
-_ENDED = layout.ENDED.pack
-_WHOLE = layout.WHOLE.pack
+if cython.compiled:
+    from cython.cimports.ostiary_gateway.audit.packed import begun_head, ended_head, event_head, whole_head
+else:
+    begun_head = functools.partial(layout.BEGUN.pack, layout.BEGIN)
+    ended_head = functools.partial(layout.ENDED.pack, layout.END)
+    event_head = layout.EVENT.pack
+    whole_head = functools.partial(layout.WHOLE.pack, layout.REQUEST)
+
 _SECTION = layout.SECTION.pack
 _ALLOW = Action.ALLOW
 _DENY = Action.DENY
 _OUTCOMES: dict[str, bytes] = {name: name.encode() for name in ("ok", "error", "denied", "skipped", "lost")}
+_NO_DETAIL = b"{}"
 
-Item = tuple[int, bytes, list[bytes], int]
+Item = tuple[int, bytes, list[bytes | memoryview], int]
 """What becomes one block: its kind, its table or head, its parts, and their size in bytes."""
 
 
-@cython.cclass
+class Pending:
+    """A request that waits until its record is on the disk. Await it, or let it call what `then` was given: not both.
+
+    A future would do, but costs as much as all else that is done for the request.
+    """
+
+    __slots__ = ("_call", "_failure", "_told")
+
+    def __init__(self) -> None:
+        self._call: Callable[[str], object] | None = None
+        self._failure = ""
+        self._told = False
+
+    def then(self, call: Callable[[str], object]) -> None:
+        """`call` gets why the record is not on the disk; an empty text if it is."""
+        if self._told:
+            call(self._failure)
+        else:
+            self._call = call
+
+    def tell(self, failure: str) -> None:
+        """It is on the disk, or will not be."""
+        if self._told:
+            return
+        self._told = True
+        self._failure = failure
+        call, self._call = self._call, None
+        if call is not None:
+            call(failure)
+
+    def __await__(self) -> Generator[object, None, None]:
+        if not self._told:
+            future = get_running_loop().create_future()
+            self._call = functools.partial(_wake, future)
+            yield from future
+        if self._failure:
+            raise RecordError(self._failure)
+
+
+def _wake(future: Future[None], _failure: str) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class _Request:
     """A request that has begun and not ended. `parts` are not handed over yet; `handed` bytes are."""
 
-    at: cython.double
-    text: str
-    detail: bytes
-    decision: bytes
-    written: cython.bint
-    weight: cython.longlong
-    parts: list[bytes | memoryview] | None
-    waiting: cython.longlong
-    handed: cython.longlong
-    size: cython.longlong
-    missing: cython.bint
+    __slots__ = (
+        "at", "decision", "detail", "handed", "missing", "number", "parts", "size", "text", "waiting", "weight",
+        "written",
+    )  # fmt: skip
 
-    def __init__(self, at: float, text: str, detail: bytes, decision: bytes) -> None:
+    def __init__(self, number: int, at: float, text: str, detail: bytes, decision: bytes) -> None:
+        self.number = number
         self.at = at
         self.text = text
         self.detail = detail
         self.decision = decision
         self.written = False
         self.weight = 0
-        self.parts = None
+        self.parts: list[bytes | memoryview] | None = None
         self.waiting = 0
         self.handed = 0
         self.size = 0
         self.missing = False
 
 
-@cython.cclass
 class Intake:
     """What all sessions have collected. `accepted` and `written` count bytes; the writer's thread sets the second.
 
     linger: called when the first event of a batch waits. soon: called when enough wait for a sync. later: called when
     some wait, and more are to come in a moment. They see to it that `flush` is called, or `late`; `hand_over` gets the
-    batch: its items, bytes, futures, and what the index must know.
+    batch: its items, bytes, what waits for it, and what the index must know.
     """
-
-    accepted = cython.declare(cython.longlong, visibility="public")
-    written = cython.declare(cython.longlong, visibility="public")
-    failing = cython.declare(str, visibility="public")
-    syncing = cython.declare(cython.int, visibility="public")
-    closed = cython.declare(cython.bint, visibility="public")
-    hard = cython.declare(cython.longlong, visibility="public")
-    dropped = cython.declare(cython.longlong, visibility="public")
-    refused = cython.declare(cython.longlong, visibility="public")
-    truncated = cython.declare(cython.longlong, visibility="public")
-    misplaced = cython.declare(cython.longlong, visibility="public")
-    run = cython.declare(object, visibility="public")
-    waiting = cython.declare(list, visibility="public")
-    news = cython.declare(list, visibility="public")
-    sessions = cython.declare(dict, visibility="public")
-    items = cython.declare(list)
-    dirty = cython.declare(list)
-    pending = cython.declare(cython.longlong)
-    scheduled = cython.declare(cython.bint)
-    urgent = cython.declare(cython.bint)
-    decisions = cython.declare(object)
-    known = cython.declare(set)
-    linger = cython.declare(object)
-    soon = cython.declare(object)
-    later = cython.declare(object)
-    pace = cython.declare(object)
-    put_off = cython.declare(cython.bint)
-    future = cython.declare(object)
-    hand_over = cython.declare(object)
 
     def __init__(
         self,
@@ -119,8 +133,7 @@ class Intake:
         linger: Callable[[], None],
         soon: Callable[[], None],
         later: Callable[[], None],
-        future: Callable[[], Future[None]],
-        hand_over: Callable[[list[Item], int, list[Future[None]], list[object]], None],
+        hand_over: Callable[[list[Item], int, list[Pending], list[object]], None],
     ) -> None:
         self.accepted = self.written = 0
         self.failing = ""
@@ -128,29 +141,27 @@ class Intake:
         self.closed = False
         self.hard = hard
         self.dropped = self.refused = self.truncated = self.misplaced = 0
-        self.waiting = []
-        self.news = []
-        self.sessions = {}
-        self.items = []
-        self.dirty = []
+        self.waiting: list[Pending] = []
+        self.news: list[object] = []
+        self.sessions: dict[str, Record] = {}
+        self.run: Record
+        self.items: list[Item] = []
+        self.dirty: list[Record] = []
         self.pending = 0
         self.scheduled = self.urgent = False
         self.decisions = Decisions()
-        self.known = set()
+        self.known: set[bytes] = set()
         self.linger = linger
         self.soon = soon
         self.later = later
         self.pace = Pace()
         self.put_off = False
-        self.future = future
         self.hand_over = hand_over
 
-    @cython.ccall
-    def full(self) -> cython.bint:
+    def full(self) -> bool:
         return self.accepted - self.written > self.hard or self.closed
 
-    @cython.ccall
-    def decision(self, decision: object) -> bytes:
+    def decision(self, decision: Decision) -> bytes:
         """Its id. A decision is recorded once, with the first request that it decides."""
         ident, body = self.decisions.encode(decision)
         if ident not in self.known:
@@ -159,17 +170,15 @@ class Intake:
             self.known.add(ident)
             self.run.rare(layout.DECISION, ident + body)
             self.news.append(("decision", ident, body))
-        return ident  # type: ignore[no-any-return]
+        return ident
 
-    @cython.ccall
-    def waiter(self) -> object:
-        future = self.future()
-        self.waiting.append(future)
+    def waiter(self) -> Pending:
+        pending = Pending()
+        self.waiting.append(pending)
         if not self.urgent and not self.syncing:
             self._sync_when_enough()
-        return future
+        return pending
 
-    @cython.ccall
     def _sync_when_enough(self) -> None:
         if self.pace.enough(len(self.waiting)):
             self.urgent = True
@@ -184,8 +193,7 @@ class Intake:
         if self.waiting and not self.syncing and not self.urgent:
             self.flush()
 
-    @cython.ccall
-    def touched(self, size: cython.Py_ssize_t) -> None:
+    def touched(self, size: int) -> None:
         size += COST
         self.accepted += size
         self.pending += size
@@ -213,10 +221,9 @@ class Intake:
         if self.waiting and not self.syncing and not self.urgent:
             self._sync_when_enough()
 
-    @cython.ccall
     def gather(self) -> None:
         """Make one block of what the sessions have."""
-        dirty: list[Record] = self.dirty
+        dirty = self.dirty
         if not dirty:
             return
         self.dirty = []
@@ -224,9 +231,8 @@ class Intake:
             dirty.remove(self.run)  # first, since decisions are in it
             dirty.insert(0, self.run)
         heads: list[bytes] = []
-        parts: list[bytes] = []
-        size: cython.Py_ssize_t = 0
-        record: Record
+        parts: list[bytes | memoryview] = []
+        size = 0
         for record in dirty:
             record.settle()
             if record.count:
@@ -238,36 +244,8 @@ class Intake:
             self.items.append((layout.EVENTS, layout.COUNT.pack(len(heads)) + b"".join(heads), parts, size))
 
 
-@cython.cclass
 class Record:
     """The SessionRecord of one session."""
-
-    id = cython.declare(str, visibility="public")
-    sid = cython.declare(cython.longlong, visibility="public")
-    seq = cython.declare(cython.longlong, visibility="public")
-    intake: Intake
-    allowed: cython.bint
-    full: cython.bint
-    limit: cython.longlong
-    over = cython.declare(cython.bint, visibility="public")
-    requests: dict[int, _Request]
-    missing = cython.declare(cython.longlong, visibility="public")
-    begun: cython.longlong
-    denied: cython.longlong
-    asked: cython.longlong
-    errors: cython.longlong
-    rows: cython.longlong
-    size: cython.longlong
-    events: list[bytes]
-    weight: cython.Py_ssize_t
-    count: cython.Py_ssize_t
-    flags: cython.int
-    lowest: cython.longlong
-    highest: cython.longlong
-    waits = cython.declare(cython.bint, visibility="public")
-    window = cython.declare(cython.longlong, visibility="public")
-    last: object
-    last_id: bytes
 
     def __init__(self, intake: Intake, session: str, sid: int, limit: int, recording: str, lost: bool) -> None:
         self.id = session
@@ -278,18 +256,21 @@ class Record:
         self.allowed = recording != "None"
         self.limit = limit
         self.over = lost
-        self.requests = {}
+        self.current: _Request | None = None
+        """The request that began when no other was open: mostly the only one."""
+        self.requests: dict[int, _Request] = {}
+        """The others that are open."""
         self.missing = 0
         self.begun = self.denied = self.asked = self.errors = self.rows = self.size = 0
         self.waits = False
         self.window = 0
-        self.last = None
+        self.last: Decision | None = None
+        self.last_allows = False
         self.last_id = b""
         self.begin_section()
 
-    @cython.ccall
     def begin_section(self) -> None:
-        self.events = []
+        self.events: list[bytes] = []
         self.weight = 0
         self.count = 0
         self.flags = 0
@@ -297,28 +278,28 @@ class Record:
         self.highest = 0
         self.waits = False
 
-    @cython.ccall
     def settle(self) -> None:
         """Requests that have not ended by now have a begin of their own."""
-        request: _Request
-        for number, request in self.requests.items():
-            if not request.written:
-                self._begin(number, request)
+        current = self.current
+        if current is not None and not current.written:
+            self._begin(current)
+        if self.requests:
+            for request in self.requests.values():
+                if not request.written:
+                    self._begin(request)
 
-    @cython.ccall
     def head(self) -> bytes:
-        first: cython.longlong = self.seq - self.count
+        first = self.seq - self.count
         result: bytes = _SECTION(
             self.sid, first, self.count, self.weight, self.flags, 0, self.lowest, self.highest,
             self.begun, self.denied, self.asked, self.errors, self.rows, self.size,
         )  # fmt: skip
         return result
 
-    @cython.ccall
-    def _add(self, body: bytes, number: cython.longlong) -> None:
-        size: cython.Py_ssize_t = len(body)
-        events: list[bytes] = self.events
-        events.append(_EVENT(size, crc32(body)))
+    def _add(self, body: bytes, number: int) -> None:
+        size = len(body)
+        events = self.events
+        events.append(event_head(size, crc32(body)))
         events.append(body)
         self.count += 1
         self.seq += 1
@@ -333,8 +314,7 @@ class Record:
             self.intake.dirty.append(self)
         self.intake.touched(size)
 
-    @cython.ccall
-    def _room(self) -> cython.bint:
+    def _room(self) -> bool:
         """False if nothing more is taken in, which the session's next event will say."""
         if self.intake.full():
             self.intake.dropped += 1
@@ -345,21 +325,18 @@ class Record:
             self.rare(layout.GAP, encode({"kind": "gap", "at": time(), "events": missing}))
         return True
 
-    @cython.ccall
-    def rare(self, kind: cython.int, body: bytes) -> None:
+    def rare(self, kind: int, body: bytes) -> None:
         """An event that is neither a request nor a response. There is always room for it."""
         self.flags |= layout.RARE
         self._add(bytes((kind,)) + body, 0)
 
-    @cython.ccall
-    def _begin(self, number: cython.longlong, request: _Request) -> None:
+    def _begin(self, request: _Request) -> None:
         text = request.text.encode("utf-8", "backslashreplace")
         request.written = True
         self._unweigh(request)
-        head = _BEGUN(layout.BEGIN, number, request.at, request.decision, len(text))
-        self._add(b"".join((head, text, request.detail)), number)
+        head = begun_head(request.number, request.at, request.decision, len(text))
+        self._add(b"".join((head, text, request.detail)), request.number)
 
-    @cython.ccall
     def _unweigh(self, request: _Request) -> None:
         """Its event weighs from now on."""
         if request.weight:
@@ -370,17 +347,19 @@ class Record:
     def begin(
         self, number: int, at: float, text: str, detail: Mapping[str, object] | bytes, decision: Decision, durable: bool
     ) -> Awaitable[None] | None:
-        intake: Intake = self.intake
+        intake = self.intake
         if self.over:
             intake.refused += durable
             raise RecordError(f"session {self.id} is not open in the audit record; its requests may not run")
         self.begun += 1
-        action = decision.action
-        if action is not _ALLOW:
+        if decision is not self.last or not self.last_allows:
+            action = decision.action
             if action is _DENY:
                 self.denied += 1
-            else:
+            elif action is not _ALLOW:
                 self.asked += 1
+            elif not self.allowed:
+                return None
         elif not self.allowed:
             return None
         if not self._room():
@@ -392,9 +371,12 @@ class Record:
             intake.flush()
         if decision is not self.last:
             self.last_id = intake.decision(decision)
-            self.last = decision
-        request = _Request(at, text, _detail(detail), self.last_id)
-        self.requests[number] = request
+            self.last, self.last_allows = decision, decision.action is _ALLOW
+        request = _Request(number, at, text, _detail(detail), self.last_id)
+        if self.current is None:
+            self.current = request
+        else:
+            self.requests[number] = request
         if not durable:
             request.weight = len(text) + len(request.detail)
             intake.touched(request.weight)
@@ -402,27 +384,33 @@ class Record:
                 self.waits = True
                 intake.dirty.append(self)
             return None
-        self._begin(number, request)
+        self._begin(request)
         if intake.failing:
             # The request may not run; if the record ever takes it, it also says so.
             intake.refused += 1
             self.end(number, at, "denied", {"reason": intake.failing}, 0, 0)
             raise RecordError(intake.failing)
         self.window = intake.pace.seen(self.window, at)
-        waiter: Awaitable[None] = intake.waiter()
-        return waiter
+        return intake.waiter()
+
+    def _find(self, number: int) -> _Request | None:
+        """The request of this number, if it is open."""
+        current = self.current
+        if current is not None and current.number == number:
+            return current
+        return self.requests.get(number) if self.requests else None
 
     def response(self, number: int, data: bytes | bytearray | memoryview) -> None:
         if not self.full or self.over:
             if self.over:
                 self.intake.misplaced += 1
             return
-        request: _Request | None = self.requests.get(number)
-        length: cython.longlong = len(data)
+        request = self._find(number)
         if request is None:
             self._loose(number, bytes(data))
             return
-        size: cython.longlong = request.size
+        length = len(data)
+        size = request.size
         request.size = size + length
         if size + length > self.limit:
             if size >= self.limit:
@@ -442,7 +430,7 @@ class Record:
             request.parts.append(data)
         request.waiting += length
         if request.waiting >= HANDOVER:
-            self._hand_over(number, request)
+            self._hand_over(request)
 
     def end(
         self, number: int, at: float, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int
@@ -454,58 +442,62 @@ class Record:
         self.size += size
         if outcome == "error":
             self.errors += 1
-        request: _Request | None = self.requests.pop(number, None)
+        request = self._find(number)
         if request is None:
             if self.allowed and self._room():
                 self._end(number, at, outcome, _detail(detail), rows, size, None)
             return
+        if request is self.current:
+            self.current = None
+        else:
+            del self.requests[number]
         if request.waiting > SMALL:
-            self._hand_over(number, request)
+            self._hand_over(request)
         if self._room():
             self._end(number, at, outcome, _detail(detail), rows, size, request)
         else:
             self._unweigh(request)
 
-    @cython.ccall
     def _end(
         self,
-        number: cython.longlong,
-        at: cython.double,
+        number: int,
+        at: float,
         outcome: str,
         detail: bytes,
-        rows: cython.longlong,
-        size: cython.longlong,
+        rows: int,
+        size: int,
         request: _Request | None,
     ) -> None:
-        told: bytes | None = _OUTCOMES.get(outcome)
+        told = _OUTCOMES.get(outcome)
         if told is None:
             told = outcome.encode("utf-8", "replace")[:255]
         if request is None:
-            head = _ENDED(layout.END, number, at, len(told), rows, size, 0, 0, 0, len(detail))
+            head = ended_head(number, at, len(told), rows, size, 0, 0, 0, len(detail))
             self._add(b"".join((head, told, detail)), number)
             return
-        flags: cython.int = 0
+        flags = 0
         if request.size > self.limit:
             flags |= layout.TRUNCATED
             self.intake.truncated += 1
         if request.missing:
             flags |= layout.MISSING
-        kept: cython.longlong = request.handed + request.waiting
-        parts: list[bytes | memoryview] = [] if request.parts is None else request.parts
+        kept = request.handed + request.waiting
+        parts = request.parts
+        if parts is None:
+            parts = []
         if request.written:
-            head = _ENDED(layout.END, number, at, len(told), rows, size, request.size, kept, flags, len(detail))
+            head = ended_head(number, at, len(told), rows, size, request.size, kept, flags, len(detail))
             self._add(b"".join((head, told, detail, *parts)), number)
             return
         self._unweigh(request)
         text = request.text.encode("utf-8", "backslashreplace")
-        head = _WHOLE(
-            layout.REQUEST, number, request.at, at, request.decision, len(told), rows, size, request.size, kept, flags,
-            len(text), len(request.detail), len(detail),
-        )  # fmt: skip
+        head = whole_head(
+            number, request.at, at, request.decision, len(told), rows, size, request.size, kept, flags, len(text),
+            len(request.detail), len(detail),
+        )
         self._add(b"".join((head, told, text, request.detail, detail, *parts)), number)
 
-    @cython.ccall
-    def _loose(self, number: cython.longlong, data: bytes) -> None:
+    def _loose(self, number: int, data: bytes) -> None:
         """Bytes of a request that has ended (the error of a denial) or of none (a notification)."""
         if self.intake.failing:
             self.intake.dropped += 1
@@ -516,14 +508,12 @@ class Record:
             else:
                 self._add(layout.PIECE_HEAD.pack(layout.PIECE, number, 0) + data, number)
 
-    @cython.ccall
     def _miss(self, request: _Request) -> None:
         if not request.missing:
             request.missing = True
             self.intake.dropped += 1
 
-    @cython.ccall
-    def _hand_over(self, number: cython.longlong, request: _Request) -> None:
+    def _hand_over(self, request: _Request) -> None:
         parts, size = request.parts, request.waiting
         request.parts = None
         request.waiting = 0
@@ -531,16 +521,15 @@ class Record:
             self._miss(request)
             return
         if not request.written:
-            self._begin(number, request)
-        self._part(number, request.handed, parts, size)
+            self._begin(request)
+        self._part(request.number, request.handed, parts or [], size)
         request.handed += size
 
-    @cython.ccall
     def _part(
-        self, number: cython.longlong, offset: cython.longlong, parts: list[bytes], size: cython.longlong
+        self, number: int, offset: int, parts: list[bytes | memoryview], size: int
     ) -> None:
         """A block of its own, behind what its session has so far."""
-        intake: Intake = self.intake
+        intake = self.intake
         if self.waits:
             intake.gather()
         head = layout.PART_HEAD.pack(self.sid, self.seq, number, offset)
@@ -565,6 +554,8 @@ class Record:
 
     def finish(self, kind: int, body: bytes, at: float) -> None:
         """End the session with this event; requests still open are lost with it."""
+        if self.current is not None:
+            self.end(self.current.number, at, "lost", {}, 0, 0)
         for number in list(self.requests):
             self.end(number, at, "lost", {}, 0, 0)
         if self.missing:
@@ -576,8 +567,7 @@ class Record:
         self.intake.news.append(("closed" if kind == layout.CLOSE else "lost", self.sid, at))
 
 
-@cython.cfunc
-def _detail(detail: object) -> bytes:
+def _detail(detail: Mapping[str, object] | bytes) -> bytes:
     if isinstance(detail, bytes):
         return detail
-    return encode(detail) if detail else b"{}"  # type: ignore[arg-type]
+    return encode(detail) if detail else _NO_DETAIL

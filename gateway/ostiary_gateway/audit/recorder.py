@@ -12,14 +12,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from ostiary_gateway.audit import encoding, index, layout
 from ostiary_gateway.audit.blocks import log_file
 from ostiary_gateway.audit.event import ApprovalStep, LoginRefused, RecordError, SessionOpened, SessionRecord
-from ostiary_gateway.audit.intake import Intake, Item, Record
+from ostiary_gateway.audit.intake import Intake, Item, Pending, Record
 from ostiary_gateway.audit.keys import Signer
 from ostiary_gateway.audit.logfile import LogFile
 from ostiary_gateway.audit.recovery import recover
 from ostiary_gateway.audit.writer import Batch, Stats, Writer
+
+log = structlog.get_logger(__name__)
 
 MAX_RECORDED_BYTES: Final = 1 << 30
 SPACING: Final = 0.001
@@ -56,11 +60,11 @@ class FileRecorder:
         self._next_sid = next_sid
         self._limit = max_recorded_bytes
         self._high = queue_bytes
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._closed = False
         self._intake = Intake(
-            queue_bytes * 8, self._linger, self._soon, self._later, loop.create_future, self._hand_over
+            queue_bytes * 8, self._linger, self._soon, self._later, self._hand_over
         )  # fmt: skip
         self.stats = Stats(self._intake)
         self._writer = Writer(
@@ -204,23 +208,28 @@ class FileRecorder:
     def _later(self) -> None:
         self._loop.call_later(SPACING, self._intake.late)
 
-    def _hand_over(self, items: list[Item], size: int, waiting: list[Future], news: list[object]) -> None:
+    def _hand_over(self, items: list[Item], size: int, waiting: list[Pending], news: list[object]) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._writer.put(Batch(items, size, waiting, news))
 
-    def _tell(self, waiting: list[Future], relieved: list[Future], failure: str) -> None:
+    def _tell(self, waiting: list[Pending], relieved: list[Future], failure: str) -> None:
         """From the writer's thread."""
         self._loop.call_soon_threadsafe(self._told, waiting, relieved, failure)
 
-    def _told(self, waiting: list[Future], relieved: list[Future], failure: str) -> None:
-        for future in (*waiting, *relieved):
+    def _told(self, waiting: list[Pending], relieved: list[Future], failure: str) -> None:
+        for future in relieved:
             if not future.done():
                 if failure:
                     future.set_exception(RecordError(failure))
                 else:
                     future.set_result(None)
+        for pending in waiting:
+            try:
+                pending.tell(failure)
+            except Exception:  # one session must not keep the others waiting
+                log.exception("a request that waited for the record could not go on")
         if waiting:
             self._intake.synced(len(waiting))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from ostiary_gateway.audit import postgres_recording as recording
 from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.visible import visible
 
 DECISION_STYLES = {"Allow": "bold green", "Deny": "bold red", "RequireApproval": "bold yellow"}
 OUTCOME_STYLES = {"ok": "green", "error": "red", "denied": "red", "skipped": "yellow", "lost": "yellow"}
@@ -27,9 +27,6 @@ NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 790, 1700})
 
 CELL = 60
 """Characters of a value that a table shows."""
-
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that are never sent to a terminal: control, format, line separators and what has no meaning."""
 
 TAGS = 8
 """Command tags of one request that are shown."""
@@ -364,16 +361,6 @@ def _copied(data: bytes, size: int, binary: bool, options: Options) -> Renderabl
 
 
 # Words and numbers
-
-
-def visible(text: str, *, lines: bool = False) -> str:
-    """Text that cannot steer a terminal: control, formatting and direction characters are shown, not sent."""
-    if text.isprintable():
-        return text
-    keep = "\n\t" if lines else ""
-    return "".join(
-        c if c in keep or unicodedata.category(c) not in HIDDEN else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def moment(at: float) -> str:

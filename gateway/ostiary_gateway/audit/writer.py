@@ -19,7 +19,7 @@ import structlog
 import zstandard
 
 from ostiary_gateway.audit import chain, index, layout
-from ostiary_gateway.audit.intake import Intake, Item
+from ostiary_gateway.audit.intake import Intake, Item, Pending
 from ostiary_gateway.audit.keys import Signer
 from ostiary_gateway.audit.logfile import LogFile
 
@@ -46,7 +46,7 @@ class Batch:
 
     items: list[Item]
     size: int
-    waiting: list[Future]
+    waiting: list[Pending]
     news: list[object]
 
 
@@ -102,7 +102,7 @@ class Writer:
         signer: Signer,
         intake: Intake,
         stats: Stats,
-        done: Callable[[list[Future], list[Future], str], None],
+        done: Callable[[list[Pending], list[Future], str], None],
         *,
         low: int,
         fast_above: int,
@@ -213,7 +213,7 @@ class Writer:
     def _commit(self) -> None:
         """Write as much of what is held as one write takes; it stays held until it is written."""
         count = total = 0
-        waiting: list[Future] = []
+        waiting: list[Pending] = []
         for batch in self._held:
             count += 1
             total += batch.size
@@ -374,7 +374,7 @@ class Writer:
         self.failing = self._intake.failing = ""
 
     def _refuse_waiters(self) -> None:
-        waiting = [future for batch in self._held for future in batch.waiting]
+        waiting = [pending for batch in self._held for pending in batch.waiting]
         for batch in self._held:
             batch.waiting.clear()
         relieved: list[Future] = []
@@ -383,7 +383,7 @@ class Writer:
         if waiting or relieved:
             self._tell(waiting, relieved, self.failing)
 
-    def _tell(self, waiting: list[Future], relieved: list[Future], failure: str) -> None:
+    def _tell(self, waiting: list[Pending], relieved: list[Future], failure: str) -> None:
         try:
             self._done(waiting, relieved, failure)
         except RuntimeError:

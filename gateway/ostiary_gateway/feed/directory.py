@@ -7,7 +7,7 @@ rename, ConfigMap mounts that swap a link, network file systems, and files that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from ostiary_gateway.feed import files
@@ -46,6 +46,17 @@ class DirectoryFeed:
         self._good: Bundle | None = None
         self._poked = asyncio.Event()
 
+    @property
+    def trouble(self) -> str:
+        """Empty: what cannot be read is told as a change that was refused."""
+        return ""
+
+    async def start(self) -> None:
+        """Nothing: files are looked at when changes are asked for."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
     def poke(self) -> None:
         """Look now, and load even if nothing seems to have changed."""
         self._poked.set()
@@ -58,7 +69,7 @@ class DirectoryFeed:
             self._good = outcome.bundle
         return outcome
 
-    async def changes(self) -> AsyncIterator[Loaded | Rejected]:
+    async def changes(self) -> AsyncGenerator[Loaded | Rejected, None]:
         """Every change since the last load, as a new bundle or as why there is none. Does not end by itself."""
         while True:
             forced = await self._pause(self._interval)

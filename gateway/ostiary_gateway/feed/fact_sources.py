@@ -16,10 +16,11 @@ USER = "app"
 
 def fact_sources() -> Mapping[str, FactSource]:
     """Protocol → fact source. A protocol that is not here cannot be tested yet."""
-    return {"Postgres": _postgres}
+    return {"Postgres": postgres}
 
 
-def _postgres(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
+def postgres(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
+    """The facts of a test's SQL, without a database. An entry point: the operator finds it by its name."""
     from ostiary_gateway.protocols.postgres.offline import sql_facts
 
     facts = sql_facts(test.sql or "", database=test.database or DATABASE, user=USER, params=test.params)

@@ -9,6 +9,7 @@ from ostiary_api.connection import Connection
 from ostiary_api.manifests import Manifests
 from ostiary_api.problems import Location, Problem
 from ostiary_api.secret import Secret
+from ostiary_api.secret_uses import secrets_of_connection
 from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
 from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.identity.tokens import TokenIdentities
@@ -17,12 +18,15 @@ from ostiary_policy.bundle import SYSTEM_NAMESPACE, Bundle
 from ostiary_policy.matching import selects
 
 
-def check_references(manifests: Manifests) -> list[Problem]:
-    """What cannot be right, whatever else there is: a Secret without the keys that are needed, two on one port."""
+def check_references(manifests: Manifests, *, in_cluster: bool = False) -> list[Problem]:
+    """What cannot be right, whatever else there is: a Secret without the keys that are needed, two on one port.
+
+    `in_cluster`: only Connections that share a gateway share its ports.
+    """
     found: list[Problem] = []
-    ports: dict[int, Connection] = {}
+    ports: dict[tuple[str, str, int], Connection] = {}
     for connection in manifests.connections.values():
-        for field, name, keys in _wanted(connection):
+        for field, name, keys in secrets_of_connection(connection):
             secret = manifests.secret(connection.metadata.namespace, name)
             missing = [key for key in keys if not secret.data.get(key)] if secret is not None else []
             if missing:
@@ -30,7 +34,9 @@ def check_references(manifests: Manifests) -> list[Problem]:
                 found.append(manifests.problem(connection, field, text))
         found.extend(_unusable_authentication(manifests, connection))
         port = connection.spec.listener.port
-        other = ports.setdefault(port, connection)
+        name = connection.metadata.name
+        gateway = connection.metadata.namespace, connection.spec.gateway.name or name
+        other = ports.setdefault((*(gateway if in_cluster else ("", "")), port), connection)
         if other is not connection:
             text = f"port {port} is also that of Connection {other.key}; each needs its own"
             found.append(manifests.problem(connection, "spec.listener.port", text))
@@ -45,7 +51,7 @@ def _unusable_authentication(manifests: Manifests, connection: Connection) -> li
     if not (authentication.oidc or authentication.mtls):
         return []
     secrets: dict[tuple[str, str], Secret] = {}
-    for field, name, keys in _wanted(connection):
+    for field, name, keys in secrets_of_connection(connection):
         if field.startswith("spec.authentication."):
             secret = manifests.secret(namespace, name)
             if secret is None or not all(secret.data.get(key) for key in keys):
@@ -64,7 +70,7 @@ def check_completeness(manifests: Manifests) -> list[Problem]:
     found = [
         manifests.problem(connection, field, f"there is no Secret {name} in namespace {connection.metadata.namespace}")
         for connection in manifests.connections.values()
-        for field, name, _ in _wanted(connection)
+        for field, name, _ in secrets_of_connection(connection)
         if manifests.secret(connection.metadata.namespace, name) is None
     ]
     if not manifests.connections:
@@ -93,8 +99,8 @@ def check_masks(manifests: Manifests, namespaces: Mapping[str, Mapping[str, str]
     return found
 
 
-def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
-    """What is allowed, and probably not meant."""
+def notices(manifests: Manifests, bundle: Bundle, *, in_cluster: bool = False) -> list[Problem]:
+    """What is allowed, and probably not meant. `in_cluster`: for a gateway that can review ServiceAccounts' tokens."""
     used = {policy.key for bound in bundle.connections.values() for policy in bound.policies}
     found = [
         manifests.problem(policy, "spec.match", "matches no Connection here")
@@ -112,7 +118,12 @@ def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
             found.append(manifests.problem(connection, "", "no policy is for it, so everything is denied"))
         authentication = connection.spec.authentication
         only_tokens = not authentication.oidc and authentication.mtls is None
-        if key[0] not in tokens and only_tokens:
+        if in_cluster and authentication.service_accounts != "Refuse":
+            only_tokens = False
+        if only_tokens and authentication.tokens == "Refuse":
+            text = "only ServiceAccounts may log in, which a gateway outside of a cluster cannot check: nobody can"
+            found.append(manifests.problem(connection, "spec.authentication", text))
+        elif only_tokens and key[0] not in tokens:
             text = f"no token is in namespace {key[0]}, so nobody can log in; see ostiary token create"
             found.append(manifests.problem(connection, "", text))
     for secret in manifests.secrets.values():
@@ -123,35 +134,3 @@ def notices(manifests: Manifests, bundle: Bundle) -> list[Problem]:
             text = "this token opens nothing: names that begin with system: or spiffe: are not for tokens"
             found.append(manifests.problem(secret, "data", text))
     return found
-
-
-def _wanted(connection: Connection) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The Secrets that a Connection names: the field, the Secret's name, and the keys that it must have."""
-    spec = connection.spec
-    credentials, upstream, listener = spec.credentials, spec.upstream, spec.listener
-    wanted: list[tuple[str, str, tuple[str, ...]]] = []
-    if credentials.static is not None:
-        keys = {"Postgres": ("username", "password"), "Kubernetes": ("token",), "SSH": ("username",)}[spec.protocol]
-        wanted.append(("spec.credentials.static.secretRef", credentials.static.secret_ref.name, keys))
-    if credentials.postgres_role is not None:
-        name = credentials.postgres_role.admin_secret_ref.name
-        wanted.append(("spec.credentials.postgresRole.adminSecretRef", name, ("username", "password")))
-    if credentials.ssh_certificate is not None:
-        name = credentials.ssh_certificate.ca_secret_ref.name
-        wanted.append(("spec.credentials.sshCertificate.caSecretRef", name, ("privateKey",)))
-    if listener.tls.secret_ref is not None:
-        wanted.append(("spec.listener.tls.secretRef", listener.tls.secret_ref.name, ("tls.crt", "tls.key")))
-    for number, issuer in enumerate(spec.authentication.oidc):
-        field = f"spec.authentication.oidc[{number}]"
-        if issuer.jwks_ref is not None:
-            wanted.append((f"{field}.jwksRef", issuer.jwks_ref.name, (issuer.jwks_ref.key,)))
-        if issuer.ca_ref is not None:
-            wanted.append((f"{field}.caRef", issuer.ca_ref.name, (issuer.ca_ref.key,)))
-    if spec.authentication.mtls is not None:
-        ref = spec.authentication.mtls.ca_ref
-        wanted.append(("spec.authentication.mtls.caRef", ref.name, (ref.key,)))
-    if upstream.tls.ca_ref is not None:
-        wanted.append(("spec.upstream.tls.caRef", upstream.tls.ca_ref.name, (upstream.tls.ca_ref.key,)))
-    if upstream.host_ca_ref is not None:
-        wanted.append(("spec.upstream.hostCARef", upstream.host_ca_ref.name, (upstream.host_ca_ref.key,)))
-    return wanted

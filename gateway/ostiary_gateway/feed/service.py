@@ -1,4 +1,4 @@
-"""A gateway fed from files: load, serve, load again on change, until a signal."""
+"""A gateway and its feed: load, serve, load again on change, until a signal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import gc
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from ostiary_api.problems import Problem
-from ostiary_api.secret import Secret
 from ostiary_gateway.admin.health import Check
 from ostiary_gateway.admin.server import AdminError, AdminServer
 from ostiary_gateway.approvals.people import Approvers
@@ -25,11 +26,11 @@ from ostiary_gateway.audit.records import records
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.directory import DirectoryFeed
 from ostiary_gateway.feed.fact_sources import fact_sources
-from ostiary_gateway.feed.loading import Loaded, Rejected, tuple_key
+from ostiary_gateway.feed.loading import Feed, Loaded, Rejected
 from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import get_logger
 from ostiary_gateway.loop import settle
-from ostiary_gateway.server import Gateway
+from ostiary_gateway.server import DRAIN, Gateway
 from ostiary_gateway.version import version
 from ostiary_gateway.workers.place import ALONE, Place
 from ostiary_gateway.workers.sockets import socket_of
@@ -56,6 +57,52 @@ class StartError(Exception):
         self.next_step = next_step
 
 
+class Stopping:
+    """SIGTERM and SIGINT: the first lets sessions finish, the same one again ends them. `with` it installs the
+    handlers; `more` are others."""
+
+    def __init__(self, more: Mapping[int, Callable[[], None]] | None = None) -> None:
+        self._asked = asyncio.Event()
+        self._came: set[int] = set()
+        self._more = more or {}
+        self._gateway: Gateway | None = None
+
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(ending, self._signalled, ending)
+        for number, handler in self._more.items():
+            loop.add_signal_handler(number, handler)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, *self._more):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Sessions may finish."""
+        self._asked.set()
+
+    def _signalled(self, number: int) -> None:
+        # A worker gets both at Ctrl-C: SIGINT from the terminal, SIGTERM from its supervisor.
+        if number in self._came and self._gateway is not None:
+            self._gateway.hurry()
+        self._came.add(number)
+        self.stop()
+
+    async def serve(self, gateway: Gateway, *, grace: float = 0.0, draining: Callable[[], None] | None = None) -> None:
+        """Until it is to stop, and until its sessions have ended. `draining` is called in between."""
+        self._gateway = gateway
+        await self._asked.wait()
+        log.info("stopping: sessions may finish what they do")
+        gateway.draining = True
+        if draining is not None:
+            draining()
+        await gateway.drain(grace=grace)
+
+
 async def run(
     paths: Sequence[Path],
     *,
@@ -66,35 +113,24 @@ async def run(
     approvers: Approvers | None = None,
     admin_socket: Path | None = None,
     place: Place = ALONE,
+    drain: float = DRAIN,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     feed = DirectoryFeed(paths, fact_sources=fact_sources(), second=second)
-    handlers: list[tuple[int, Callable[[], None]]] = [
-        (signal.SIGTERM, stop.set),
-        (signal.SIGINT, stop.set),
-        (signal.SIGHUP, feed.poke),
-    ]
-    for number, handler in handlers:
-        loop.add_signal_handler(number, handler)
-    try:
+    with Stopping({signal.SIGHUP: feed.poke}) as stopping:
         if place.shares_ports:
-            stop_with_supervisor(stop.set)
+            stop_with_supervisor(stopping.stop)
         async with served(
-            feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket, place=place
-        ):
-            await stop.wait()
-            log.info("stopping: sessions may finish what they do")
+            feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket, place=place,
+            drain=drain,
+        ) as gateway:  # fmt: skip
+            await stopping.serve(gateway)
         log.info("stopped")
-    finally:
-        for number, _ in handlers:
-            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager
 async def served(
-    feed: DirectoryFeed,
+    feed: Feed,
     *,
     data: Path,
     listen: str = "127.0.0.1",
@@ -102,36 +138,30 @@ async def served(
     approvers: Approvers | None = None,
     admin_socket: Path | None = None,
     place: Place = ALONE,
+    drain: float = DRAIN,
 ) -> AsyncIterator[Gateway]:
     """A gateway that follows a feed for as long as the block lasts; with a `place`, one of its workers."""
-    _allow_many_files()
     outcome = await feed.load()
     if isinstance(outcome, Rejected):
         raise ManifestsRefused(outcome.problems)
     counters = Counters()
-    recorder = await _open_record(data, place)
-    await _close_what_others_left(data, place, type(recorder))
-    counters.record_queue = lambda: recorder.queued
-    counters.record_dropped = lambda: recorder.stats.dropped
+    recorder = await opened_record(data, place, counters)
     async with AsyncExitStack() as stack:
         # The gateway closes the record; until it has begun that is ours to do.
         stack.push_async_callback(recorder.close)
         gateway = Gateway(
-            outcome.bundle, _secrets(outcome), data=data, listen=listen, recorder=recorder, counters=counters,
-            approvers=approvers, admin_socket=admin_socket, place=place,
+            outcome.bundle, outcome.secrets, data=data, listen=listen, recorder=recorder, counters=counters,
+            approvers=approvers, admin_socket=admin_socket, place=place, drain=drain,
         )  # fmt: skip
-        follower = _Follower(feed, gateway, recorder, outcome)
+        follower = Follower(feed, gateway, recorder)
         if admin is not None:
             # Before the listeners: who finds one open may ask whether the gateway is ready.
-            await _start_admin(stack, AdminServer(admin, counters, follower.checks, version()))
+            await start_admin(stack, AdminServer(admin, counters, follower.checks, version()))
         worker = WorkerSocket(socket_of(data, place.worker), counters, follower.checks, gateway.passed_on)
         if place.shares_ports:
             await worker.start()
             stack.push_async_callback(worker.stop)
-        try:
-            await stack.enter_async_context(gateway)
-        except ApprovalsError as error:
-            raise StartError(str(error), "Move the file away, or choose another directory: --data DIR") from error
+        await entered(stack, gateway)
         follower.in_force(outcome)
         if not gateway.endpoints:
             raise StartError(
@@ -140,15 +170,20 @@ async def served(
             )
         settle()
         worker.started = True
-        following = asyncio.create_task(follower.follow())
-        try:
+        async with follower.following():
             yield gateway
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
 
 
-async def _start_admin(stack: AsyncExitStack, server: AdminServer) -> None:
+async def entered(stack: AsyncExitStack, gateway: Gateway) -> None:
+    """The gateway begins. Raises StartError."""
+    try:
+        await stack.enter_async_context(gateway)
+    except ApprovalsError as error:
+        raise StartError(str(error), "Move the file away, or choose another directory: --data DIR") from error
+
+
+async def start_admin(stack: AsyncExitStack, server: AdminServer) -> None:
+    """The admin address, until the stack is unwound. Raises StartError."""
     try:
         host, port = await server.start()
     except AdminError as error:
@@ -158,27 +193,46 @@ async def _start_admin(stack: AsyncExitStack, server: AdminServer) -> None:
     log.info("admin address", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-class _Follower:
-    """Puts what the feed brings into force, and knows how things are."""
+class Follower:
+    """Puts what the feed brings into force, and knows how things are. `changed` hears of it."""
 
-    def __init__(self, feed: DirectoryFeed, gateway: Gateway, recorder: FileRecorder, first: Loaded) -> None:
+    def __init__(
+        self, feed: Feed, gateway: Gateway, recorder: FileRecorder, changed: Callable[[], None] | None = None
+    ) -> None:
+        self.loaded: Loaded | None = None
+        """What is in force."""
         self._feed = feed
         self._gateway = gateway
         self._recorder = recorder
+        self._changed = changed
         self._refused: tuple[Problem, ...] = ()
-        self._unaccepted: tuple[Problem, ...] = first.problems
 
-    async def follow(self) -> None:
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follows the feed for as long as the block lasts."""
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> None:
         """Every change, until cancelled."""
-        while True:
-            try:
-                async for outcome in self._feed.changes():
-                    await self._take(outcome)
-            except Exception:
-                # Whatever it was, the bundle in force goes on deciding, and the next change gets its chance.
-                self._gateway.counters.reload_failed()
-                log.exception("loading failed; the last good bundle stays in force")
-                await asyncio.sleep(1)
+        await self._feed.start()
+        try:
+            while True:
+                try:
+                    async with aclosing(self._feed.changes()) as outcomes:
+                        async for outcome in outcomes:
+                            await self._take(outcome)
+                except Exception:
+                    # Whatever it was, the bundle in force goes on deciding, and the next change gets its chance.
+                    self._gateway.counters.reload_failed()
+                    log.exception("loading failed; the last good bundle stays in force")
+                    await asyncio.sleep(1)
+        finally:
+            await self._feed.close()
 
     async def _take(self, outcome: Loaded | Rejected) -> None:
         if isinstance(outcome, Rejected):
@@ -186,14 +240,17 @@ class _Follower:
             self._gateway.counters.reload_failed()
             log.error("manifests refused; the last good bundle stays in force", problems=len(outcome.problems))
             _log_problems(outcome.problems)
-            return
-        gc.unfreeze()  # what the old bundle leaves behind can be found again
-        await self._gateway.reload(outcome.bundle, _secrets(outcome))
-        self.in_force(outcome)
+        else:
+            gc.unfreeze()  # what the old bundle leaves behind can be found again
+            self._gateway.doubt_answers(outcome.approvals)
+            await self._gateway.reload(outcome.bundle, outcome.secrets, outcome.closed)
+            self.in_force(outcome)
+        if self._changed is not None:
+            self._changed()
 
     def in_force(self, loaded: Loaded) -> None:
         """This bundle is served now."""
-        self._refused, self._unaccepted = (), loaded.problems
+        self._refused, self.loaded = (), loaded
         bundle = loaded.bundle
         counters = self._gateway.counters
         counters.bundle_loaded(bundle.revision, time.time())
@@ -218,7 +275,8 @@ class _Follower:
     def checks(self) -> list[Check]:
         """What /readyz says. A refused change does not make a gateway unready: it serves the last good one."""
         changes = f"{_problems(self._refused)}; the last good bundle is served" if self._refused else ""
-        policies = f"{_problems(self._unaccepted)} in policies" if self._unaccepted else ""
+        unaccepted = self.loaded.problems if self.loaded is not None else ()
+        policies = f"{_problems(unaccepted)} in policies" if unaccepted else ""
         troubles = "; ".join(f"{trouble.connection}: {trouble.message}" for trouble in self._gateway.troubles)
         failing = self._recorder.failing
         if not self._gateway.endpoints and not troubles:
@@ -237,8 +295,14 @@ def _log_problems(problems: Sequence[Problem]) -> None:
         log.error(problem.message, **{key: value for key, value in fields.items() if value})
 
 
-def _secrets(loaded: Loaded) -> dict[tuple[str, str], Secret]:
-    return {tuple_key(key): secret for key, secret in loaded.manifests.secrets.items()}
+async def opened_record(data: Path, place: Place, counters: Counters) -> FileRecorder:
+    """The record of this process, and the counters that look at it. Raises StartError."""
+    _allow_many_files()
+    recorder = await _open_record(data, place)
+    await _close_what_others_left(data, place, type(recorder))
+    counters.record_queue = lambda: recorder.queued
+    counters.record_dropped = lambda: recorder.stats.dropped
+    return recorder
 
 
 async def _open_record(data: Path, place: Place) -> FileRecorder:

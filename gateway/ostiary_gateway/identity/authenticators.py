@@ -20,7 +20,9 @@ from .issuer_keys import KeySources
 from .jose import looks_like_a_jwt
 from .mtls import CertificateIdentities
 from .oidc import IssuerError, OIDCIdentities, key_source
-from .proof import Identity, LoginRefused
+from .proof import Identity, LoginRefused, Method
+from .service_account import EXPECTED, is_service_account_token
+from .token_review import TokenReviews
 from .tokens import TokenIdentities
 
 GRACE: Final = 60.0
@@ -32,7 +34,8 @@ class AuthenticationError(Exception):
 
 
 class Authenticators:
-    """Who may come in at one Connection; made anew for each bundle. Raises AuthenticationError."""
+    """Who may come in at one Connection; made anew for each bundle. `reviews`: of ServiceAccount tokens, None outside
+    of a cluster. Raises AuthenticationError."""
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class Authenticators:
         secrets: Mapping[tuple[str, str], Secret],
         keys: KeySources,
         clock: Callable[[], float] = time.time,
+        *,
+        reviews: TokenReviews | None = None,
     ) -> None:
         spec = connection.spec.authentication
         self._name = connection.metadata.name
@@ -48,6 +53,7 @@ class Authenticators:
         self._spec = spec
         self._tokens = tokens
         self._clock = clock
+        self._reviews = reviews if spec.service_accounts != "Refuse" else None
         try:
             self._oidc = OIDCIdentities(
                 spec.oidc, {item.name: key_source(item, self._namespace, secrets, keys) for item in spec.oidc}
@@ -119,16 +125,43 @@ class Authenticators:
                 )  # fmt: skip
             return identity
         if looks_like_a_jwt(secret):
-            if self._spec.oidc:
-                return await self._oidc.identify(secret, self._clock(), certificate)
-            raise LoginRefused(
-                "jwt", "jwt: no issuer is configured", f"The Connection {self._name} takes no JWTs.",
-                f"Send {self.expected}.",
-            )  # fmt: skip
+            return await self._by_jwt(secret, certificate)
         raise LoginRefused(
             "token", "unknown token", f"The password is no token that is known for the Connection {self._name}.",
             f"Send {self.expected}.",
         )  # fmt: skip
+
+    async def _by_jwt(self, secret: str, certificate: bytes | None) -> Identity:
+        if self._reviews is not None and not self._oidc.takes(secret):
+            identity = await self._reviews.identify(secret, f"Send {self.expected}.")
+            if not self._is_taken(identity):
+                account = f"{identity.subject['namespace']}/{identity.subject['name']}"
+                raise LoginRefused(
+                    "jwt", f"serviceaccount: {account} is of another namespace, and serviceAccounts is SameNamespace",
+                    f"The Connection {self._name} takes no ServiceAccounts of other namespaces, and {account} is one.",
+                    f"Use a ServiceAccount of namespace {self._namespace}, or set serviceAccounts: Allow in the "
+                    "Connection's spec.authentication.",
+                )  # fmt: skip
+            return identity
+        if is_service_account_token(secret) and not self._oidc.takes(secret):
+            refused = self._spec.service_accounts == "Refuse"
+            why = "its spec.authentication says so" if refused else "its gateway runs outside of a cluster"
+            raise LoginRefused(
+                "jwt", f"serviceaccount: not taken, {why}",
+                f"The Connection {self._name} takes no ServiceAccount tokens: {why}.", f"Send {self.expected}.",
+            )  # fmt: skip
+        if self._spec.oidc:
+            return await self._oidc.identify(secret, self._clock(), certificate)
+        raise LoginRefused(
+            "jwt", "jwt: no issuer is configured", f"The Connection {self._name} takes no JWTs.",
+            f"Send {self.expected}.",
+        )  # fmt: skip
+
+    def _is_taken(self, identity: Identity) -> bool:
+        """Whether this Connection takes this ServiceAccount."""
+        return self._reviews is not None and (
+            self._spec.service_accounts == "Allow" or identity.subject["namespace"] == self._namespace
+        )
 
     def _is_anothers(self, identity: Identity) -> bool:
         prefixes = self._oidc.prefixes
@@ -141,12 +174,16 @@ class Authenticators:
         secrets = []
         if self._spec.tokens == "Allow":
             secrets.append("the agent's token as the password (`ostiary token create` makes one)")
+        if self._reviews is not None:
+            secrets.append(EXPECTED)
         if self._spec.oidc:
             secrets.append(f"{self._oidc.expected}, as the password")
+        if self._mtls is not None and (self._mode == "Required" or (self._mode == "Optional" and not secrets)):
+            return self._mtls.expected
+        if not secrets:
+            secrets.append("a ServiceAccount token to a gateway in a cluster: this one lets nobody in")
         if self._mtls is None:
             return "; or ".join(secrets)
-        if self._mode == "Required":
-            return self._mtls.expected
         between = ", and " if self._mode == "WithToken" else "; or "
         return self._mtls.expected + between + "; or ".join(secrets)
 
@@ -165,6 +202,8 @@ class Authenticators:
             return False
         if identity.method == "oidc":
             return self._oidc.holds(identity.credential)
+        if identity.method == "serviceAccount":
+            return self._is_taken(identity)
         found = self._tokens.by_digest(self._namespace, identity.credential)
         return (
             self._spec.tokens == "Allow"
@@ -173,8 +212,25 @@ class Authenticators:
             and not self._is_anothers(found)
         )
 
-    def ended(self, identity: Identity, *, idle: bool) -> bool:
-        """Whether a session must end because what opened it has expired; one that is not idle gets GRACE more."""
+    def ended(self, identity: Identity, *, idle: bool) -> str:
+        """Why a session must end since what opened it is no more; empty if it may go on. What has expired lets a
+        session that is not idle have GRACE more; what was withdrawn does not."""
+        if identity.method == "serviceAccount" and self._reviews is not None and self._reviews.withdrawn(identity):
+            return "The ServiceAccount that opened this session, or its pod, does not exist any more."
         if identity.expires is None or self._spec.sessions_outlive_credential:
-            return False
-        return self._clock() >= identity.expires + (0.0 if idle else GRACE)
+            return ""
+        if self._clock() < identity.expires + (0.0 if idle else GRACE):
+            return ""
+        named = _NAMES[identity.method]
+        if identity.certificate and identity.method != "mtls":
+            named += " or client certificate"
+        return f"The {named} that opened this session has expired."
+
+
+_NAMES: Final[dict[Method, str]] = {
+    "token": "token",
+    "serviceAccount": "ServiceAccount token",
+    "oidc": "JWT",
+    "mtls": "client certificate",
+}
+"""What may expire, by what proved an identity."""

@@ -43,6 +43,13 @@ class OIDCIdentities:
     def prefixes(self) -> tuple[str, ...]:
         return tuple(issuer.names_begin for issuer in self._issuers.values())
 
+    def takes(self, secret: str) -> bool:
+        """Whether a JWT says that it is of one of these issuers."""
+        try:
+            return bool(self._issuers) and parse_token(secret).issuer in self._issuers
+        except BadToken:
+            return False
+
     async def identify(self, secret: str, now: float, certificate: bytes | None) -> Identity:
         """Who a JWT stands for. Raises LoginRefused."""
         issuer: OIDCIssuer | None = None

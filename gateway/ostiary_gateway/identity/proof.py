@@ -1,7 +1,8 @@
 """What every way to prove an identity shares: the Identity that comes out, the refusal, and which names are nobody's.
 
 No I/O. The names of subjects never meet across their sources: tokens of Secrets may not use a name that an issuer's
-prefix, Kubernetes (`system:`) or SPIFFE (`spiffe:`) begins; an issuer's names all begin with its prefix.
+prefix, Kubernetes (`system:`) or SPIFFE (`spiffe:`) begins; an issuer's names all begin with its prefix; those of
+ServiceAccounts come from the API server, and begin with `system:serviceaccount:`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Final, Literal
 
 from ostiary_policy.facts import SubjectFacts
 
-Method = Literal["token", "oidc", "mtls"]
-RefusalKind = Literal["token", "jwt", "issuer", "certificate"]
-"""Wrong token or JWT, the issuer's keys cannot be had, wrong certificate. Words of the metrics, too."""
+Method = Literal["token", "serviceAccount", "oidc", "mtls"]
+RefusalKind = Literal["token", "jwt", "issuer", "review", "certificate"]
+"""Wrong token or JWT, the issuer's keys cannot be had, the API server cannot review a token, wrong certificate. Words
+of the metrics, too."""
 
 MAX_USERNAME: Final = 512
 MAX_GROUP: Final = 256

@@ -10,8 +10,8 @@ import re2
 
 from ostiary_gateway.masking import candidates, grammars, scan
 from ostiary_gateway.masking.candidates import Candidates
-from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy, stronger
-from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, Strategy
+from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy
+from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, Strategy, stronger
 
 Spans = list[tuple[int, int]]
 
@@ -138,8 +138,10 @@ class Detectors:
     def __init__(self, masks: Sequence[DetectorMask]) -> None:
         self._masks = tuple(masks)
         self._detectors = [(compile_detector(mask), mask.strategy) for mask in masks]
-        self._whole = {strategy: compile_strategy(strategy) for _, strategy in self._detectors}
-        self._card = {strategy: compile_strategy(strategy, card=True) for _, strategy in self._detectors}
+        self._masks_of: dict[tuple[Strategy, bool], Mask] = {}
+        for _, strategy in self._detectors:
+            self._shown(strategy, False)
+            self._shown(strategy, True)
         self.verbatim = all(detector.verbatim for detector, _ in self._detectors)
         self._patterns = [detector for detector, _ in self._detectors if isinstance(detector, CustomDetector)]
         bits = sum(candidates.BITS.get(name, 0) for name in {mask.detector for mask in masks if not mask.pattern})
@@ -201,6 +203,25 @@ class Detectors:
 
         return search
 
+    def over(self, strategy: Strategy) -> Mask:
+        """The mask of a column whose values may be hits as well: the stronger wins, on the whole value."""
+
+        def mask(value: bytes) -> bytes | None:
+            wins = strategy
+            for detector, other in self._detectors:
+                if detector.could_hit(value) and detector.spans(value):
+                    wins = stronger(wins, other)
+            return self._shown(wins, False)(value)
+
+        return mask
+
+    def _shown(self, strategy: Strategy, card: bool) -> Mask:
+        # Where masks meet there are strategies that no policy has: few, since they come of those that policies have.
+        key = strategy, card
+        if (found := self._masks_of.get(key)) is None:
+            found = self._masks_of[key] = compile_strategy(strategy, card=card)
+        return found
+
     def mask(self, value: bytes) -> bytes | None:
         """The value with everything found replaced; the same object if nothing was, None if it becomes NULL."""
         found: list[tuple[int, int, Strategy, bool]] = []
@@ -213,7 +234,7 @@ class Detectors:
         pieces: list[bytes] = []
         position = 0
         for start, end, strategy, card in _merge(found):
-            shown = (self._card if card else self._whole)[strategy](value[start:end])
+            shown = self._shown(strategy, card)(value[start:end])
             if shown is None:
                 return None
             pieces += (value[position:start], shown)

@@ -6,7 +6,7 @@ import base64
 import hmac
 from collections.abc import Callable
 
-from ostiary_policy.masking import STRENGTH, Strategy
+from ostiary_policy.masking import Strategy
 
 Mask = Callable[[bytes], bytes | None]
 """What is shown in the place of a value; None is NULL."""
@@ -35,15 +35,6 @@ def compile_strategy(strategy: Strategy, *, card: bool = False) -> Mask:
             return _compile_pseudonym(strategy, card=card)
         case other:
             raise MaskError(f"unknown masking strategy {other!r}; use Redact, Partial, Pseudonym or Null")
-
-
-def stronger(one: Strategy, other: Strategy) -> Strategy:
-    """The one that wins where two meet on one value. Of two Partials, the one that keeps less."""
-    if STRENGTH[one.type] != STRENGTH[other.type]:
-        return one if STRENGTH[one.type] > STRENGTH[other.type] else other
-    if one.type == "Partial":
-        return one if one.keep_first + one.keep_last <= other.keep_first + other.keep_last else other
-    return one
 
 
 def _null(_value: bytes) -> None:

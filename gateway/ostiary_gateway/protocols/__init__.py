@@ -25,6 +25,8 @@ class Site:
     identities: Authenticators
     secrets: dict[tuple[str, str], Secret]
     place: Place = ALONE
+    closed: str = ""
+    """Why nobody can log in just now, in words for agents: something that the gateway needs is missing. Empty: open."""
 
     @property
     def namespace(self) -> str:
@@ -33,6 +35,10 @@ class Site:
     @property
     def name(self) -> str:
         return f"{self.namespace}/{self.connection.metadata.name}"
+
+
+class TargetAway(Exception):
+    """The target does not answer as it should. The message says how."""
 
 
 class Lobby(Protocol):
@@ -59,6 +65,9 @@ class Lobby(Protocol):
 
     async def passed_on(self, message: bytes) -> None:
         """A client has sent this to another worker (`Place.pass_on`); it is for a session of this one, if any."""
+
+    async def probe(self) -> None:
+        """Tries whether the target answers, without logging in there. Raises TargetAway."""
 
     def stop(self, code: str, message: str, *, only_idle: bool = False) -> None:
         """Ends sessions, saying why (an SQLSTATE, and words)."""

@@ -36,11 +36,12 @@ def processors(quota: Path = _QUOTA) -> int:
 
 
 async def run(
-    command: Callable[[int], Sequence[str]], workers: int, *, data: Path, admin: tuple[str, int] | None
+    command: Callable[[int], Sequence[str]], workers: int, *, data: Path, admin: tuple[str, int] | None, drain: float
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises WorkerFailed, or AdminError if the admin address cannot be had."""
+    """Serve until SIGTERM or SIGINT. `drain`: seconds that workers give their sessions then. Raises WorkerFailed, or
+    AdminError if the admin address cannot be had."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240
-    supervisor = Supervisor(command, workers, data)
+    supervisor = Supervisor(command, workers, data, drain)
     server = None if admin is None else SupervisorAdmin(admin, supervisor, version())
     if server is not None:
         host, port = await server.start()

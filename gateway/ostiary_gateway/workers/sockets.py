@@ -57,17 +57,28 @@ async def ask(path: Path, method: str, target: str, body: bytes = b"") -> bytes:
             except BaseException:
                 sock.close()
                 raise
-        reader, writer = await asyncio.open_unix_connection(sock=sock)
-        try:
-            writer.write(f"{method} {target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode("ascii") + body)
-            head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-            answer = await reader.read(MAX_ANSWER)
-            while more := await reader.read(MAX_ANSWER):
-                answer += more
-        except asyncio.IncompleteReadError as problem:
-            raise OSError("the other process went away") from problem
-        finally:
-            writer.close()
+        return await _exchange(*await asyncio.open_unix_connection(sock=sock), method, target, body)
+
+
+async def ask_at(host: str, port: int, method: str, target: str, body: bytes = b"") -> bytes:
+    """The same of a process elsewhere."""
+    async with asyncio.timeout(TIMEOUT):
+        return await _exchange(*await asyncio.open_connection(host, port), method, target, body)
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, target: str, body: bytes
+) -> bytes:
+    try:
+        writer.write(f"{method} {target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode("ascii") + body)
+        head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        answer = await reader.read(MAX_ANSWER)
+        while more := await reader.read(MAX_ANSWER):
+            answer += more
+    except asyncio.IncompleteReadError as problem:
+        raise OSError("the other process went away") from problem
+    finally:
+        writer.close()
     if b" 200 " not in head[0]:
         raise ValueError(f"{method} {target}: {head[0].decode('latin-1')}")
     return answer

@@ -28,8 +28,8 @@ BACKOFF: Final = (0.5, 30.0)
 """Seconds until a worker that has ended is started again: the first time, and at most."""
 STEADY: Final = 60.0
 """Seconds that a worker has to run for its end to count as the first one again."""
-STOP: Final = 25.0
-"""Seconds that workers have to end after SIGTERM; their sessions get up to 20."""
+STOP: Final = 15.0
+"""Seconds that workers have to end after SIGTERM, beside those that their sessions get."""
 
 Command = Callable[[int], Sequence[str]]
 """The command line of a worker, by its number (from 1)."""
@@ -61,10 +61,11 @@ class Worker:
 class Supervisor:
     """`run` it. It needs no more than the workers' command lines and their sockets in `data`."""
 
-    def __init__(self, command: Command, workers: int, data: Path) -> None:
+    def __init__(self, command: Command, workers: int, data: Path, drain: float = 10.0) -> None:
         self.workers = [Worker(number) for number in range(1, workers + 1)]
         self._command = command
         self._data = data
+        self._drain = drain
         self._gone: dict[str, object] | None = None
         self._stopping = asyncio.Event()
         self._failed: int | None = None
@@ -139,7 +140,7 @@ class Supervisor:
             await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 _send(process, signal.SIGTERM)
-                await asyncio.wait((ended,), timeout=STOP)
+                await asyncio.wait((ended,), timeout=self._drain + STOP)
         finally:
             stopping.cancel()
             if not ended.done():

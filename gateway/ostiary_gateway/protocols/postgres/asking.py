@@ -144,7 +144,7 @@ class Asking:
         digest = hash_of(action, connection, gate.identity.subject, case.decision)
         if (rest := self._rest_of(ask.portal, digest)) is not None:
             return Settled(Next.GRANTED, rest)
-        found = cast("ApprovalRequest | None", (yield approvals.find(connection.metadata.namespace, digest)))
+        found = cast("ApprovalRequest | None", (yield approvals.find(connection, digest)))
         if found is not None and state_of(found.status) == "Approved":
             used = cast("ApprovalRequest | None", (yield approvals.take(found, gate.id)))
             if used is not None:

@@ -6,12 +6,17 @@ Chunks pass whole wherever nothing in them needs touching: `to_client` then hold
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
+
+import cython
 
 from . import wire
 from ._framing import rows_until
 from .state import CHANGES, ENDS_CYCLE, Awaited, Denial, Kind, Running, SessionState, result_formats, with_formats
 from .wire import MAX_MESSAGE, UINT32, FatalError, ProtocolViolation
+
+if cython.compiled:
+    from cython.cimports.libc.string import memcmp
 
 if TYPE_CHECKING:
     from .masks import NoticeMask
@@ -30,8 +35,10 @@ _COPY_IN_RESPONSE, _COPY_OUT_RESPONSE, _COPY_DATA, _COPY_DONE = b"GHdc"
 _DROP: Final = b""
 
 
-class Listener(Protocol):
+class Listener:
     """What the relay wants to know of the server's messages."""
+
+    __slots__ = ()
 
     def response(self, running: Running, data: bytes | memoryview) -> None:
         """More of the response to a request, as the client sees it."""
@@ -62,6 +69,9 @@ class Backend:
         self._passing = 0
         self._passing_for: Running | None = None
         self._finished: list[tuple[Running, str]] = []
+        self._last_body = b""
+        self._last_frame = b""
+        """The RowDescription that came last: mostly the next one is equal."""
 
     @property
     def in_a_message(self) -> bool:
@@ -103,7 +113,8 @@ class Backend:
         size = len(data)
         position = sent = noted = start
         awaited = self.state.awaited
-        owner = awaited[0].running if awaited else None
+        first = awaited.first
+        owner = None if first is None else first.running
         while position + 5 <= size:
             kind = p[position]
             length = p[position + 1]
@@ -125,7 +136,7 @@ class Backend:
                         self._hidden_rows(data, position, end, head)
                         sent = noted = end
                     else:
-                        frames = data if position == 0 and end == size else data[position:end]
+                        frames = data if position == 0 and end == size else p[position:end]
                         shown = mask.rows(frames) if kind == _DATA_ROW else mask.copy(frames)
                         if kind == _DATA_ROW:
                             owner.rows += count
@@ -159,11 +170,12 @@ class Backend:
                     self._emit(replaced)
                     self._note(owner, replaced)
             position = end
-            current = awaited[0].running if awaited else None
+            first = awaited.first
+            current = None if first is None else first.running
             if current is not owner:
                 if noted < end:
                     if owner is not None:
-                        self._note(owner, memoryview(data)[noted:end])
+                        self._note(owner, _piece(data, noted, end))
                     noted = end
                 owner = current
             if self._finished:
@@ -211,18 +223,14 @@ class Backend:
 
     def _flush(self, data: bytes, sent: int, until: int, owner: Running | None, noted: int) -> None:
         """Passes on what goes as it came: from `sent` to the client, from `noted` into the record."""
-        piece: bytes | memoryview
         if sent < until:
-            if sent == 0 and until == len(data):
-                piece = data
-            else:
-                piece = memoryview(data)[sent:until]
+            piece = _piece(data, sent, until)
             self._emit(piece)
             if owner is not None and noted == sent:
                 self._note(owner, piece)
                 return
         if owner is not None and noted < until:
-            self._note(owner, memoryview(data)[noted:until])
+            self._note(owner, _piece(data, noted, until))
 
     def _emit(self, piece: bytes | memoryview) -> None:
         self.to_client.append(piece)
@@ -259,7 +267,7 @@ class Backend:
 
     def _rows_expected(self, kind: int) -> Awaited:
         awaited = self.state.awaited
-        head = awaited[0] if awaited else None
+        head = awaited.first
         if head is None or (head.kind != _EXECUTE and head.kind != _QUERY) or head.denial is not None:
             raise ProtocolViolation("the server sent a row that nothing asked for")
         if kind == _DATA_ROW and head.kind == _EXECUTE:
@@ -278,7 +286,12 @@ class Backend:
         if running.mask is not None:
             running.mask.describe(portal.description, running.completed)
         if portal.description and self._record:
-            self._listener.response(running, wire.frame(b"T", portal.description))
+            if portal.description is not self._last_body:
+                self._last_body = portal.description
+                self._last_frame = b""
+            if not self._last_frame:
+                self._last_frame = wire.frame(b"T", portal.description)
+            self._listener.response(running, self._last_frame)
 
     def _hidden_rows(self, data: bytes, start: int, end: int, head: Awaited) -> None:
         """Whole rows that the client did not ask for, and must not see."""
@@ -295,8 +308,7 @@ class Backend:
 
     def _head(self, kinds: int) -> Awaited:
         """The reply that is owed next; `kinds` has a bit for each Kind that it may be."""
-        awaited = self.state.awaited
-        head = awaited[0] if awaited else None
+        head = self.state.awaited.first
         if head is None or not (1 << head.kind) & kinds:
             owed = Kind(head.kind).name if head is not None else "nothing"
             raise ProtocolViolation(f"the server answered out of order: {owed} was to be answered")
@@ -310,7 +322,7 @@ class Backend:
 
     def _row_description(self, data: bytes, start: int, end: int) -> bytes | None:
         head = self._accepted(_DESCRIBED)
-        body = data[start:end]
+        body = self._body(data, start, end)
         if head.kind != _QUERY:
             return self._described(head, body)
         running = head.running
@@ -320,12 +332,26 @@ class Backend:
                 running.mask.describe(body, running.completed)
         return None
 
+    def _body(self, data: bytes, start: int, end: int) -> bytes:
+        """A RowDescription's body: the same object as that of the last one if it is equal."""
+        p = data
+        last = self._last_body
+        if end - start == len(last):
+            if cython.compiled:
+                same = memcmp(p + start, _at(last), end - start) == 0  # type: ignore[operator]
+            else:
+                same = data.startswith(last, start)
+            if same:
+                return last
+        self._last_body, self._last_frame = p[start:end], b""
+        return self._last_body
+
     def _described(self, head: Awaited, body: bytes) -> bytes | None:
         if head.portal is not None:
             head.portal.description = body
         if head.statement is not None:
             head.statement.description = body
-        self.state.awaited.popleft()
+        self.state.awaited.answered()
         return _DROP if head.hidden else None
 
     def _parameter_description(self, data: bytes, start: int, end: int) -> bytes | None:
@@ -336,7 +362,7 @@ class Backend:
 
     def _changed(self, kind: int) -> bytes | None:
         head = self._accepted(1 << kind)
-        self.state.awaited.popleft()
+        self.state.awaited.answered()
         if head.hidden:
             return _DROP
         self.state.settle(head, True, True)
@@ -348,12 +374,13 @@ class Backend:
         running = head.running
         tail = b""
         if running is not None:
-            if head.kind == _EXECUTE:
+            if head.kind == _EXECUTE and not running.plain:
                 for statement in running.analysis.statements:
                     if statement.effects.transaction:
                         self.state.status = _STATUS.get(statement.effects.transaction, self.state.status)
             if end > start:
-                self._completed(running, data[start : end - 1])
+                p = data
+                self._completed(running, p[start : end - 1])
             running.completed += 1
             if running.mask is not None:
                 tail = running.mask.finish()
@@ -365,16 +392,21 @@ class Backend:
 
     def _completed(self, running: Running, tag: bytes) -> None:
         """CommandComplete: the tag, and how many rows were changed."""
-        if running.tags is None:
-            running.tags = []
-        running.tags.append(tag.decode(errors="replace"))
-        if not tag.startswith(b"SELECT "):
+        known = _KNOWN_TAGS.get(tag)
+        if known is None:
             command, count = wire.rows_of_tag(tag)
-            if command not in _READS:
-                running.written += count
+            known = tag.decode(errors="replace"), 0 if command in _READS else count
+            if len(_KNOWN_TAGS) >= MAX_TAGS:
+                _KNOWN_TAGS.clear()
+            _KNOWN_TAGS[tag] = known
+        if running.tags is None:
+            running.tags = [known[0]]
+        else:
+            running.tags.append(known[0])
+        running.written += known[1]
 
     def _end(self, head: Awaited, outcome: str) -> None:
-        self.state.awaited.popleft()
+        self.state.awaited.answered()
         if head.running is not None:
             self._finished.append((head.running, outcome))
 
@@ -386,7 +418,8 @@ class Backend:
             raise ProtocolViolation("the server accepted what was put in the place of a refused statement")
         self._end(head, "error" if head.failed else "ok")
         self.state.copying = False
-        if self.state.ready(data[start:end]):
+        p = data
+        if self.state.ready(p[start:end]):
             self._listener.defined()
         return _DROP if head.hidden else None
 
@@ -398,7 +431,7 @@ class Backend:
         fields = wire.parse_notice(data[start:end])
         if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
             self.fatal = True
-        head = state.awaited[0] if state.awaited else None
+        head = state.awaited.first
         if head is None:
             return self._masked(data, start, end, None)
         if head.running is not None:
@@ -423,9 +456,9 @@ class Backend:
         """The server ignores everything after an error in the extended protocol, up to the next Sync."""
         awaited = self.state.awaited
         skipped: list[Awaited] = []
-        while awaited and awaited[0].kind != _SYNC:
-            skipped.append(awaited.popleft())
-        self.state.skipping = not awaited
+        while awaited.first is not None and awaited.first.kind != _SYNC:
+            skipped.append(awaited.answered())
+        self.state.skipping = awaited.first is None
         for index in range(len(skipped) - 1, -1, -1):
             entry = skipped[index]
             if entry.kind in CHANGES and not entry.hidden:
@@ -437,8 +470,9 @@ class Backend:
     def _masked(self, data: bytes, start: int, end: int, running: Running | None) -> bytes | None:
         if self.notices is None:
             return None
-        if running is None and self.state.awaited:
-            running = self.state.awaited[0].running
+        first = self.state.awaited.first
+        if running is None and first is not None:
+            running = first.running
         return self.notices.message(data[start - 5 : end], running.text if running is not None else "")
 
     # -- COPY
@@ -462,6 +496,26 @@ class Backend:
         return tail + data[start - 5 : end] if tail else None
 
 
+def _piece(data: bytes, start: int, end: int) -> bytes | memoryview:
+    """A part of a chunk: a copy where that is cheaper than a view, and does not keep the chunk."""
+    if end - start == len(data):
+        return data
+    if end - start <= COPIED:
+        p = data
+        return p[start:end]
+    return memoryview(data)[start:end]
+
+
+def _at(data: bytes) -> bytes:
+    """Its bytes, for C."""
+    return data
+
+
+COPIED: Final = 4096
+"""Bytes up to which a part is copied."""
+MAX_TAGS: Final = 1024
+_KNOWN_TAGS: Final[dict[bytes, tuple[str, int]]] = {}
+"""Of a CommandComplete: the tag as text, and the rows that were changed."""
 _STATUS: Final = {
     "BEGIN": b"T", "COMMIT": b"I", "ROLLBACK": b"I", "ROLLBACK_TO": b"T", "PREPARE_TRANSACTION": b"I",
 }  # fmt: skip

@@ -129,7 +129,7 @@ class CopyOutMask:
         always = escaped = False
         for index, oid in enumerate(oids):
             if index in strategies:
-                by_column[index] = every[index] = values.element_mask(strategies[index], oid, form)
+                by_column[index] = every[index] = values.element_mask(strategies[index], oid, form, detectors)
                 kinds[index] = ALWAYS
                 continue
             every[index] = values.detector_mask(detectors, oid, form)

@@ -83,6 +83,8 @@ class Desk:
         """search_path and role."""
         self._deferred = False
         """True if nothing can be decided before parameters are bound."""
+        self._has_temp = self._uncommitted_ddl = self._rebound = self._touched = False
+        """As `_scope` has them."""
         self._shaped: tuple[Analysis, bytes] | None = None
         """The shape of the analysis that was looked at last."""
         self._work: Work | None = None
@@ -123,11 +125,15 @@ class Desk:
         )  # fmt: skip
         if scope != self._scope:
             self._scope = scope
+        self._has_temp, self._uncommitted_ddl = state.has_temp, state.uncommitted_ddl
+        self._rebound, self._touched = state.rebound, state.touched_session
 
     def _current_scope(self) -> Scope:
-        state, scope = self._state, self._scope
-        now = (state.has_temp, state.uncommitted_ddl, state.rebound, state.touched_session)
-        if (scope.has_temp, scope.uncommitted_ddl, scope.rebound, scope.touched) != now:
+        state = self._state
+        if (
+            self._has_temp != state.has_temp or self._uncommitted_ddl != state.uncommitted_ddl
+            or self._rebound != state.rebound or self._touched != state.touched_session
+        ):  # fmt: skip
             self._rescope()
         return self._scope
 
@@ -219,14 +225,16 @@ class Desk:
         if found.plan is not None and found.withhold is not None:
             mask = ResponseMask(found.plan, found.analysis, found.targets, found.withhold, _NO_COPIES, found.row_masks)
         try:
-            verdict, waiter = self.gate.admit(ask.text, request_detail.of_request(ask, self._full), found.decision)
+            verdict = self.gate.admit(ask.text, request_detail.encoded(ask, self._full), found.decision)
         except RecordError as problem:
             return self._failed(ask, problem)
-        admission = Admission(
-            verdict, found.analysis, None, mask, found.needs_description, found.by_origin, False, found.plain
-        )
+        admission = Admission(verdict, found.analysis, None, mask)
+        admission.needs_description, admission.by_origin = found.needs_description, found.by_origin
+        admission.plain = found.plain
+        waiter = self.gate.waiter
         if waiter is None:
             return admission
+        self.gate.waiter = None
         self._ask, self._admission, self.waiting = ask, admission, waiter
         return None
 

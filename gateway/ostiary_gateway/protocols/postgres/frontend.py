@@ -1,22 +1,23 @@
 # cython: annotation_typing=False
 """What the client sends: each message is decided on, then forwarded, substituted or answered. No I/O.
 
-`Frontend.run()` is a generator: it yields what it must wait for, and the relay sends the outcome back in. Between two
-waits it appends whole messages to `to_server`.
+`Frontend.advance()` goes on until something must be waited for, and says what; the relay calls it again with the
+outcome. Meanwhile whole messages are appended to `to_server`. What takes several steps is a generator of them.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from typing import Final
 
 from . import denials, outside, wire
 from .consequences import settles_names, take_effect
 from .inbox import Inbox
-from .questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Steps, Wait
+from .questions import Admission, Ask, Effect, Outcome, Refused, Stage, Steps, Wait
+from .settling import settled
 from .state import CHANGES, Awaited, Denial, Kind, Portal, Prepared, Running, SessionState
+from .substitutes import stand_in
 from .wire import FLUSH, ProtocolViolation
 
 MAX_AWAITED: Final = 4096
@@ -43,19 +44,25 @@ class Frontend:
         self.state = state
         self.inbox = Inbox(max_request)
         self.closed = False
-        self._admit = admit
+        self.admit = admit
         self._outgoing: list[bytes | bytearray | memoryview] = []
         self._chunk = b""
         """Of this, `_from` to `_to` passes on as it came."""
         self._from = 0
         self._to = 0
-        self._cycle_open = False
+        self.cycle_open = False
         """True after an extended-protocol message, until Sync."""
         self.ran_in_cycle = False
         """True if something was executed in the cycle that is open: it is a transaction with effects."""
         self._passes_copy_data = self._in_copy_data = False
         """Whether the CopyData message goes on to the server that the client is in the middle of."""
-        self._told_in_cycle = False
+        self._handled = 0
+        """Messages since this frontend last waited."""
+        self._under_way = 0
+        """Bytes of large messages since the replies were last waited for."""
+        self._steps: Steps | None = None
+        """Of the message that takes several."""
+        self.told_in_cycle = False
         """True if settings were asked for in the transaction of this cycle: its end may change them back, by SET LOCAL
         or by an error. A Query ends it too."""
 
@@ -68,49 +75,90 @@ class Frontend:
     def may_go_on(self, wait: Wait) -> bool:
         """True if what was waited for has come by the server's replies."""
         state = self.state
-        if wait is Wait.DRAIN:
-            return not state.awaited or (state.copying and not state.copy_ended)
-        return wait is Wait.ROOM and len(state.awaited) < MAX_AWAITED // 2
+        if wait is _DRAIN:
+            return state.awaited.first is None or (state.copying and not state.copy_ended)
+        return wait is _ROOM and len(state.awaited) < MAX_AWAITED // 2
 
-    def run(self) -> Steps:
-        """Goes on until the client ends; raises ProtocolViolation where the session cannot."""
+    def advance(self, outcome: Outcome) -> Effect | None:
+        """Goes on until something must be waited for; None once the client has ended. `outcome`: of the last wait.
+
+        Raises ProtocolViolation where the session cannot go on.
+        """
+        if self._steps is not None:
+            effect = self._go_on(outcome)
+            if effect is not None:
+                return effect
         state, inbox = self.state, self.inbox
-        handled = under_way = 0
         while not self.closed:
-            handled += 1
-            if handled % TURN == 0:
-                yield Wait.TURN
+            if self._handled >= TURN:
+                self._handled = 0
+                return _TURN
             if len(state.awaited) >= MAX_AWAITED:
-                if self._cycle_open:
-                    self._say(FLUSH)
-                yield Wait.ROOM
+                if self.cycle_open:
+                    self.say(FLUSH)
+                return _ROOM
             if not inbox.next():
-                yield Wait.READ
-                continue
-            kind, data, start, stop = inbox.kind, inbox.data, inbox.start, inbox.stop
+                self._handled = 0
+                return _READ
+            self._handled += 1
+            kind, start, stop = inbox.kind, inbox.start, inbox.stop
             if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
-                self._copy_data(kind, data, start, stop)
-                if state.copy_ended and state.awaited and state.awaited[0].kind == _QUERY_KIND:
-                    yield Wait.DRAIN  # the same Query may copy once more
+                self._copy_data(kind, inbox.data, start, stop)
+                if state.copy_ended:
+                    first = state.awaited.first
+                    if first is not None and first.kind == _QUERY_KIND:
+                        return _DRAIN  # the same Query may copy once more
                 continue
             if stop - start > LARGE:
-                under_way += stop - start
-                if under_way > MAX_UNDER_WAY:
-                    yield from self._drained()
-                    under_way = stop - start
-            if state.copying and not state.copy_ended:
-                if kind in (_FLUSH, _SYNC):
-                    continue
-                if kind != _TERMINATE:
-                    raise ProtocolViolation(f"message {chr(kind)!r} in the middle of COPY FROM STDIN")
-            if state.skipping and kind != _SYNC and kind != _TERMINATE :
-                continue
-            if inbox.oversized:
-                yield from self._oversized(kind)
-                continue
-            steps = self._handle(kind, data, start, stop, False, False)
-            if steps is not None:
-                yield from steps
+                self._under_way += stop - start
+                if self._under_way > MAX_UNDER_WAY:
+                    self._steps = self._large(kind, inbox.data, start, stop)
+                else:
+                    self._steps = self._message(kind, inbox.data, start, stop)
+            else:
+                self._steps = self._message(kind, inbox.data, start, stop)
+            if self._steps is not None:
+                effect = self._go_on(None)
+                if effect is not None:
+                    return effect
+        return None
+
+    def close(self) -> None:
+        """The session is over, whatever this was in the middle of."""
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    def _go_on(self, outcome: Outcome) -> Effect | None:
+        """The next step of the message that takes several; None once it was the last."""
+        steps = self._steps
+        assert steps is not None
+        try:
+            return steps.send(outcome)
+        except StopIteration:
+            self._steps = None
+            return None
+
+    def _large(self, kind: int, data: bytes, start: int, stop: int) -> Steps:
+        yield from self.drained()
+        self._under_way = stop - start
+        steps = self._message(kind, data, start, stop)
+        if steps is not None:
+            yield from steps
+
+    def _message(self, kind: int, data: bytes, start: int, stop: int) -> Steps | None:
+        """Any message but those of COPY's data: forwarded, dropped, refused, or the steps that it takes."""
+        state = self.state
+        if state.copying and not state.copy_ended:
+            if kind in (_FLUSH, _SYNC):
+                return None
+            if kind != _TERMINATE:
+                raise ProtocolViolation(f"message {chr(kind)!r} in the middle of COPY FROM STDIN")
+        if state.skipping and kind != _SYNC and kind != _TERMINATE:
+            return None
+        if self.inbox.oversized:
+            return self._oversized(kind)
+        return self._handle(kind, data, start, stop, False, False)
 
     def _handle(self, kind: int, data: bytes, start: int, stop: int, settled: bool, drained: bool) -> Steps | None:
         """Handles one message, or returns the steps that it takes.
@@ -130,7 +178,7 @@ class Frontend:
             self._flush(start, stop)
             return None
         if kind == _TERMINATE:
-            self._say(wire.TERMINATE)
+            self.say(wire.TERMINATE)
             self.closed = True
             return None
         if kind == _FUNCTION:
@@ -148,7 +196,7 @@ class Frontend:
         raise ProtocolViolation(f"invalid frontend message type {kind}")
 
     def _once_settled(self, kind: int, data: bytes, start: int, stop: int) -> Steps:
-        yield from self._settled()
+        yield from settled(self)
         steps = self._handle(kind, data, start, stop, True, False)
         if steps is not None:
             yield from steps
@@ -156,9 +204,10 @@ class Frontend:
     # -- simple protocol
 
     def _query(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
-        if data.find(b"\0", start, stop) != stop - 1:
+        p = data
+        if _nul(data, start, stop) != stop - 1:
             raise ProtocolViolation("Query: the text must end with the message's only NUL byte")
-        raw = data[start : stop - 1]
+        raw = p[start : stop - 1]
         try:
             text = raw.decode()
         except UnicodeDecodeError as problem:
@@ -166,7 +215,7 @@ class Frontend:
         if not drained and self._names_in_doubt(text):
             return self._once_drained(_QUERY, data, start, stop)
         ask = Ask(_RUN, text, raw)
-        admission = self._admit(ask)
+        admission = self.admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, b"")
         return self._run_query(admission, text, data, start, stop)
@@ -177,7 +226,7 @@ class Frontend:
             return None
         running = Running(text, admission.verdict, admission.analysis, admission.mask, admission.plain)
         self._owe(Awaited(_QUERY_KIND, running), data, start, stop)
-        if self._told_in_cycle:
+        if self.told_in_cycle:
             self._may_have_changed_back()
         return None if admission.plain else self._after(admission)
 
@@ -211,15 +260,16 @@ class Frontend:
             yield from steps
 
     def _parse(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
-        message = wire.parse_parse(data[start:stop])
+        p = data
+        message = wire.parse_parse(p[start:stop])
         try:
             text = message.text.decode()
         except UnicodeDecodeError as problem:
-            self._cycle_open = True
+            self.cycle_open = True
             return self._refuse(Kind.PARSE, repr(message.text[:200]), denials.not_utf8(problem), name=message.name)
         if not drained and self._names_in_doubt(text):
             return self._once_drained(_PARSE, data, start, stop)
-        self._cycle_open = True
+        self.cycle_open = True
         name = message.name
         if name:
             state = self.state
@@ -229,7 +279,7 @@ class Frontend:
                 return self._refuse(Kind.PARSE, text[:200], denial, name=name)
         statement = Prepared(name, text, message.types, message.text)
         ask = Ask(_PARSE_STAGE, text, message.text, statement)
-        admission = self._admit(ask)
+        admission = self.admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, name)
         self._prepare(admission, statement, data, start, stop)
@@ -243,19 +293,23 @@ class Frontend:
         previous = state.statements.get(name)
         state.change(False, name)
         state.statements[name] = statement
-        entry = Awaited(_PARSE_KIND, None, None, False, name, False, statement, None, previous)
+        entry = Awaited(_PARSE_KIND)
+        entry.name, entry.statement, entry.previous = name, statement, previous
         self._owe(entry, data, start, stop)
 
     def _bind(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
-        middle = data.find(b"\0", start, stop)
-        end = data.find(b"\0", middle + 1, stop) if middle >= 0 else -1
-        if end < 0:
+        p = data
+        middle = _nul(data, start, stop)
+        end = _nul(data, middle + 1, stop)
+        if end >= stop:
             raise ProtocolViolation("Bind: a string has no end")
-        portal_name = wire.checked_name(data[start:middle], "Bind")
-        statement_name = wire.checked_name(data[middle + 1 : end], "Bind")
+        portal_name, statement_name = p[start:middle], p[middle + 1 : end]
+        if middle - start > _SURE_NAME or end - middle > _SURE_NAME:
+            portal_name = wire.checked_name(portal_name, "Bind")
+            statement_name = wire.checked_name(statement_name, "Bind")
         if not drained and self.state.doubtful(False, statement_name):
             return self._once_drained(_BIND, data, start, stop)
-        self._cycle_open = True
+        self.cycle_open = True
         return self._bind_known(portal_name, statement_name, data, start, stop)
 
     def _bind_known(
@@ -268,16 +322,17 @@ class Frontend:
         if portal_name and self._too_much(portal_name, stop - start):
             denial = denials.too_large_portals(MAX_HELD)
             return self._refuse(Kind.BIND, statement.text[:200], denial, name=portal_name)
-        portal = Portal(portal_name, statement, data[start:stop])
+        p = data
+        portal = Portal(portal_name, statement, p[start:stop])
         ask = Ask(_BIND_STAGE, statement.text, statement.raw, statement, portal)
-        admission = self._admit(ask)
+        admission = self.admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, portal_name)
         return self._make_portal(admission, portal, data, start, stop)
 
     def _once_drained(self, kind: int, data: bytes, start: int, stop: int) -> Steps:
         """What a name means is known when the replies that are owed have come."""
-        yield from self._drained()
+        yield from self.drained()
         steps = self._handle(kind, data, start, stop, True, True)
         if steps is not None:
             yield from steps
@@ -292,7 +347,7 @@ class Frontend:
         return None
 
     def _forget_first(self, portal: Portal, data: bytes, start: int, stop: int) -> Steps:
-        self._say(FLUSH)
+        self.say(FLUSH)
         yield Wait.DRAIN
         self.state.forget_portals()
         self._add_portal(portal, data, start, stop)
@@ -302,29 +357,36 @@ class Frontend:
         previous = state.portals.get(name)
         state.change(True, name)
         state.portals[name], portal.epoch = portal, state.epoch
-        entry = Awaited(_BIND_KIND, None, None, False, name, True, None, portal, previous)
+        entry = Awaited(_BIND_KIND)
+        entry.name, entry.portal_kind, entry.portal, entry.previous = name, True, portal, previous
         self._owe(entry, data, start, stop)
 
     def _describe(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
-        which, name = wire.parse_target(data[start:stop], "Describe")
-        portal = which == b"P"
+        p = data
+        if stop - start == 2 and p[start] == 80 and p[start + 1] == 0:
+            portal, name = True, b""
+        else:
+            which, name = wire.parse_target(p[start:stop], "Describe")
+            portal = which == b"P"
         if not drained and self.state.doubtful(portal, name):
             return self._once_drained(_DESCRIBE, data, start, stop)
-        self._cycle_open = True
+        self.cycle_open = True
         if portal:
-            entry = Awaited(
-                _DESCRIBE_PORTAL, None, None, False, name, False, None, self.state.portals.get(name)
-            )
+            entry = Awaited(_DESCRIBE_PORTAL)
+            entry.portal = self.state.portals.get(name)
         else:
-            entry = Awaited(_DESCRIBE_STATEMENT, None, None, False, name, False, self.state.statements.get(name))
+            entry = Awaited(_DESCRIBE_STATEMENT)
+            entry.statement = self.state.statements.get(name)
+        entry.name = name
         self._owe(entry, data, start, stop)
         return None
 
     def _execute(self, data: bytes, start: int, stop: int, drained: bool) -> Steps | None:
-        name = wire.parse_execute(data[start:stop])[0]
+        p = data
+        name = b"" if stop - start == 5 and p[start] == 0 else wire.parse_execute(p[start:stop])[0]
         if not drained and self.state.doubtful(True, name):
             return self._once_drained(_EXECUTE, data, start, stop)
-        self._cycle_open = True
+        self.cycle_open = True
         portal = self.state.portals.get(name)
         if portal is None:
             self._substitute(Kind.EXECUTE, denials.no_portal(name))
@@ -333,7 +395,7 @@ class Frontend:
         if not drained and self._names_in_doubt(statement.text):
             return self._once_drained(_EXECUTE, data, start, stop)
         ask = Ask(_RUN, statement.text, statement.raw, statement, portal)
-        admission = self._admit(ask)
+        admission = self.admit(ask)
         if admission is None:
             return self._asked(ask, data, start, stop, name)
         return self._run_portal(admission, name, portal, data, start, stop)
@@ -348,24 +410,23 @@ class Frontend:
             described = portal.statement.description is not None and not admission.by_origin
             if not described and not self._describe_follows(portal):
                 hidden = Awaited(_DESCRIBE_PORTAL, hidden=True, name=name, portal=portal)
-                self._owe_new(hidden, wire.describe_message(b"P", name))
+                self.owe(hidden, wire.describe_message(b"P", name))
         running = Running(
             portal.statement.text, admission.verdict, admission.analysis, admission.mask, admission.plain
         )
         self.ran_in_cycle = True
-        self._owe(Awaited(_EXECUTE_KIND, running, None, False, b"", False, None, portal), data, start, stop)
+        entry = Awaited(_EXECUTE_KIND, running)
+        entry.portal = portal
+        self._owe(entry, data, start, stop)
         return None if admission.plain else self._after(admission)
 
     def _describe_follows(self, portal: Portal) -> bool:
         """True if the client's own Describe of this very portal comes before, and its answer is still owed."""
-        awaited = self.state.awaited
-        if not awaited:
-            return False
-        last = awaited[-1]
-        return last.kind == _DESCRIBE_PORTAL and last.portal is portal
+        last = self.state.awaited.last
+        return last is not None and last.kind == _DESCRIBE_PORTAL and last.portal is portal
 
     def _close(self, data: bytes, start: int, stop: int) -> None:
-        self._cycle_open = True
+        self.cycle_open = True
         which, name = wire.parse_target(data[start:stop], "Close")
         state, portal = self.state, which == b"P"
         previous: Prepared | Portal | None
@@ -377,21 +438,21 @@ class Frontend:
     def _sync(self, data: bytes, start: int, stop: int) -> None:
         if start != stop:
             raise ProtocolViolation("Sync: a body where there is none")
-        self._cycle_open = self.ran_in_cycle = False
+        self.cycle_open = self.ran_in_cycle = False
         self._owe(Awaited(_SYNC_KIND), data, start, stop)
         self.state.epoch += 1
-        if self._told_in_cycle:
+        if self.told_in_cycle:
             self._may_have_changed_back()
 
     def _may_have_changed_back(self) -> None:
         """The transaction ends in which the settings were asked for."""
         self.state.unsure = True
-        self._told_in_cycle = False
+        self.told_in_cycle = False
 
     def _flush(self, start: int, stop: int) -> None:
         if start != stop:
             raise ProtocolViolation("Flush: a body where there is none")
-        self._say(FLUSH)
+        self.say(FLUSH)
 
     # -- COPY FROM STDIN
 
@@ -413,7 +474,7 @@ class Frontend:
 
     # -- what goes to the server
 
-    def _say(self, message: bytes) -> None:
+    def say(self, message: bytes) -> None:
         """A message of the gateway's own, in its place."""
         self._flush_passing()
         self._outgoing.append(message)
@@ -430,10 +491,8 @@ class Frontend:
         chunk, start, stop = self._chunk, self._from, self._to
         if start == stop:
             return
-        if stop - start == len(chunk):
-            self._outgoing.append(chunk)
-        else:
-            self._outgoing.append(chunk[start:stop])
+        p = chunk
+        self._outgoing.append(chunk if stop - start == len(chunk) else p[start:stop])
         self._chunk, self._from, self._to = b"", 0, 0
 
     # -- what all of them share
@@ -446,78 +505,22 @@ class Frontend:
         """What must be known before the next message can be understood."""
         take_effect(self.state, admission.analysis)
         if admission.decides_next or settles_names(admission.analysis):
-            yield from self._drained()
+            yield from self.drained()
 
     def _names_in_doubt(self, text: str) -> bool:
         """True if the text may run what has a name, and it is not known yet what the server takes some name for."""
         return self.state.in_doubt() and _RUNS_A_NAME.search(text) is not None
 
-    def _drained(self) -> Steps:
+    def drained(self) -> Steps:
         """Until every reply has come. The server keeps those of a cycle that is open to itself, unless it is asked."""
-        if self._cycle_open:
-            self._say(FLUSH)
+        if self.cycle_open:
+            self.say(FLUSH)
         yield Wait.DRAIN
-
-    def _settled(self) -> Steps:
-        """Before a name is resolved: DDL has ended, and the settings that names are resolved by are known.
-
-        It comes before a message opens a cycle: what is asked inside one makes a pipeline of it to the server, where
-        VACUUM may not run and LOCK TABLE may.
-        """
-        state = self.state
-        if not (state.ddl_sent or state.unsure):
-            return
-        if state.awaited:
-            yield from self._drained()
-        if state.ddl_sent:
-            state.ddl_sent = False
-            for statement in state.statements.values():
-                statement.description = None
-        if state.unsure and state.status != b"E":
-            values = self._show()
-            yield Wait.DRAIN
-            if len(values) != len(SHOWN):
-                return  # an error came first: the transaction has failed, nothing runs before it has ended
-            state.unsure = False
-            self._told_in_cycle = self._cycle_open
-            yield Settings(tuple(values))
-
-    def _show(self) -> list[str]:
-        """Asks for the settings inside the client's own transaction. SHOW takes no snapshot, so it disturbs nothing."""
-        values: list[str] = []
-        nonce = b"ostiary_" + secrets.token_hex(8).encode()
-        for setting in SHOWN:
-            text = f"SHOW {setting}".encode()
-            self._owe_new(Awaited(Kind.PARSE, hidden=True, name=nonce), wire.parse_message(nonce, text))
-            bound = Awaited(Kind.BIND, hidden=True, name=nonce, portal_kind=True)
-            self._owe_new(bound, wire.bind_message(nonce, nonce))
-            self._owe_new(Awaited(Kind.EXECUTE, hidden=True, values=values), wire.execute_message(nonce))
-            closed = Awaited(Kind.CLOSE, hidden=True, name=nonce, portal_kind=True)
-            self._owe_new(closed, wire.close_message(b"P", nonce))
-            self._owe_new(Awaited(Kind.CLOSE, hidden=True, name=nonce), wire.close_message(b"S", nonce))
-        if self._cycle_open:
-            self._say(FLUSH)
-        else:
-            self.hidden_sync()
-        return values
-
-    @property
-    def cycle_open(self) -> bool:
-        """True after an extended-protocol message, until Sync."""
-        return self._cycle_open
-
-    def admit(self, ask: Ask) -> Admission | None:
-        """The answer, if it is known at once."""
-        return self._admit(ask)
 
     def hidden_sync(self) -> None:
         """A Sync that the client did not send, and sees nothing of."""
-        self._owe_new(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
+        self.owe(Awaited(Kind.SYNC, hidden=True), wire.SYNC)
         self.state.epoch += 1
-
-    def owe(self, entry: Awaited, message: bytes) -> None:
-        """A message of the gateway's own goes to the server, and its reply is owed."""
-        self._owe_new(entry, message)
 
     def _owe(self, entry: Awaited, data: bytes, start: int, stop: int) -> None:
         """The client's message goes on, and its reply is owed."""
@@ -527,13 +530,13 @@ class Frontend:
         state.awaited.append(entry)
         self._pass(data, start - 5, stop)
 
-    def _owe_new(self, entry: Awaited, message: bytes) -> None:
+    def owe(self, entry: Awaited, message: bytes) -> None:
         """A message of the gateway's own goes to the server, and its reply is owed."""
         state = self.state
         if state.skipping and not self._resumed(entry):
             return
         state.awaited.append(entry)
-        self._say(message)
+        self.say(message)
 
     def _resumed(self, entry: Awaited) -> bool:
         """After an error the server ignores everything up to the Sync. What it ignores is not even sent."""
@@ -552,24 +555,9 @@ class Frontend:
         """Sends, in the place of what was refused, a message that the server must reject: so the order of replies,
         the skipping until Sync and a failed transaction stay the server's own. Its error is rewritten on the way back.
         """
-        nonce = b"ostiary_refused_" + secrets.token_hex(8).encode()
-        state = self.state
-        if kind == Kind.PARSE:
-            entry = Awaited(Kind.PARSE, denial=denial, name=name, previous=state.statements.pop(name, None))
-            state.change(False, name)
-            self._owe_new(entry, wire.parse_message(name, nonce))
-        elif kind == Kind.BIND:
-            entry = Awaited(
-                Kind.BIND, denial=denial, name=name, portal_kind=True, previous=state.portals.pop(name, None)
-            )
-            state.change(True, name)
-            self._owe_new(entry, wire.bind_message(name, nonce))
-        elif kind == Kind.EXECUTE:
-            self._owe_new(Awaited(Kind.EXECUTE, denial=denial), wire.execute_message(nonce))
-        else:
-            self._owe_new(Awaited(kind, denial=denial), wire.query_message(nonce))
-            if self._told_in_cycle:
-                self._may_have_changed_back()
+        self.owe(*stand_in(self.state, kind, denial, name))
+        if kind in (_QUERY_KIND, Kind.FUNCTION) and self.told_in_cycle:
+            self._may_have_changed_back()
 
     def _refuse(self, kind: Kind, text: str, denial: Denial, *, name: bytes = b"") -> Steps:
         """Refuses without asking a policy, but not without a record."""
@@ -582,10 +570,21 @@ class Frontend:
         denial = denials.oversized(self.inbox.limit)
         kinds = {ord("Q"): Kind.QUERY, ord("P"): Kind.PARSE, ord("B"): Kind.BIND, ord("F"): Kind.FUNCTION}
         if kind in (ord("P"), ord("B")):
-            self._cycle_open = True
+            self.cycle_open = True
         yield from self._refuse(kinds[kind], f"({self.inbox.discarded} bytes, over the limit)", denial)
 
 
+def _nul(data: bytes, start: int, stop: int) -> int:
+    """Where the next NUL byte is from `start` on; `stop` or behind if there is none before it."""
+    p = data
+    while start < stop and p[start] != 0:
+        start += 1
+    return start
+
+
+_SURE_NAME: Final = wire.MAX_NAME // 2
+"""Bytes of a name that `checked_name` has nothing to say about."""
+_READ, _TURN, _DRAIN, _ROOM = Wait.READ, Wait.TURN, Wait.DRAIN, Wait.ROOM
 _PARSE_STAGE, _BIND_STAGE, _RUN = Stage.PARSE, Stage.BIND, Stage.RUN
 _RUNS_A_NAME: Final = re.compile(r"execute|fetch|move", re.IGNORECASE)
 """Words without which no statement runs a prepared statement, or reads a cursor."""

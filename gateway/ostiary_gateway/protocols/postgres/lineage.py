@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ostiary_gateway.masking.strategies import stronger
 from ostiary_gateway.protocols.postgres.facts_parse import Unparsable, parse_statements
 from ostiary_gateway.protocols.postgres.rows import Field
 from ostiary_gateway.protocols.postgres.taint import MARK, REDACT, Column, Columns, Taint, TooDeep, derived, strongest
-from ostiary_policy.masking import ColumnMask, MaskPlan, Strategy
+from ostiary_policy.masking import ColumnMask, MaskPlan, Strategy, stronger
 
 BOOL = 16
 _MAX_VIEWS = 32

@@ -29,6 +29,7 @@ from ostiary_policy.facts import ClientFacts
 
 from . import answers, upstream, wire
 from .auth import KeyCache
+from .probe import probe
 from .questions import SHOWN
 from .reference import Reference
 from .relay import Relay
@@ -158,6 +159,9 @@ class PostgresLobby:
                 return None
             if isinstance(packet, wire.EncryptionRequest):
                 raise ProtocolViolation("encryption asked for twice")
+            if site.closed:
+                self._counters.login_refused(site.name, "closed")
+                raise Refusal("57P03", site.closed, "Try again in a while; the Connection's status says what is wrong.")
             if site.tls is not None and leg.tls is None:
                 self._counters.login_refused(site.name, "tls")
                 raise Refusal(
@@ -341,6 +345,10 @@ class PostgresLobby:
 
     # -- upkeep
 
+    async def probe(self) -> None:
+        """Tries whether the server answers, without logging in there. Raises TargetAway."""
+        await probe(self.site)
+
     @property
     def sessions(self) -> int:
         return len(self.relays)
@@ -357,11 +365,8 @@ class PostgresLobby:
             relay.count_bytes()
             if now - relay.active > limit and not relay.busy:
                 relay.stop("57P05", f"The session was idle for more than {limit:.0f} s.", "Connect again.")
-            elif identities.ended(relay.gate.identity, idle=relay.idle):
-                relay.stop(
-                    "57P01", "The JWT or client certificate that opened this session has expired.",
-                    "Connect again with a new one.",
-                )  # fmt: skip
+            elif why := identities.ended(relay.gate.identity, idle=relay.idle):
+                relay.stop("57P01", why, "Connect again with a new one.")
 
     def replace(self, site: Site) -> None:
         """A new bundle: sessions whose credential counts no more or whose target changed are closed."""
@@ -391,10 +396,11 @@ class PostgresLobby:
         await asyncio.gather(*(roles.close() for roles in self._roles))
 
 
-_REFUSED: Final = {"certificate": "28000", "issuer": "57P03"}
+_REFUSED: Final = {"certificate": "28000", "issuer": "57P03", "review": "57P03"}
 """SQLSTATE by what was wrong; 28P01 otherwise."""
 _WITHDRAWN: Final = {
     "token": "The agent's token was revoked or changed.",
+    "serviceAccount": "The Connection does not take the agent's ServiceAccount any more.",
     "oidc": "The issuer of the agent's JWT was removed or changed, or the key that signed it.",
     "mtls": "The client certificate's authorities, trust domain or meaning have changed.",
 }

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from ostiary_gateway.masking.strategies import MaskError, stronger
-from ostiary_policy.masking import MaskPlan, Strategy
+from ostiary_gateway.masking.strategies import MaskError
+from ostiary_policy.masking import MaskPlan, Strategy, stronger
 
 from . import wire
 from .copy import CopyOptions, CopyOutMask, RowTooLarge, parse_copy_response

@@ -1,6 +1,12 @@
 # The types of questions.py for the compiled modules.
+cimport cython
+
+from ostiary_gateway.checkpoint cimport Verdict
+
 from .state cimport Portal, Prepared
 
+@cython.final
+@cython.freelist(16)
 cdef class Ask:
     cdef public object stage
     cdef public str text
@@ -9,8 +15,10 @@ cdef class Ask:
     cdef public Portal portal
     cdef public object outside
 
+@cython.final
+@cython.freelist(16)
 cdef class Admission:
-    cdef public object verdict
+    cdef public Verdict verdict
     cdef public object analysis
     cdef public object denial
     cdef public object mask

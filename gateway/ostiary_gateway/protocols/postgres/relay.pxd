@@ -1,9 +1,10 @@
 # The types of relay.py for the compiled modules.
 cimport cython
 
+from ostiary_gateway.audit.intake cimport Pending
 from ostiary_gateway.checkpoint cimport Gate
 
-from .backend cimport Backend
+from .backend cimport Backend, Listener
 from .desk cimport Desk
 from .frontend cimport Frontend
 from .inbox cimport Inbox
@@ -11,7 +12,8 @@ from .state cimport Running, SessionState
 
 cdef object _READ, _monotonic
 
-cdef class Relay:
+@cython.final
+cdef class Relay(Listener):
     cdef public Gate gate
     cdef public object target
     cdef public double active
@@ -22,7 +24,6 @@ cdef class Relay:
     cdef Backend _backend
     cdef Desk _desk
     cdef Frontend _frontend
-    cdef object _steps
     cdef object _waiting
     cdef object _over
     cdef object _loop
@@ -33,10 +34,10 @@ cdef class Relay:
     cdef long long _unrelieved
     cdef long long _to_client
     cdef long long _to_server
-    cdef object _record
 
 
     cdef _send_to_client(self)
     cdef _send_to_server(self)
-    cdef _step(self, object outcome)
+    cpdef _pump(self, object outcome)
     cdef _wait_for(self, object awaitable)
+    cdef _resume(self, object value, object error)

@@ -10,11 +10,14 @@ from typing import Final, cast
 
 import structlog
 
+from ostiary_gateway.approvals.store import ApprovalsError, TooManyQuestions
+from ostiary_gateway.audit.event import RecordError
+from ostiary_gateway.audit.intake import Pending
 from ostiary_gateway.checkpoint import Gate
 from ostiary_gateway.leg import Leg
 
 from . import answers, wire
-from .backend import Backend
+from .backend import Backend, Listener
 from .desk import Desk
 from .frontend import Frontend
 from .questions import Ask, Outcome, Refused, Settings, Wait
@@ -32,12 +35,16 @@ RELIEF_EVERY: Final = 8192
 PARTING: Final = 5.0
 """Seconds that a client gets to read the last words."""
 
+_TROUBLES: Final = (
+    OSError, TimeoutError, ValueError, UpstreamError, QuestionFailed, Unresolvable, ApprovalsError, TooManyQuestions,
+)  # fmt: skip
+"""What may come of what is waited for; who asked for it knows what to say."""
 
 _READ = Wait.READ
 _monotonic = time.monotonic
 
 
-class Relay:
+class Relay(Listener):
     """A session from the end of the login to its close."""
 
     def __init__(
@@ -45,7 +52,6 @@ class Relay:
         *, database: str, max_request: int,
     ) -> None:  # fmt: skip
         self.gate = gate
-        self._record = gate.record
         self.target = target
         self.active = _monotonic()
         """When bytes last came from either side."""
@@ -56,7 +62,6 @@ class Relay:
         self._desk = Desk(gate, reference, state, database=database)
         self._desk.asking.tell = self._tell
         self._frontend = Frontend(state, max_request=max_request, admit=self._desk.admit)
-        self._steps = self._frontend.run()
         self._waiting: Wait | None = None
         """What the frontend waits for; None while it runs, and while a request is decided."""
         loop = asyncio.get_running_loop()
@@ -74,12 +79,12 @@ class Relay:
     @property
     def busy(self) -> bool:
         """True while the server owes an answer, or a person: it may be long in coming."""
-        return bool(self._state.awaited or self._desk.asking.waiting)
+        return bool(len(self._state.awaited) or self._desk.asking.waiting)
 
     @property
     def idle(self) -> bool:
         """True if nothing is under way: no reply is owed, no transaction is open."""
-        return not self._state.awaited and self._state.status == b"I"
+        return not len(self._state.awaited) and self._state.status == b"I"
 
     async def run(self, settings: tuple[str, ...], greeting: bytes) -> None:
         """The session: `settings` as SHOWN, `greeting` ends the login. Returns when it is over, however it ended."""
@@ -136,7 +141,7 @@ class Relay:
         return "the server closed the connection"
 
     def _end(self, reason: str) -> None:
-        self._steps.close()
+        self._frontend.close()
         for leg in (self._client, self._server.leg):
             leg.abort()
         for entry in self._state.awaited:
@@ -250,51 +255,52 @@ class Relay:
             return
         self._waiting = None
         try:
-            self._step(outcome)
-        except StopIteration:
-            self._send_to_server()
-            if not self._over.done():
-                self._over.set_result("the client left")
-            return
+            effect = self._frontend.advance(outcome)
+            while effect is not _READ:
+                if effect is None:
+                    self._send_to_server()
+                    if not self._over.done():
+                        self._over.set_result("the client left")
+                    return
+                if isinstance(effect, Wait):
+                    if not self._frontend.may_go_on(effect):
+                        break
+                    outcome = None
+                elif isinstance(effect, Refused):
+                    outcome = self._desk.refuse(effect.text, effect.denial)
+                elif isinstance(effect, Settings):
+                    self._desk.settings(effect.values)
+                    outcome = None
+                else:
+                    assert isinstance(effect, Ask)
+                    break
+                effect = self._frontend.advance(outcome)
         except ProtocolViolation as problem:
             self._break("08P01", f"The message was not understood: {problem}.", "The session was closed.")
             return
         except FatalError as problem:
             self._break(problem.code, problem.message, problem.hint)
             return
+        if isinstance(effect, Wait):
+            self._waiting = effect
+            if effect is _READ:
+                if self._inbox_paused:
+                    self._inbox_paused = False
+                    self._client.resume("inbox")
+            elif effect is Wait.TURN:
+                self._loop.call_soon(self._pump, None)
+        else:
+            self._wait_for(self._desk.waiting)
         self._send_to_server()
         if self._state.skipped:
             for running in self._state.skipped:
                 self.ended(running, "skipped")
             self._state.skipped.clear()
 
-    def _step(self, outcome: Outcome) -> None:
-        steps = self._steps
-        while True:
-            effect = steps.send(outcome)
-            outcome = None
-            if isinstance(effect, Wait):
-                if effect is not _READ and self._frontend.may_go_on(effect):
-                    continue
-                self._waiting = effect
-                if effect is _READ:
-                    if self._inbox_paused:
-                        self._inbox_paused = False
-                        self._client.resume("inbox")
-                elif effect is Wait.TURN:
-                    self._loop.call_soon(self._pump, None)
-                return
-            if isinstance(effect, Refused):
-                outcome = self._desk.refuse(effect.text, effect.denial)
-            elif isinstance(effect, Settings):
-                self._desk.settings(effect.values)
-            else:
-                assert isinstance(effect, Ask)
-                self._wait_for(self._desk.waiting)
-                return
-
     def _wait_for(self, awaitable: Awaitable[object]) -> None:
-        if isinstance(awaitable, asyncio.Future):
+        if isinstance(awaitable, Pending):
+            awaitable.then(self._durable)
+        elif isinstance(awaitable, asyncio.Future):
             awaitable.add_done_callback(self._came)
         else:
             work = cast("Coroutine[object, object, object]", awaitable)
@@ -309,9 +315,12 @@ class Relay:
         value, error = None, None
         try:
             value = await work
-        except (OSError, TimeoutError, UpstreamError, QuestionFailed, Unresolvable) as problem:
+        except _TROUBLES as problem:
             error = problem
         self._resume(value, error)
+
+    def _durable(self, failure: str) -> None:
+        self._resume(None, RecordError(failure) if failure else None)
 
     def _came(self, future: asyncio.Future[object]) -> None:
         if future.cancelled():
@@ -333,7 +342,7 @@ class Relay:
     # -- what the backend tells (Listener)
 
     def response(self, running: Running, data: bytes | memoryview) -> None:
-        self._record.response(running.verdict.number, data)
+        self.gate.response(running.verdict.number, data)
 
     def ended(self, running: Running, outcome: str) -> None:
         self._desk.ended(running, outcome)

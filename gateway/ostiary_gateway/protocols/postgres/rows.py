@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from struct import Struct, error
 
 from ostiary_gateway.masking.detectors import Detectors
-from ostiary_gateway.masking.strategies import Mask, stronger
+from ostiary_gateway.masking.strategies import Mask
 from ostiary_gateway.protocols.postgres import values
 from ostiary_gateway.protocols.postgres._cells import ALWAYS
 from ostiary_gateway.protocols.postgres._row_cells import RowCells
 from ostiary_gateway.protocols.postgres.native import native
 from ostiary_gateway.protocols.postgres.values import BINARY, TEXT
 from ostiary_gateway.protocols.postgres.wire import ProtocolViolation
-from ostiary_policy.masking import MaskPlan, Strategy
+from ostiary_policy.masking import MaskPlan, Strategy, stronger
 
 Found = Callable[[int, int], None]
 """Takes the table OID and attribute number of a column in which a detector found something."""
@@ -97,7 +97,7 @@ class RowMask:
         for index, field in enumerate(fields):
             strategy = strategies.get(index)
             if strategy is not None:
-                masks[index] = values.element_mask(strategy, field.type_oid, field.format)
+                masks[index] = values.element_mask(strategy, field.type_oid, field.format, detectors)
                 kinds[index] = ALWAYS
                 continue
             masks[index] = values.detector_mask(detectors, field.type_oid, field.format)
@@ -125,7 +125,8 @@ def compile_row_mask(
 
     `targets`: strategy by table OID and attribute number (`load_column_targets`). `withheld`: strategy by index of
     the result's column, where lineage says that it may carry a masked column (`withheld_columns`). Where both or
-    several apply the stronger wins; a column's mask wins over the detectors. MaskError if the plan cannot be applied.
+    several apply the stronger wins; so it does where a detector hits what a Partial would keep. MaskError if the plan
+    cannot be applied.
     `found` is told of the plain columns that detectors hit.
     """
     strategies: dict[int, Strategy] = {}

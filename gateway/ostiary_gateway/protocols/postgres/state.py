@@ -8,11 +8,10 @@ takes off all up to the next Sync, because the server skips those (PostgreSQL do
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from .settings_sum import SettingsSum
 from .wire import INT16, Reader, parse_bind
@@ -158,6 +157,111 @@ class Awaited:
         self.failed = False
 
 
+class Owed:
+    """The replies that are owed, in order. `first`: the next one; None if there is none."""
+
+    __slots__ = ("_at", "_entries", "first")
+
+    def __init__(self) -> None:
+        self.first: Awaited | None = None
+        self._entries: list[Awaited | None] = []
+        self._at = 0
+        """Where `first` stands; what is before it has been answered."""
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._at
+
+    def __iter__(self) -> Iterator[Awaited]:
+        return iter(cast("list[Awaited]", self._entries[self._at :]))
+
+    @property
+    def last(self) -> Awaited | None:
+        """The one that was owed last; None if there is none."""
+        return self._entries[-1] if self.first is not None else None
+
+    def append(self, entry: Awaited) -> None:
+        """One more is owed."""
+        if self.first is None:
+            self.first = entry
+        self._entries.append(entry)
+
+    def answered(self) -> Awaited:
+        """Takes the first one off."""
+        entry = self.first
+        assert entry is not None
+        entries = self._entries
+        entries[self._at] = None
+        at = self._at + 1
+        if at == len(entries):
+            entries.clear()
+            at = 0
+            self.first = None
+        else:
+            if at >= COMPACT and at * 2 >= len(entries):
+                del entries[:at]
+                at = 0
+            self.first = entries[at]
+        self._at = at
+        return entry
+
+
+class Changes:
+    """Names whose meaning changes by messages that are under way: the Sync epoch of the latest, and how many there are.
+
+    The unnamed one is kept apart, since it is nearly always that.
+    """
+
+    __slots__ = ("_epoch", "_named", "_unnamed")
+
+    def __init__(self) -> None:
+        self._named: dict[bytes, tuple[int, int]] = {}
+        self._unnamed = 0
+        """Changes of the unnamed one."""
+        self._epoch = 0
+
+    def add(self, name: bytes, epoch: int) -> None:
+        """A change was sent."""
+        if not name:
+            self._unnamed += 1
+            self._epoch = epoch
+            return
+        before = self._named.get(name)
+        self._named[name] = (epoch, 1 if before is None else before[1] + 1)
+
+    def doubtful(self, name: bytes, epoch: int) -> bool:
+        """True if what the name means depends on a reply that has not come, and a Sync lies between."""
+        if not name:
+            return self._unnamed > 0 and self._epoch != epoch
+        if not self._named:
+            return False
+        latest = self._named.get(name)
+        return latest is not None and latest[0] != epoch
+
+    def any_doubtful(self, epoch: int) -> bool:
+        """True if some name is."""
+        if self._unnamed and self._epoch != epoch:
+            return True
+        return bool(self._named) and self._named_doubtful(epoch)
+
+    def _named_doubtful(self, epoch: int) -> bool:
+        return any(latest != epoch for latest, _ in self._named.values())
+
+    def settle(self, name: bytes) -> bool:
+        """The first change of the name was answered. True if more are under way."""
+        if not name:
+            if self._unnamed:
+                self._unnamed -= 1
+            return self._unnamed > 0
+        latest = self._named.get(name)
+        if latest is None:
+            return False
+        if latest[1] > 1:
+            self._named[name] = (latest[0], latest[1] - 1)
+            return True
+        del self._named[name]
+        return False
+
+
 class SessionState:
     """One session's protocol state. Pure bookkeeping: it never sees a socket."""
 
@@ -168,12 +272,11 @@ class SessionState:
     )  # fmt: skip
 
     def __init__(self, session: str = "", settings: Mapping[str, str] | None = None) -> None:
-        self.awaited: deque[Awaited] = deque()
+        self.awaited = Owed()
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
-        self.unsettled_statements: dict[bytes, tuple[int, int]] = {}
-        """Names with changes under way: the Sync epoch of the latest, and how many there are."""
-        self.unsettled_portals: dict[bytes, tuple[int, int]] = {}
+        self.unsettled_statements = Changes()
+        self.unsettled_portals = Changes()
         self.rows = self.bytes = self.written = 0
         """Rows and bytes sent to the client, and rows changed, by requests that have ended."""
         self.epoch = 0
@@ -207,35 +310,23 @@ class SessionState:
     def change(self, portal: bool, name: bytes) -> None:
         """A change of the name was sent."""
         changes = self.unsettled_portals if portal else self.unsettled_statements
-        before = changes.get(name)
-        changes[name] = (self.epoch, 1 if before is None else before[1] + 1)
+        changes.add(name, self.epoch)
 
     def doubtful(self, portal: bool, name: bytes) -> bool:
         """True if what the name means depends on a reply that has not come, and a Sync lies between."""
         changes = self.unsettled_portals if portal else self.unsettled_statements
-        latest = changes.get(name)
-        return latest is not None and latest[0] != self.epoch
+        return changes.doubtful(name, self.epoch)
 
     def in_doubt(self) -> bool:
         """True if some name is doubtful."""
-        for changes in (self.unsettled_statements, self.unsettled_portals):
-            if changes:
-                for epoch, _ in changes.values():
-                    if epoch != self.epoch:
-                        return True
-        return False
+        return self.unsettled_statements.any_doubtful(self.epoch) or self.unsettled_portals.any_doubtful(self.epoch)
 
     def settle(self, entry: Awaited, executed: bool, ok: bool) -> None:
         """A Parse, Bind or Close was answered (`executed`), or skipped by the server after an error."""
         changes = self.unsettled_portals if entry.portal_kind else self.unsettled_statements
-        latest = changes.get(entry.name)
-        if latest is not None:
-            if latest[1] > 1:
-                changes[entry.name] = (latest[0], latest[1] - 1)
-            else:
-                del changes[entry.name]
+        more = changes.settle(entry.name)
         if not ok:
-            self._undo(entry, executed, latest is not None and latest[1] > 1)
+            self._undo(entry, executed, more)
 
     def _undo(self, entry: Awaited, executed: bool, more: bool) -> None:
         """The change did not happen: the name means what it meant before. `more`: later changes are under way."""
@@ -266,20 +357,29 @@ class SessionState:
         if status != self.status and self.touched_session:
             self.unsure = True
         self.status = status
+        owed = self.awaited.first is not None
         if self.settings.open and status == b"I":
-            self.settings.ended(more=bool(self.awaited))
+            self.settings.ended(more=owed)
         committed = False
-        if status == b"I" and not self.awaited:
+        if status == b"I" and not owed:
             committed, self.uncommitted_ddl, self.rebound = self.uncommitted_ddl, False, False
             self.forget_portals()
         return committed
 
     def forget_portals(self) -> None:
         """Outside a transaction the server has none left, but for cursors WITH HOLD, which SQL declared."""
-        if self.portals and self.status == b"I" and not self.awaited:
+        if self.portals and self.status == b"I" and self.awaited.first is None:
+            for portal in self.portals.values():
+                if not portal.bind:
+                    break
+            else:
+                self.portals.clear()
+                return
             self.portals = {name: portal for name, portal in self.portals.items() if not portal.bind}
 
 
+COMPACT: Final = 64
+"""Replies that have come, after which what is kept of them is thrown away."""
 CHANGES: Final = frozenset({Kind.PARSE, Kind.BIND, Kind.CLOSE})
 """Kinds that change what a name means."""
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ostiary_gateway.masking.strategies import stronger
 from ostiary_gateway.protocols.postgres.facts_parse import Json, Tree
-from ostiary_policy.masking import Strategy
+from ostiary_policy.masking import Strategy, stronger
 
 REDACT = Strategy("Redact")
 MARK = Strategy("Partial", keep_first=1 << 30)

@@ -65,11 +65,12 @@ _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
 _PRINTABLE = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]{3,}")
 
 
-def element_mask(strategy: Strategy, oid: int, form: int) -> Mask:
-    """What a column's mask makes of a value of this type in this format (0 text, 1 binary)."""
+def element_mask(strategy: Strategy, oid: int, form: int, detectors: Detectors) -> Mask:
+    """What a column's mask makes of a value of this type in this format (0 text, 1 binary). `detectors`: those that
+    would look at it if it had none. What a Partial keeps must not be what they hide."""
     if strategy.type == "Null":
         return _null
-    shown = compile_strategy(strategy)
+    shown = detectors.over(strategy) if strategy.type == "Partial" and detectors else compile_strategy(strategy)
     if oid in TEXTUAL:
         return shown
     if oid in (JSON, JSONB):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ostiary_gateway.masking.strategies import stronger
-from ostiary_policy.masking import Strategy
+from ostiary_policy.masking import Strategy, stronger
 
 from .facts import Scope, Statement
 from .lineage import UNKNOWN, Lineage

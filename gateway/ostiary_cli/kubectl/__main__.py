@@ -1,0 +1,5 @@
+"""`python -m ostiary_cli.kubectl` is the command `kubectl ostiary`."""
+
+from ostiary_cli.kubectl.main import run
+
+run()
