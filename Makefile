@@ -9,7 +9,9 @@ JOBS := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 HOT := gateway/ostiary_gateway/compiled.txt
 HOT_SOURCES := $(shell sed -n 's|^\(ostiary_gateway[a-z_.]*\).*|\1|p' $(HOT) | sed 's|\.|/|g; s|^|gateway/|; s|$$|.py|')
 HOT_SOURCES += $(wildcard $(HOT_SOURCES:.py=.pxd))
-.PHONY: help .venv compile demo test fuzz sanitize lint format bench e2e generate lock clean
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock"
+.PHONY: help .venv compile demo test fuzz sanitize lint format bench chart e2e kind generate lock clean
 
 help:
 	@echo "make demo     a small shop behind Ostiary, and an agent that misbehaves (ARGS=--once: play it and exit)"
@@ -19,7 +21,9 @@ help:
 	@echo "make compile  compile the hot modules (test and bench do it themselves; the demo runs without)"
 	@echo "make lint     ruff, mypy --strict, import contracts, generated files"
 	@echo "make bench    speed, side by side with a direct connection"
-	@echo "make e2e      tests that need a Kubernetes cluster"
+	@echo "make chart    tests of the Helm chart (needs helm)"
+	@echo "make e2e      tests that need a Kubernetes cluster: that of KUBECONFIG"
+	@echo "make kind     a cluster in Docker with Ostiary and the example in it (needs docker, kind, kubectl, helm)"
 	@echo "make clean    remove what was built"
 
 .venv: .venv/ready
@@ -62,6 +66,8 @@ lint: .venv
 	$(BIN)/python -m ostiary_api.generate --check crds
 	$(BIN)/python -m ostiary_policy.facts_reference --check
 	$(BIN)/python -m ostiary_policy.answer_schema --check
+	$(BIN)/python charts/values_reference.py --check
+	$(BIN)/python -m ostiary_operator.conditions_reference --check
 
 format: .venv
 	$(BIN)/ruff check --fix .
@@ -70,19 +76,27 @@ generate: .venv
 	$(BIN)/python -m ostiary_api.generate crds
 	$(BIN)/python -m ostiary_policy.facts_reference
 	$(BIN)/python -m ostiary_policy.answer_schema
+	$(BIN)/python charts/values_reference.py
+	$(BIN)/python -m ostiary_operator.conditions_reference
 
 bench: compile
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+chart: .venv
+	$(BIN)/python -m pytest tests/chart $(ARGS)
+
 e2e: compile
 	$(BIN)/python -m pytest -m cluster $(ARGS)
 
+kind:
+	@scripts/cluster kind images install example
+
 lock:
 	@test -x $(BIN)/uv || $(MAKE) .venv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" --output-file requirements-dev.lock --extra demo --group dev pyproject.toml
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file requirements-operator.lock --extra operator pyproject.toml
+	$(LOCK) --output-file requirements-build.lock --group build
+	$(LOCK) --output-file requirements-dev.lock --extra demo --extra operator --group dev pyproject.toml
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
