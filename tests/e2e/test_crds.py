@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from support.cluster import Cluster
+from support.guarded import no_release
 from support.resources import SCALARS, Manifest, Refused, change, good, refused
 
 from ostiary_api.manifests import RESOURCES
+from ostiary_api.meta import GROUP, VERSION
 from ostiary_api.schema import KINDS
 
 pytestmark = pytest.mark.cluster
@@ -84,6 +86,7 @@ def test_defaults_are_filled_in(cluster: Cluster) -> None:
 @pytest.fixture
 def approval(cluster: Cluster) -> Manifest:
     """A stored ApprovalRequest with one answer."""
+    no_release(cluster)
     manifest = good()["apr-1"]
     del manifest["metadata"]["name"]
     manifest["metadata"]["generateName"] = "apr-"
@@ -214,16 +217,34 @@ def test_kubectl_get_shows_what_matters(cluster: Cluster, approval: Manifest) ->
         return {header[a:b].strip(): line[a:b].strip() for a, b in zip(starts, ends, strict=True)}
 
     connection = row("gwconn", "postgres")
-    assert [*connection] == ["NAME", "PROTOCOL", "ENDPOINT", "PORT", "ACCEPTED", "PROGRAMMED", "AGE"]
-    assert (connection["PROTOCOL"], connection["PORT"]) == ("Postgres", "6432")
+    assert [*connection] == ["NAME", "PROTOCOL", "ENDPOINT", "PORT", "POLICIES", "ACCEPTED", "PROGRAMMED", "AGE"]
+    assert (connection["PROTOCOL"], connection["PORT"]) == ("Postgres", "")
     assert row("gwconn", "postgres", "-o", "wide")["UPSTREAM"] == "db.prod.svc"
+    stored = cluster.get("gwconn", "postgres")
+    stored["status"] = {
+        "conditions": conditions(Accepted="True", ResolvedRefs="False", Programmed="False", UpstreamReachable="True"),
+        "endpoint": {"host": "ostiary-postgres.prod.svc", "port": 6432},
+        "policyCount": 2,
+    }
+    stored["status"]["conditions"][1]["message"] = "there is no Secret db"
+    assert replace(cluster, stored, "--subresource=status") == ""
+    connection = row("gwconn", "postgres", "-o", "wide")
+    assert (connection["ENDPOINT"], connection["PORT"], connection["POLICIES"]) == (
+        "ostiary-postgres.prod.svc", "6432", "2",
+    )  # fmt: skip
+    assert (connection["ACCEPTED"], connection["PROGRAMMED"], connection["REACHABLE"]) == ("True", "False", "True")
+    assert connection["PROBLEM"] == "there is no Secret db", "the first that does not hold"
     policy = row("gwpol", "shop")
     assert [*policy] == ["NAME", "ENFORCEMENT", "PRIORITY", "CONNECTIONS", "ACCEPTED", "PROGRAMMED", "AGE"]
     assert (policy["ENFORCEMENT"], policy["PRIORITY"]) == ("Enforce", "10")
     request = row("apr", approval["metadata"]["name"])
-    assert [*request] == ["NAME", "REQUESTER", "CONNECTION", "REQUEST", "APPROVED", "DENIED", "CONSUMED", "AGE"]
+    assert [*request] == ["NAME", "REQUESTER", "CONNECTION", "STATE", "REQUEST", "AGE"]
     assert (request["REQUESTER"], request["CONNECTION"]) == ("planner", "postgres")
     assert request["REQUEST"] == "update orders set paid = true"
+    stored = cluster.get("apr", approval["metadata"]["name"])
+    stored["status"] = {"conditions": conditions(Approved="True"), "state": "Approved"}
+    assert replace(cluster, stored, "--subresource=status") == ""
+    assert row("apr", approval["metadata"]["name"])["STATE"] == "Approved"
 
 
 def test_the_category_lists_all_of_them(cluster: Cluster, approval: Manifest) -> None:
@@ -244,3 +265,27 @@ def test_the_category_lists_all_of_them(cluster: Cluster, approval: Manifest) ->
 def test_kubectl_explain_shows_the_documentation(cluster: Cluster, path: str, says: str) -> None:
     # kubectl breaks lines.
     assert says in " ".join(cluster.ok("explain", path).split())
+
+
+def test_what_the_api_server_publishes_describes_every_field(cluster: Cluster) -> None:
+    """`kubectl explain` reads this document; metadata is described by Kubernetes."""
+    document = json.loads(cluster.ok("get", "--raw", f"/openapi/v3/apis/{GROUP}/{VERSION}"))
+    schemas = document["components"]["schemas"]
+    bare: list[str] = []
+
+    def walk(schema: Manifest, path: str) -> None:
+        for name, item in schema.get("properties", {}).items():
+            if name != "metadata" and not item.get("description"):
+                bare.append(f"{path}.{name}")
+            if name != "metadata":
+                walk(item, f"{path}.{name}")
+        for inner in (schema.get("items"), schema.get("additionalProperties")):
+            if isinstance(inner, dict):
+                walk(inner, path)
+
+    found = [name for name in schemas if name.rpartition(".")[2] in {kind.__name__ for kind in KINDS}]
+    assert len(found) == 3
+    for name in found:
+        assert schemas[name]["description"]
+        walk(schemas[name], name.rpartition(".")[2])
+    assert bare == []

@@ -14,6 +14,8 @@ from ostiary_api.authentication import OIDCIssuer
 from ostiary_gateway.identity.claims import check_claims, check_header, subject_of
 from ostiary_gateway.identity.jose import BadToken, KeySet, parse_jwks, parse_token
 from ostiary_gateway.identity.mtls import BadCertificate, read_svid
+from ostiary_gateway.identity.service_account import LEEWAY, claimed, proven
+from ostiary_gateway.kube.resources import Reviewed
 from ostiary_policy.facts import SubjectFacts
 from ostiary_policy.guard import check_facts
 
@@ -58,6 +60,26 @@ def sane(found: SubjectFacts | None) -> None:
         check_facts({"subject": dict(found)})
 
 
+def account(token: str) -> SubjectFacts | None:
+    """Who a ServiceAccount's token is for, where the API server says yes to everything that it is asked."""
+    try:
+        asked = claimed(token, NOW)
+        found = proven(Reviewed(True, asked.subject, "uid", ("system:serviceaccounts",), {}, (AUDIENCE,)), asked)
+    except BadToken as problem:
+        words = str(problem)
+        if not words.isprintable() or len(words) > 1000:
+            raise ValueError("these are no words for a record") from problem
+        return None
+    payload = parse_token(token).payload
+    assert payload["aud"] in (AUDIENCE, [AUDIENCE]), "it would work somewhere else, too"
+    assert asked.expires + LEEWAY > NOW
+    subject = found.subject
+    assert subject["username"] == f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+    assert subject["kind"] == "ServiceAccount"
+    check_facts({"subject": dict(subject)})
+    return subject
+
+
 def run(data: bytes) -> None:
     """The first byte tells what the rest is."""
     rest = data[1:]
@@ -77,6 +99,8 @@ def run(data: bytes) -> None:
                 return
             assert found.keys
             assert subject(TOKEN, found) is None or KEYS.thumbprints & found.thumbprints
+        case b"s":
+            account(KEY.token(rest))
         case b"c":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -100,3 +124,5 @@ def test_the_corpus_reaches_a_subject_in_every_way() -> None:
     payloads = [subject(KEY.token(seed[1:])) for seed in seeds if seed[:1] == b"p"]
     assert any(found is not None and found["onBehalfOf"] for found in payloads)
     assert any(found is not None and not found["onBehalfOf"] for found in payloads)
+    accounts = [account(KEY.token(seed[1:])) for seed in seeds if seed[:1] == b"s"]
+    assert any(found is not None and found["name"] == "planner" for found in accounts)

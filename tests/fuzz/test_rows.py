@@ -32,7 +32,7 @@ COLUMNS = [
     ((2249, 0), (2249, 1)), ((99_999, 0), (99_999, 1)), ((25, 0),) * 12,
 ]  # fmt: skip
 """(type OID, format) of each column."""
-SHOWN = [{}, {0: REDACT}, {0: Strategy("Null"), 1: KEEP_4}]
+SHOWN = [{}, {0: REDACT}, {0: Strategy("Null"), 1: KEEP_4}, {0: KEEP_4}]
 """Columns that are masked as a whole."""
 _LENGTH = Struct("!i")
 
@@ -50,7 +50,7 @@ class Subject:
         self.mask: RowMask | None = compile_row_mask(self.plan, self.fields, {}, self.strategies)
         detectors = Detectors(self.plan.detectors)
         self.columns = [
-            values.element_mask(self.strategies[index], field.type_oid, field.format)
+            values.element_mask(self.strategies[index], field.type_oid, field.format, detectors)
             if index in self.strategies
             else values.detector_mask(detectors, field.type_oid, field.format)
             for index, field in enumerate(self.fields)

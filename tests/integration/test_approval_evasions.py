@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import psycopg
 import pytest
 from support import wire as raw
 from support.gateway import Gateway, StartGateway, policy
 from support.servers import Server
+from support.waiting import until
 
 from ostiary_cli.admin_socket import AdminSocket
 
@@ -39,15 +36,6 @@ def gateway(server: Server, start_gateway: StartGateway) -> Gateway:
     made = start_gateway(server, policy("ask", rules), database="evaded")
     made.database = "evaded"
     return made
-
-
-def until(holds: Callable[[], Any], what: str, seconds: float = 15) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := holds():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
 def asked(gateway: Gateway, text: str) -> str:

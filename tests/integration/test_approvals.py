@@ -9,7 +9,7 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ from support.gateway import (
     secrets_for,
 )
 from support.servers import Server
+from support.waiting import until
 
 from ostiary_cli.admin_socket import AdminSocket, Item
 from ostiary_cli.errors import CommandError
+from ostiary_gateway.approvals.local import MAX_OPEN
 
 OTHER = "another-agent's-token-of-enough-entropy-987654321"
 LIMIT = "sql.statements.exists(s, s.writes) && sql.estimatedRows > 100"
@@ -80,7 +82,7 @@ def start(server: Server, start_gateway: StartGateway, **approval: object) -> Ga
 
 def rewritten(gateway: Gateway, *objects: Manifest, file: str = "all.yaml") -> None:
     """Writes manifests, and waits until they are in force."""
-    before = gateway.log_text().count("bundle in force")
+    before = until(lambda: gateway.log_text().count("bundle in force"), "the manifests that it began with")
     gateway.write(*objects, file=file)
     until(lambda: gateway.log_text().count("bundle in force") > before, "the manifests in force")
 
@@ -95,15 +97,6 @@ def agent(gateway: Gateway) -> Iterator[psycopg.Connection[Any]]:
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as pool:
         yield pool
-
-
-def until(holds: Callable[[], Any], what: str, seconds: float = 15) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := holds():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
 def pending(gateway: Gateway, text: str) -> Item | None:
@@ -265,6 +258,18 @@ def test_a_changed_policy_or_connection_voids_the_grant(server: Server, start_ga
 
 
 # -- transactions and pipelines
+
+
+def test_a_session_goes_on_where_too_much_is_asked(server: Server, start_gateway: StartGateway) -> None:
+    gateway = start(server, start_gateway, wait="0s")
+    with psycopg.connect(gateway.dsn(), autocommit=True) as session:
+        for number in range(MAX_OPEN):
+            with pytest.raises(InsufficientPrivilege):
+                session.execute(f"update orders set status = 'flood {number}'")
+        with pytest.raises(psycopg.Error, match="too much waits for approval already") as full:
+            session.execute("update orders set status = 'one too many'")
+        assert full.value.sqlstate == "53400"
+        assert session.execute("select 1").fetchone() == (1,)
 
 
 def test_in_a_transaction_nobody_waits_and_the_grant_is_used_there(

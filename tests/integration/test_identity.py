@@ -22,6 +22,7 @@ from support.certificates import Authority, KeyPair, TrustDomain
 from support.gateway import ALLOW_ALL, TOKEN, Gateway, Manifest, metrics, policy, secret
 from support.jwts import AUDIENCE, IssuerServer, Json, SigningKey, claims, ec_key, rsa_key
 from support.servers import Server
+from support.waiting import until
 
 DENIED = psycopg.errors.InsufficientPrivilege
 ID = "spiffe://example.org/agents/planner"
@@ -73,15 +74,6 @@ def put(pg18: Server, authority: Authority, domain: TrustDomain) -> Iterator[Put
     yield write
     for gateway in started:
         gateway.destroy()
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 def corp(issuer: IssuerServer, **more: object) -> Json:
@@ -302,12 +294,12 @@ def test_an_issuer_of_another_authority_is_not_believed(put: Put, issuer: Issuer
 
 def test_a_session_ends_when_its_jwt_has_expired(put: Put, issuer: IssuerServer, key: SigningKey) -> None:
     gateway = put(authentication={"oidc": [corp(issuer)]})
-    token = jwt(issuer, key, lasts=3)
+    token = jwt(issuer, key, lasts=8)
     agent = psycopg.connect(gateway.dsn(password=token), autocommit=True)
     with agent, psycopg.connect(gateway.dsn()) as other:
         assert agent.execute("select 1").fetchone() == (1,)
         with psycopg.connect(gateway.dsn(password=token), autocommit=True) as busy:
-            assert busy.execute("select pg_sleep(10), 'finished'").fetchone() == ("", "finished")
+            assert busy.execute("select pg_sleep(15), 'finished'").fetchone() == ("", "finished")
         with pytest.raises(psycopg.OperationalError, match="has expired"):
             agent.execute("select 1")
         assert other.execute("select 1").fetchone() == (1,), "a token of a Secret does not expire"

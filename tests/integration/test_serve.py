@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable
 
 import psycopg
 import pytest
 from support.gateway import ALLOW_ALL, Gateway, StartGateway, connection, metrics, policy, secrets_for
 from support.servers import Server
+from support.waiting import until
 
 READ_ONLY = policy(
     "allow-all",
@@ -26,15 +25,6 @@ def gateway(pg18: Server, start_gateway: StartGateway) -> Gateway:
 
 def rewrite(gateway: Gateway, *policies: dict[str, object]) -> None:
     gateway.write(connection(gateway.server, gateway.port), *secrets_for(gateway.server), *policies)
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"not within 10 s: {what}")
 
 
 def may_write(session: psycopg.Connection[tuple[object, ...]]) -> bool:
@@ -105,6 +95,23 @@ def test_sigterm_ends_sessions_with_words_and_the_process_with_0(gateway: Gatewa
         assert process.wait(15) == 0
         with pytest.raises(psycopg.OperationalError, match="shutting down"):
             session.execute("select 1")
+
+
+def test_sigterm_lets_a_transaction_finish_and_a_second_one_does_not(pg18: Server, start_gateway: StartGateway) -> None:
+    gateway = start_gateway(pg18)
+    assert gateway.process is not None
+    with psycopg.connect(gateway.dsn()) as busy, psycopg.connect(gateway.dsn()) as stuck:
+        busy.execute("create temp table t (n int)")
+        stuck.execute("select 1")
+        gateway.process.send_signal(signal.SIGTERM)
+        until(lambda: "sessions may finish what they do" in gateway.log_text(), "the end has begun")
+        busy.execute("insert into t values (1)")
+        busy.commit()
+        assert gateway.process.poll() is None
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
+        with pytest.raises(psycopg.OperationalError, match="shutting down"):
+            stuck.execute("select 1")
 
 
 def test_metrics_count_what_happened(gateway: Gateway) -> None:

@@ -8,13 +8,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from support import gateway as gateways
 from support import servers
 from support.gateway import ALLOW_ALL, Gateway, metrics, policy
 from support.servers import Server
+from support.waiting import until
 from support.wire import PROTOCOL_3_0, PROTOCOL_3_2, Wire, query
 
 DENY_ALL = policy("allow-all", [{"name": "nothing", "action": "Deny", "expression": "true"}])
@@ -35,13 +36,6 @@ def gateway(started: Gateway) -> Gateway:
     """Both workers are there: an earlier test may have killed one."""
     until(lambda: started.admin("/readyz")[0] == 200)
     return started
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not done():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def worker_of(wire: Wire) -> int:

@@ -58,7 +58,11 @@ def cluster(state: Path) -> Iterator[Cluster]:
     if os.environ.get("KUBECONFIG"):
         yield Cluster(dict(os.environ))
     elif (SCRIPTS / "up").exists():
-        settings = os.environ | {"CLUSTER_STATE": str(state), "CLUSTER_PORT": str(_free_ports(4))}
+        settings = os.environ | {
+            "CLUSTER_STATE": str(state),
+            "CLUSTER_PORT": str(_free_ports(4)),
+            "CLUSTER_RESTART": str(SCRIPTS / "restart"),
+        }
         try:
             _run("up", settings)
             yield Cluster(_shell_environment(settings))

@@ -228,14 +228,6 @@ class Gateway:
                 queue += [int(child) for child in task.read_text().split()]
         return found
 
-    def cpu_seconds(self) -> float:
-        """User and system time of the process and its descendants so far."""
-        ticks = 0
-        for pid in self.pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
-
     def admin(self, path: str) -> tuple[int, str]:
         """GET of the admin address: status and body."""
         try:

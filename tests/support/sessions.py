@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from support.model import ModelServer, statements
 
 from ostiary_gateway.checkpoint import Verdict
-from ostiary_gateway.protocols.postgres.backend import Backend
+from ostiary_gateway.protocols.postgres.backend import Backend, Listener
 from ostiary_gateway.protocols.postgres.catalog import Catalog
 from ostiary_gateway.protocols.postgres.facts import Analysis, Effects, Scope, parse, resolve
 from ostiary_gateway.protocols.postgres.frontend import Frontend
 from ostiary_gateway.protocols.postgres.masks import NoticeMask, ResponseMask
-from ostiary_gateway.protocols.postgres.questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
+from ostiary_gateway.protocols.postgres.questions import SHOWN, Admission, Ask, Outcome, Refused, Settings, Stage, Wait
 from ostiary_gateway.protocols.postgres.rows import Field
 from ostiary_gateway.protocols.postgres.state import Denial, Portal, Prepared, Running, SessionState
 from ostiary_policy.decision import Action, Decision
@@ -45,7 +45,7 @@ class _NothingWithheld:
 
 
 @dataclass(slots=True)
-class Session:
+class Session(Listener):
     """`denied`: statements that are refused, at Parse and at Query. `plan`: what is masked in every answer."""
 
     denied: frozenset[str] = frozenset()
@@ -70,10 +70,7 @@ class Session:
         self.frontend = Frontend(self.state, max_request=LIMIT, admit=self._admit)
         self.backend = Backend(self.state, self, record=True)
         self.backend.notices = NoticeMask(self.plan) if self.plan else None
-        self._steps = self.frontend.run()
         self._pump(None)
-
-    _steps: object = None
 
     def _admit(self, ask: Ask) -> Admission:
         self.asked.append((ask.stage, ask.text, self.path))
@@ -96,13 +93,11 @@ class Session:
         self.ended_as[verdict.request] = ""
         return Admission(verdict, analysis, None, mask, needs_description=self.describe or mask is not None)
 
-    def _pump(self, outcome: object) -> None:
+    def _pump(self, outcome: Outcome) -> None:
         self.waiting = None
-        steps = self._steps
         while True:
-            try:
-                effect = steps.send(outcome)  # type: ignore[attr-defined]
-            except StopIteration:
+            effect = self.frontend.advance(outcome)
+            if effect is None:
                 self.closed = True
                 return
             outcome = None

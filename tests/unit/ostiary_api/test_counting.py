@@ -107,6 +107,8 @@ def test_what_is_over_stays_over_and_counting_again_changes_nothing(
             request = with_answer(request, step)
         request = counted(request, now)
         assert counted(request, now) == request
+        assert request.status is not None
+        assert request.status.state == state_of(request.status), "kubectl shows what the conditions say"
         after_ = state_of(request.status)
         assert request.status is not None
         if before in ("Denied", "Expired", "Consumed"):

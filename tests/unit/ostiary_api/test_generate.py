@@ -47,6 +47,7 @@ def test_what_is_in_the_repository_is_what_the_models_say() -> None:
 def test_a_drift_is_shown_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     crds, docs = tmp_path / "crds", tmp_path / "docs"
     shutil.copytree(ROOT / "crds", crds, ignore=shutil.ignore_patterns("ostiary_api"))
+    shutil.copytree(ROOT / "charts", tmp_path / "charts")
     docs.mkdir()
     shutil.copy(ROOT / "docs" / "resources.md", docs)
     assert main(["--check", str(crds)]) == 0
@@ -138,3 +139,11 @@ def test_the_reference_names_every_field() -> None:
     for path, schema in parts():
         for name in schema.get("properties", {}):
             assert f"| `{name}` |" in text, f"{path}.{name}"
+
+
+def test_the_chart_has_the_crds_word_for_word() -> None:
+    for kind in KINDS:
+        template = (ROOT / "charts" / "ostiary" / "templates" / "crds" / f"{kind.plural}.yaml").read_text()
+        spec = re.search(r"^spec:\n.*(?=^\{\{- end \}\}$)", template, re.DOTALL | re.MULTILINE)
+        assert spec
+        assert yaml.safe_load(spec[0].replace("{{ `{{` }}", "{{"))["spec"] == custom_resource_definition(kind)["spec"]

@@ -42,7 +42,9 @@ def test_what_is_wrong_is_refused_with_its_reason(case: Refused) -> None:
 
 def test_every_rule_over_several_fields_has_an_object_that_breaks_it() -> None:
     shown = " ".join(case.says for case in refused())
-    rules = {rule.message for model in models(Model) for rule in model.validations if rule.holds is not None}
+    # Settings of the operator are models as well, and no resources.
+    ours = [model for model in models(Model) if model.__module__.startswith("ostiary_api.")]
+    rules = {rule.message for model in ours for rule in model.validations if rule.holds is not None}
     assert {rule for rule in rules if rule[:35] not in shown} == set()
 
 

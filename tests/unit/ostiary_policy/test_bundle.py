@@ -7,6 +7,7 @@ from support.policies import CLIENT, NOON, bound, bundle, connection, facts, pol
 
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Decision
+from ostiary_policy.policy import Problem
 
 ALLOW = rule("all", "Allow")
 TYPO = rule("typo", "Deny", "sql.statments == []")
@@ -213,3 +214,36 @@ def test_keys_are_in_no_text() -> None:
     built = bundle(policy("p", ALLOW, rule("m", "Mask", masking=masks)), secrets=secret("key", hmac="s3cr3t"))
     assert "s3cr3t" not in repr(decision(built))
     assert "s3cr3t" not in repr(built.policies)
+
+
+def test_a_policy_that_somebody_else_refused_denies_what_it_matches() -> None:
+    refused = {("default", "p"): (Problem("default", "p", "spec.tests[0]", "test 'a' failed: it was allowed"),)}
+    built = bundle(policy("p", ALLOW), refused=refused)
+    assert [str(problem) for problem in built.problems] == [str(refused["default", "p"][0])]
+    assert decision(built).action == "Deny"
+    assert "test 'a' failed: it was allowed" in decision(built).message
+    assert action(bundle(policy("p", ALLOW), refused={})) == "Allow"
+
+
+def test_what_did_not_change_is_taken_as_it_is_and_decides_the_same() -> None:
+    masks = [{"detector": "Email", "strategy": {"type": "Pseudonym", "keyRef": {"name": "key", "key": "hmac"}}}]
+    masked, plain = policy("m", ALLOW, rule("m", "Mask", masking=masks)), policy("p", ALLOW)
+    one, two = secret("key", hmac="one"), secret("key", hmac="two")
+    old = bundle(masked, plain, secrets=one)
+    same = bundle(masked, plain, secrets=one, previous=old, reuse=True)
+    assert all(same.policies[key] is old.policies[key] for key in old.policies)
+    assert same.revision == old.revision
+    rotated = bundle(masked, plain, secrets=two, previous=old, reuse=True)
+    assert rotated.policies["default", "m"] is not old.policies["default", "m"]
+    assert rotated.revision == bundle(masked, plain, secrets=two).revision
+    changed = bundle(masked, policy("p", rule("no", "Deny")), secrets=one, previous=old, reuse=True)
+    assert action(changed) == "Deny"
+
+
+def test_what_is_broken_is_looked_at_again() -> None:
+    broken = policy("p", ALLOW, match={"namespaceSelector": {}})
+    old = bundle(broken)
+    assert old.problems
+    again = bundle(broken, previous=old, reuse=True, system_namespace="default")
+    assert not again.problems
+    assert action(again) == "Allow"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from support.policies import facts
 
+from ostiary_policy import second_parser
 from ostiary_policy.environment import FRAME, RUNTIME
 from ostiary_policy.expression import EvaluationError, ExpressionError, Finding, Wanted, compile_expression
 
@@ -183,3 +184,10 @@ def test_a_pattern_from_the_facts_is_a_pattern() -> None:
 )
 def test_extensions_are_there(text: str) -> None:
     assert value(text) is True
+
+
+def test_an_expression_that_was_read_before_is_judged_as_at_first() -> None:
+    for text in ("sql.text ==", "true ||", "sql.text == '" + "x" * 3000 + "'", "1 +" + " " * 3000):
+        first = second_parser.read(text)
+        assert second_parser.read(text) == first
+        assert (first is None) == text.endswith("'")

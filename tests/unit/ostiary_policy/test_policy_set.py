@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from support.policies import NOON, decide, facts, policy, policy_set, rule, secret, statement, subject
 
+from ostiary_api.policy import GatewayPolicy
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.masking import ColumnMask, Strategy
 from ostiary_policy.policy_set import PolicySet
@@ -107,6 +109,44 @@ def test_where_two_masks_meet_the_stronger_wins() -> None:
     assert strategies(partial, pseudonym) == ["Pseudonym"]
     assert strategies(redact, pseudonym, partial) == ["Redact"]
     assert strategies(partial, redact) == ["Redact"]
+
+
+def test_a_mask_of_another_policy_takes_nothing_from_one() -> None:
+    def partial(**kept: int) -> dict[str, object]:
+        return {"column": "customers.phone", "strategy": {"type": "Partial", **kept}}
+
+    first = rule("first", "Mask", masking=[partial(keepFirst=3)])
+    last = rule("last", "Mask", masking=[partial(keepLast=2)])
+    decision = decided(decide(policy("p", ALLOW, first), policy("q", last), facts=facts()))
+    (mask,) = decision.masks.columns
+    assert (mask.strategy.keep_first, mask.strategy.keep_last) == (0, 0)
+
+
+def test_pseudonyms_have_the_key_of_the_system_namespace_where_a_tenants_policy_masks_the_same() -> None:
+    def pseudonyms(name: str, namespace: str) -> GatewayPolicy:
+        masking = [{"detector": "Email", "strategy": {"type": "Pseudonym", "keyRef": {"name": "k", "key": "hmac"}}}]
+        selector = {"match": EVERYWHERE} if namespace == "ostiary-system" else {}
+        return policy(name, rule("emails", "Mask", masking=masking), namespace=namespace, **selector)
+
+    keys = {
+        **secret("k", hmac="a key that the tenant knows"),
+        **secret("k", "ostiary-system", hmac="a key that nobody knows"),
+    }
+    tenants, systems = pseudonyms("a", "default"), pseudonyms("z", "ostiary-system")
+    decision = decided(decide(policy("p", ALLOW), tenants, systems, facts=facts(), secrets=keys))
+    (mask,) = decision.masks.detectors
+    assert mask.strategy.key == b"a key that nobody knows"
+
+
+def test_where_two_rules_ask_people_those_of_the_system_namespace_are_asked() -> None:
+    def asks(name: str, group: str, **more: Any) -> GatewayPolicy:
+        return policy(name, rule("ask", "RequireApproval", approval={"groups": [group]}), **more)
+
+    friends = asks("a", "friends-of-the-tenant")
+    guard = asks("z", "dba", namespace="ostiary-system", match=EVERYWHERE)
+    decision = decided(decide(friends, guard, facts=facts()))
+    assert decision.approval is not None
+    assert decision.approval.groups == ("dba",)
 
 
 # Enforcement

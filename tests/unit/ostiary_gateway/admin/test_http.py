@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -101,6 +102,31 @@ async def test_too_many_at_once_are_turned_away(address: tuple[str, int], monkey
     line, _ = await ask(address, b"GET /echo HTTP/1.1\r\n\r\n")
     assert line.startswith("HTTP/1.1 503 ")
     silent.close()
+
+
+async def test_who_holds_connections_open_does_not_turn_others_away() -> None:
+    server = HttpServer(ROUTES, clients=16, from_one=3)
+    host, port = await server.listen("127.0.0.1", 0)
+    held = []
+    for _ in range(3):
+        held.append(await asyncio.open_connection(host, port, local_addr=("127.0.0.9", 0)))
+        await asyncio.sleep(0)
+    for _ in range(24):
+        reader, writer = await asyncio.open_connection(host, port, local_addr=("127.0.0.9", 0))
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+    assert (await ask((host, port), b"GET /echo HTTP/1.1\r\n\r\n"))[0] == "HTTP/1.1 200 OK"
+    for _, writer in held:
+        writer.close()
+    for _, writer in held:
+        await writer.wait_closed()
+    async with asyncio.timeout(20):
+        while server.clients:
+            await asyncio.sleep(0.01)
+    again = await asyncio.open_connection(host, port, local_addr=("127.0.0.9", 0))
+    assert (await said(*again, b"GET /echo HTTP/1.1\r\n\r\n"))[0] == "HTTP/1.1 200 OK"
+    await server.close()
 
 
 async def test_a_socket_in_the_file_system_is_for_its_owner_only(tmp_path: Path) -> None:

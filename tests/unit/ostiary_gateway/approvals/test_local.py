@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from support.approvals import NOON, question
-from support.policies import subject
+from support.policies import connection, subject
 
 from ostiary_api.counting import approvers, state_of
 from ostiary_gateway.approvals.local import MAX_OPEN, Answer, LocalApprovals, Refused
@@ -58,7 +58,7 @@ def by(approver: str, verdict: str = "Approve", **more: object) -> Answer:
 
 async def test_asked_approved_used(store: LocalApprovals, told: list[Transition]) -> None:
     asked = await store.ask(question())
-    assert await store.find("default", asked.spec.request.hash) == asked
+    assert await store.find(connection(), asked.spec.request.hash) == asked
     assert await store.take(asked, "s1") is None
     approved = await store.answer("default", asked.metadata.name, by("alice", reason="fine"))
     assert (state_of(approved.status), approvers(approved)) == ("Approved", ("alice",))
@@ -66,7 +66,7 @@ async def test_asked_approved_used(store: LocalApprovals, told: list[Transition]
     assert used is not None
     assert state_of(used.status) == "Consumed"
     assert await store.take(asked, "s2") is None
-    assert await store.find("default", asked.spec.request.hash) is None
+    assert await store.find(connection(), asked.spec.request.hash) is None
     assert [(each.step, each.by) for each in told] == [
         ("Asked", "agent"), ("Answered", "alice"), ("Approved", "alice"), ("Consumed", "s2"),
     ]  # fmt: skip
@@ -163,7 +163,7 @@ async def test_closing_ends_the_waiting(tmp_path: Path) -> None:
     await store.close()
     assert (await asyncio.wait_for(waiting, 5)).metadata.name == "apr-1"
     with pytest.raises(ApprovalsError, match="shutting down"):
-        await store.find("default", "x")
+        await store.find(connection(), "x")
 
 
 async def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_grant_is_used_at_most_once_in_any_order_of_things(order: list[str]) -
                         continue
                     granted += state_of(answered.status) == "Approved"
             elif step in ("take", "both"):
-                found = await store.find("default", question().spec.request.hash)
+                found = await store.find(connection(), question().spec.request.hash)
                 if found is not None:
                     takers = stores if step == "both" else [store]
                     taken = await asyncio.gather(*(each.take(found, f"s{number}") for each in takers))

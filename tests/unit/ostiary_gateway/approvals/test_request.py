@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from support.approvals import RULE, action, decision, question
 from support.policies import connection, subject
 
-from ostiary_gateway.approvals.request import MAX_FACTS, MAX_SUMMARY, bounded, draft, hash_of, shortened
+from ostiary_gateway.approvals.request import MAX_FACTS, MAX_SUMMARY, bounded, draft, hash_of, shortened, titled
 from ostiary_policy.decision import RuleRef
 
 
@@ -68,3 +68,18 @@ def test_the_question_names_the_rule_and_its_terms() -> None:
     assert (spec.policies[0].rule, spec.policies[0].revision) == (RULE.rule, RULE.revision)
     assert (spec.approval.groups, spec.approval.min_approvals) == (("dba", "oncall"), 2)
     assert question().to_manifest()["kind"] == "ApprovalRequest"
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("select 1", "select 1"),
+        ("update orders\n  set paid = true\n", "update orders set paid = true"),
+        ("x" * 61, "x" * 59 + "…"),
+        (" " * 960 + "drop table orders", "…"),
+        ("select '\x1b[2J'", "select '?[2J'"),
+        ("", ""),
+    ],
+)
+def test_a_list_shows_the_beginning_on_one_line(text: str, title: str) -> None:
+    assert titled(text) == title

@@ -101,6 +101,15 @@ def test_manifests_without_a_connection_serve_nothing() -> None:
     assert rejected(a=SECRET) == ["a.yaml: there is no Connection in these manifests, so there is nothing to serve"]
 
 
+def test_in_a_cluster_each_gateway_has_its_own_ports() -> None:
+    texts = {"a.yaml": connection(), "b.yaml": connection("other"), "c.yaml": SECRET}
+    assert isinstance(compile_texts(texts, in_cluster=True), Loaded)
+    shared = {name: text.replace("spec:", "spec:\n  gateway: {name: both}", 1) for name, text in texts.items()}
+    outcome = compile_texts(shared, in_cluster=True)
+    assert isinstance(outcome, Rejected)
+    assert "port 6432 is also that of Connection prod/app" in outcome.problems[0].message
+
+
 def test_what_nobody_can_use_is_noted() -> None:
     outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET})
     assert isinstance(outcome, Loaded)
@@ -108,6 +117,18 @@ def test_what_nobody_can_use_is_noted() -> None:
         "no policy is for it, so everything is denied",
         "no token is in namespace prod, so nobody can log in; see ostiary token create",
     ]
+
+
+def test_service_accounts_alone_are_noted_where_there_is_no_cluster() -> None:
+    outcome = compile_texts({"a.yaml": authenticating("{tokens: Refuse}"), "b.yaml": SECRET})
+    assert isinstance(outcome, Loaded)
+    assert (
+        "only ServiceAccounts may log in, which a gateway outside of a cluster cannot check: nobody can"
+        in outcome.notices[-1].message
+    )
+    in_cluster = compile_texts({"a.yaml": authenticating("{tokens: Refuse}"), "b.yaml": SECRET}, in_cluster=True)
+    assert isinstance(in_cluster, Loaded)
+    assert [notice.message for notice in in_cluster.notices] == ["no policy is for it, so everything is denied"]
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,16 @@ def test_a_pattern_that_looks_at_the_ends_of_a_value_is_not_filtered_by_the_buff
     assert not CustomDetector("mine", "[^a-z ]{4}").could_hit(b"no digits at all")
 
 
+def test_what_a_columns_partial_keeps_is_not_what_a_detector_hides() -> None:
+    long = b"4111111111111111 " + b"x" * 40
+    keeps = Strategy("Partial", keep_first=20)
+    redacting = Detectors((DetectorMask("CreditCard", Strategy("Redact")),))
+    assert redacting.over(keeps)(long) == b"[redacted]"
+    assert redacting.over(keeps)(b"y" * 30) == b"y" * 20 + b"*" * 10
+    assert Detectors((DetectorMask("CreditCard", KEEP_4),)).over(keeps)(long) == b"*" * len(long)
+    assert Detectors((DetectorMask("CreditCard", Strategy("Null")),)).over(keeps)(long) is None
+
+
 def test_where_two_detectors_meet_the_stronger_wins() -> None:
     detectors = Detectors(
         (DetectorMask("custom", Strategy("Redact"), "[0-9]{16} bob"), DetectorMask("CreditCard", KEEP_4))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary_gateway.masking.documents import mask_scalars, mask_whole
-from ostiary_gateway.masking.strategies import MaskError, compile_strategy, stronger
-from ostiary_policy.masking import Strategy
+from ostiary_gateway.masking.strategies import MaskError, compile_strategy
+from ostiary_policy.masking import Strategy, stronger
 
 KEY = b"0123456789abcdef"
 
@@ -71,6 +71,14 @@ def test_the_stronger_of_two() -> None:
     assert stronger(partial, redact) is redact
     assert stronger(partial, Strategy("Pseudonym", key=KEY)).type == "Pseudonym"
     assert stronger(partial, Strategy("Partial", keep_last=2)).keep_last == 2
+    assert stronger(partial, Strategy("Partial", keep_last=8)) is partial
+
+
+def test_of_two_partials_only_what_both_keep_is_kept() -> None:
+    ends, begins = Strategy("Partial", keep_last=3), Strategy("Partial", keep_first=4)
+    assert shown(stronger(begins, ends), "4111111111111111") == "*" * 16
+    both = stronger(Strategy("Partial", keep_first=2, keep_last=4), Strategy("Partial", keep_first=6, keep_last=1))
+    assert (both.keep_first, both.keep_last) == (2, 1)
 
 
 @given(st.text(max_size=30), st.integers(0, 10), st.integers(0, 10))

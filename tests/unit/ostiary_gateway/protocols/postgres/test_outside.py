@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_session import BOUND, DENIED, NO, PARSED, READY, Play, bind, done, execute, parse, query, server_error
 
 from ostiary_gateway.protocols.postgres import wire
-from ostiary_gateway.protocols.postgres.questions import Admission, Ask, Stage, Wait
+from ostiary_gateway.protocols.postgres.questions import Admission, Ask, Outcome, Stage, Wait
 from ostiary_gateway.protocols.postgres.wire import SYNC
 
 BIG = "update everything"
@@ -31,10 +31,10 @@ class Asking(Play):
             admission.denial = None if ask.outside else NO
         return admission
 
-    def _pump(self, outcome: object) -> None:
+    def _pump(self, outcome: Outcome) -> None:
         self.waiting = None
         while True:
-            effect = self.steps.send(outcome)  # type: ignore[arg-type]
+            effect = self.frontend.advance(outcome)
             outcome = self.later if isinstance(effect, Ask) else None
             if isinstance(effect, Wait) and not self.frontend.may_go_on(effect) and effect is not Wait.TURN:
                 self.waiting = effect

@@ -133,6 +133,16 @@ def test_a_columns_mask_is_not_weakened_by_a_detector() -> None:
     assert through(row_mask(field(25), by_index={0: REDACT}), VISA) == (b"[redacted]",)
 
 
+def test_a_columns_partial_does_not_keep_what_a_detector_redacts() -> None:
+    plan = MaskPlan(detectors=(DetectorMask("CreditCard", REDACT),))
+    wide = Strategy("Partial", keep_first=40, keep_last=40)
+    mask = compile_row_mask(plan, (field(25, table=7, attnum=2),), {(7, 2): wide}, {})
+    assert mask is not None
+    note = b"paid by " + VISA + b", thanks; " + b"n" * 80
+    assert through(mask, note) == (b"[redacted]",)
+    assert through(mask, b"n" * 100) == (b"n" * 40 + b"*" * 20 + b"n" * 40,)
+
+
 # Detectors by type
 
 

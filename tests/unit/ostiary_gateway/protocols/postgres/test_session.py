@@ -8,9 +8,9 @@ import pytest
 
 from ostiary_gateway.checkpoint import Verdict
 from ostiary_gateway.protocols.postgres import frontend, wire
-from ostiary_gateway.protocols.postgres.backend import Backend
+from ostiary_gateway.protocols.postgres.backend import Backend, Listener
 from ostiary_gateway.protocols.postgres.facts_model import Analysis, CopyEffect, Effects, Statement
-from ostiary_gateway.protocols.postgres.questions import SHOWN, Admission, Ask, Refused, Settings, Stage, Wait
+from ostiary_gateway.protocols.postgres.questions import SHOWN, Admission, Ask, Outcome, Refused, Settings, Stage, Wait
 from ostiary_gateway.protocols.postgres.state import Awaited, Denial, Kind, Prepared, Running, SessionState
 from ostiary_gateway.protocols.postgres.wire import FLUSH, SYNC, FatalError, ProtocolViolation, frame
 from ostiary_policy.decision import Action, Decision
@@ -40,7 +40,7 @@ def statement(text: str, **effects: object) -> Statement:
 
 
 @dataclass
-class Play:
+class Play(Listener):
     """A session without sockets: policy is `denied` (texts), effects by text."""
 
     denied: dict[str, Denial] = field(default_factory=dict)
@@ -56,7 +56,6 @@ class Play:
         self.log: list[str] = []
         self.recorded: dict[str, bytes] = {}
         self.shown: list[tuple[str, ...]] = []
-        self.steps = self.frontend.run()
         self.waiting: Wait | None = None
         self.closed = False
         self._pump(None)
@@ -69,12 +68,11 @@ class Play:
         analysis = Analysis((statement(ask.text, **self.effects.get(ask.text, {})),) if ask.text.strip() else ())
         return Admission(verdict, analysis, denial, needs_description=self.describe)
 
-    def _pump(self, outcome: object) -> None:
+    def _pump(self, outcome: Outcome) -> None:
         self.waiting = None
         while True:
-            try:
-                effect = self.steps.send(outcome)  # type: ignore[arg-type]
-            except StopIteration:
+            effect = self.frontend.advance(outcome)
+            if effect is None:
                 self.closed = True
                 return
             outcome = None

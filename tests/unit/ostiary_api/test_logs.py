@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from ostiary_gateway.logging import configure, get_logger
+from ostiary_api.logs import configure, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +59,14 @@ def test_an_exception_stays_on_its_line() -> None:
         get_logger("ostiary").exception("failed")
     (line,) = out.getvalue().splitlines()
     assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_libraries_are_not_asked_for_details() -> None:
+    out = io.StringIO()
+    configure("debug", stream=out)
+    explain = logging.getLogger("celpy.evaluation")
+    explain.debug("resolve_name: select secret from customers")
+    explain.info("chatter")
+    get_logger("ostiary_gateway.feed").debug("ours")
+    (line,) = out.getvalue().splitlines()
+    assert json.loads(line)["event"] == "ours"
