@@ -156,38 +156,94 @@ class SqlFacts(TypedDict):
 
 
 class ExecFacts(TypedDict):
-    """A command in a container."""
+    """A command in a container. For other requests every field of it is empty."""
 
-    container: Annotated[str, Doc("Container; empty for the default one.")]
-    command: Annotated[list[str], Doc("The command and its arguments.")]
-    stdin: Annotated[bool, Doc("True if standard input is attached.")]
-    tty: Annotated[bool, Doc("True if a terminal is asked for.")]
+    container: Annotated[str, Doc("Container; empty for the default one.", varies="text")]
+    command: Annotated[list[str], Doc("The command and its arguments; empty for attach.", varies="text")]
+    stdin: Annotated[bool, Doc("True if standard input is attached.", varies="text")]
+    tty: Annotated[bool, Doc("True if a terminal is asked for.", varies="text")]
 
 
 class KubernetesFacts(TypedDict):
     """`k8s`: one request to the Kubernetes API."""
 
-    verb: Annotated[str, Doc("get, list, watch, create, update, patch, delete, deletecollection, …")]
+    verb: Annotated[
+        str,
+        Doc(
+            "get, list, watch, create, update, patch, delete, deletecollection; and what the API server calls by one "
+            "of these names, but is something else: `connect` (exec, attach, portforward, proxy), `token` (a token of a "
+            "ServiceAccount), `evict`, `debug` (an ephemeral container). The method in lower case where `resource` is "
+            "empty."
+        ),
+    ]
+    rbacVerb: Annotated[str, Doc("The verb as the API server has it, and RBAC: exec is `create`, or `get`.")]
     group: Annotated[str, Doc("API group; empty for the core group.")]
     version: Annotated[str, Doc("API version.")]
-    resource: Annotated[str, Doc("Resource, plural.")]
+    resource: Annotated[
+        str, Doc("Resource, plural and in lower case; empty if it is about no resource: /api, /openapi/v3, /healthz.")
+    ]
     subresource: Annotated[str, Doc("Subresource; empty if none.")]
     namespace: Annotated[str, Doc("Namespace; empty if cluster-scoped or over all.")]
-    name: Annotated[str, Doc("Name of the object; empty for collections.")]
-    labelSelector: Annotated[str, Doc("Label selector, as sent.")]
-    fieldSelector: Annotated[str, Doc("Field selector, as sent.")]
-    dryRun: Annotated[bool, Doc("True if the request is a dry run.")]
+    name: Annotated[str, Doc("Name of the object; empty for collections, and for what is created.", varies="text")]
+    path: Annotated[str, Doc("Path of the URL, without the query.", varies="text")]
+    labelSelector: Annotated[str, Doc("Label selector, as sent.", varies="text")]
+    fieldSelector: Annotated[str, Doc("Field selector, as sent.", varies="text")]
+    dryRun: Annotated[bool, Doc("True if the API server would take it for a dry run, which changes nothing.")]
+    discovery: Annotated[
+        bool,
+        Doc("True if it reads what the API offers (/api, /apis, /openapi, /version), as clients do, and no object."),
+    ]
+    readOnly: Annotated[
+        bool,
+        Doc(
+            "True only if it is known to change nothing: get, list, watch; what one may do, and who one is "
+            "(SelfSubjectAccessReview and its like). Logs are read; exec, proxy and a dry run are not."
+        ),
+    ]
     object: NotRequired[
         Annotated[
             dict[str, object],
             Doc(
-                "The object as it would be afterwards, from the API server's own dry run.",
+                "The object as it would be afterwards, from the API server's own dry run. For `scale` the object that is "
+                "scaled; for `connect` the pod, service or node. Empty for what reads, deletes, evicts, or asks for a token.",
                 costly=True,
                 varies="request",
             ),
         ]
     ]
-    oldObject: NotRequired[Annotated[dict[str, object], Doc("The object as it is now.", costly=True, varies="request")]]
+    oldObject: NotRequired[
+        Annotated[
+            dict[str, object],
+            Doc(
+                "The object as it is now: the one that is scaled, deleted, evicted, run in. Empty for what reads and for "
+                "what is new; absent for deletecollection.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
+    oldObjects: NotRequired[
+        Annotated[
+            list[object],
+            Doc(
+                "The objects as they are now that would go or change: `oldObject`, if it is not empty; for deletecollection "
+                "all that are selected.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
+    affected: NotRequired[
+        Annotated[
+            int,
+            Doc(
+                "How many objects would go, change or be made: 1; 0 for what reads; for deletecollection as many as are "
+                "selected.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
     exec: Annotated[ExecFacts, Doc("For pods/exec and attach: the command.")]
 
 
