@@ -376,10 +376,10 @@ class _Listener:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._drain
         while self._clients and loop.time() < end and not self._hurry.is_set():
-            self.lobby.stop("57P01", reason, only_idle=True)
+            self.lobby.stop(reason, only_idle=True)
             await asyncio.wait(self._clients, timeout=LOOK)
         if self._clients:
-            self.lobby.stop("57P01", reason)
+            self.lobby.stop(reason)
             _, stuck = await asyncio.wait(self._clients, timeout=PARTING)
             for task in stuck:
                 task.cancel()

@@ -24,6 +24,8 @@ from ostiary_api.secret import Secret
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 397
 RENEW_DAYS: Final = 30
+_ALPN: Final[dict[str, list[str]]] = {"Postgres": ["postgresql"], "Kubernetes": ["http/1.1"]}
+"""Direct TLS (PostgreSQL 17) requires ALPN. Clients of an API server come down to HTTP/1.1 by it."""
 
 
 class TLSError(Exception):
@@ -119,8 +121,8 @@ def listener_context(
         if secret is None:
             raise TLSError(f"listener.tls.secretRef: Secret {tls.secret_ref.name} does not exist")
         context = _context_of_secret(secret)
-    # Direct TLS (PostgreSQL 17) requires ALPN; who asks for something else than PostgreSQL is turned away.
-    context.set_alpn_protocols(["postgresql"])
+    if (alpn := _ALPN.get(connection.spec.protocol)) is not None:
+        context.set_alpn_protocols(alpn)
     return context
 
 

@@ -69,8 +69,8 @@ class Lobby(Protocol):
     async def probe(self) -> None:
         """Tries whether the target answers, without logging in there. Raises TargetAway."""
 
-    def stop(self, code: str, message: str, *, only_idle: bool = False) -> None:
-        """Ends sessions, saying why (an SQLSTATE, and words)."""
+    def stop(self, message: str, *, only_idle: bool = False) -> None:
+        """Ends sessions, saying why. With `only_idle` those that are in the middle of something may finish that."""
 
     async def close(self) -> None:
         """Lets go of what sessions shared."""

@@ -384,10 +384,10 @@ class PostgresLobby:
             elif moved:
                 relay.stop("57P01", "The Connection's target or credential has changed.", "Connect again.")
 
-    def stop(self, code: str, message: str, *, only_idle: bool = False) -> None:
+    def stop(self, message: str, *, only_idle: bool = False) -> None:
         for relay in list(self.relays.values()):
             if relay.idle or not only_idle:
-                relay.stop(code, message, "Connect again.")
+                relay.stop("57P01", message, "Connect again.")
 
     async def close(self) -> None:
         for reference in self._references.values():
