@@ -1,8 +1,9 @@
-"""Appends blocks to the record's file. Used by one thread at a time."""
+"""Appends blocks to the record's file. Used by one thread at a time, the one that holds `lock`."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,8 @@ class LogFile:
     """The file, and where its chain stands. `begin` and `block` prepare blocks, `write` appends them."""
 
     def __init__(self, descriptor: int, path: Path, position: int, number: int, link: bytes) -> None:
+        self.path = path
+        self.lock = threading.Lock()
         self.position = position
         self.number = number
         """Of the next block."""
@@ -27,7 +30,6 @@ class LogFile:
         """Of the last one."""
         self.unsynced = False
         self._descriptor = descriptor
-        self._path = path
         self._inode = os.fstat(descriptor).st_ino
         self._looked = 0.0
         self._next: tuple[int, int, bytes] = position, number, link
@@ -84,7 +86,7 @@ class LogFile:
     def write(self, *, durable: bool) -> None:
         """Append what was prepared. durable: it is on the disk when this returns. OSError: nothing was appended."""
         if durable:
-            self._check()
+            self.check()
         # One call where it suffices; it makes nothing durable that was written before.
         flags = _DURABLE if durable and not self.unsynced else 0
         position = self.position
@@ -93,6 +95,14 @@ class LogFile:
             position += self._write(buffers[start : start + _MOST], position, flags)
         if durable and not flags:
             os.fdatasync(self._descriptor)
+        self.appended(durable=durable)
+
+    def prepared(self) -> bytes:
+        """What was prepared, for somebody else to append; `appended` says that it was."""
+        return b"".join(self._buffers)
+
+    def appended(self, *, durable: bool) -> None:
+        """What was prepared is in the file."""
         self.unsynced = not durable
         self.position, self.number, self.link = self._next
         self._buffers = []
@@ -106,12 +116,12 @@ class LogFile:
                 written += os.pwritev(self._descriptor, [rest[written:]], position + written, flags)
         return size
 
-    def _check(self) -> None:
-        """A file that was removed or replaced still takes writes, and nobody would ever see them."""
+    def check(self) -> None:
+        """A file that was removed or replaced still takes writes, and nobody would ever see them. Raises OSError."""
         now = time.monotonic()
         if now - self._looked > 0.1:
-            if self._path.stat().st_ino != self._inode:
-                raise OSError(f"{self._path} was replaced by another file; restart the gateway")
+            if self.path.stat().st_ino != self._inode:
+                raise OSError(f"{self.path} was replaced by another file; restart the gateway")
             self._looked = now
 
     def sync(self) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from ostiary_gateway.audit import encoding, index, layout
 from ostiary_gateway.audit.blocks import log_file
+from ostiary_gateway.audit.direct import Direct
 from ostiary_gateway.audit.event import ApprovalStep, LoginRefused, RecordError, SessionOpened, SessionRecord
 from ostiary_gateway.audit.intake import Intake, Item, Pending, Record
 from ostiary_gateway.audit.keys import Signer
@@ -71,6 +72,7 @@ class FileRecorder:
             file, connection, signer, self._intake, self.stats, self._tell,
             low=queue_bytes // 4, fast_above=queue_bytes // 4, seal_every=seal_every, last_seal=last_seal,
         )  # fmt: skip
+        self._direct = Direct(file, self._writer, self._intake, self.stats, self._durable)
         self._open_run()
 
     @classmethod
@@ -189,7 +191,9 @@ class FileRecorder:
         self._closed = self._intake.closed = True
         self._intake.flush()
         self._writer.stop()
+        # What is on its way past the writer ends meanwhile: the writer waits for it.
         await asyncio.to_thread(self._writer.join)
+        self._direct.close()
         failing = self._writer.failing
         await asyncio.to_thread(self._connection.close)
         self._file.close()
@@ -212,7 +216,9 @@ class FileRecorder:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._writer.put(Batch(items, size, waiting, news))
+        batch = Batch(items, size, waiting, news)
+        if not self._direct.takes(batch):
+            self._writer.put(batch)
 
     def _tell(self, waiting: list[Pending], relieved: list[Future], failure: str) -> None:
         """From the writer's thread."""
@@ -225,6 +231,9 @@ class FileRecorder:
                     future.set_exception(RecordError(failure))
                 else:
                     future.set_result(None)
+        self._durable(waiting, failure)
+
+    def _durable(self, waiting: list[Pending], failure: str = "") -> None:
         for pending in waiting:
             try:
                 pending.tell(failure)

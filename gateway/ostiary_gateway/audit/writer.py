@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -121,6 +121,7 @@ class Writer:
         self._fast_above = fast_above
         self._seal_every = seal_every
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._given = self._done_with = 0
         self._thread = threading.Thread(target=self._run, name="ostiary-audit", daemon=True)
         self._held: list[Batch] = []
         self._stopping = False
@@ -139,7 +140,27 @@ class Writer:
 
     def put(self, batch: Batch) -> None:
         """From the loop. The size was added to `accepted` before."""
+        self._given += 1
         self._queue.put(batch)
+
+    def lend(self) -> bool:
+        """From the loop: whether it may append to the file, until `give_back`. Only while nothing waits here."""
+        if self._given != self._done_with or self.failing or self.relief:
+            return False
+        return self._file.lock.acquire(blocking=False)
+
+    def give_back(self, entry: index.Entry | None = None, news: Sequence[object] = ()) -> None:
+        """From the loop: with what was appended and is durable, if anything was."""
+        wake = False
+        if entry is not None:
+            self._entries.append(entry)
+            self._news += news
+            self._unsealed = True
+            # The housekeeping may wait for ever, not knowing that there is something to do.
+            wake = len(self._entries) in (1, INDEX_AFTER)
+        self._file.lock.release()
+        if wake:
+            self.put(Batch([], 0, [], []))
 
     def stop(self) -> None:
         """From the loop: write what is queued, then end."""
@@ -160,7 +181,8 @@ class Writer:
             if self._stopping and self.failing:
                 break
         try:
-            self._finish()
+            with self._file.lock:
+                self._finish()
         except Exception as error:
             log.exception("audit writer failed at its end")
             self._fail(error)
@@ -173,6 +195,10 @@ class Writer:
             if time.monotonic() < self._next_tick_at and not self._stopping:
                 return
             self._next_tick_at = time.monotonic() + TICK
+        with self._file.lock:
+            self._work()
+
+    def _work(self) -> None:
         while self._held:
             self._commit()
             if self.failing:
@@ -230,6 +256,7 @@ class Writer:
         for batch in self._held[:count]:
             self._news += batch.news
         del self._held[:count]
+        self._done_with += count
         intake = self._intake
         intake.written += total
         self._entries += entries
