@@ -95,11 +95,11 @@ class Upstream(Model):
 
 
 class StaticCredentials(Model):
-    """A fixed credential from a Secret: `username` with `password` or `privateKey`, or `token`."""
+    """A fixed credential from a Secret: `username` with `password` or `privateKey`, `token`, or a certificate."""
 
     secret_ref: SecretRef = Field(
         description="Secret with the keys username and password (Postgres), username and privateKey or password (SSH), "
-        "or token (Kubernetes)."
+        "token, or tls.crt and tls.key (Kubernetes)."
     )
 
 
@@ -120,6 +120,12 @@ class PostgresRoleCredentials(Model):
     )
 
 
+_BOOTSTRAP = (
+    "Secret with token, or tls.crt and tls.key, {use}. Needed with upstream.server. Default: the gateway's own "
+    "ServiceAccount, which only the cluster that it runs in knows."
+)
+
+
 class ServiceAccountTokenCredentials(Model):
     """A short-lived token of a ServiceAccount, from TokenRequest, renewed before it expires."""
 
@@ -130,10 +136,17 @@ class ServiceAccountTokenCredentials(Model):
     ttl: Annotated[float, *duration("10m", "24h")] = Field(
         default=600.0, description="How long a token is valid; it is renewed before it expires."
     )
+    secret_ref: SecretRef | None = Field(
+        default=None, description=_BOOTSTRAP.format(use="with which the tokens are requested")
+    )
 
 
 class ImpersonateCredentials(Model):
-    """The gateway's own ServiceAccount, impersonating the agent (Impersonate-User and Impersonate-Group)."""
+    """The agent's own name at the API server: the gateway logs in and impersonates it (Impersonate-User, -Group)."""
+
+    secret_ref: SecretRef | None = Field(
+        default=None, description=_BOOTSTRAP.format(use="of who may impersonate the agents")
+    )
 
 
 class SSHCertificateCredentials(Model):
@@ -184,6 +197,12 @@ class Credentials(Model):
         """The one that is set, as it is written: `static`, `postgresRole` …"""
         name = next(name for name in _CREDENTIALS if getattr(self, name) is not None)
         return str(type(self).model_fields[name].alias)
+
+    @property
+    def own_account(self) -> bool:
+        """Whether the gateway's own ServiceAccount is what it logs in with."""
+        with_secret = self.service_account_token or self.impersonate
+        return with_secret is not None and with_secret.secret_ref is None
 
 
 class ListenerTLS(Model):
@@ -354,6 +373,14 @@ class ConnectionSpec(Model):
                 self.protocol == "Kubernetes"
                 or (self.credentials.service_account_token is None and self.credentials.impersonate is None)
             ),
+        ),
+        Validation(
+            "!has(self.upstream.server) || [has(self.credentials.serviceAccountToken) && "
+            "!has(self.credentials.serviceAccountToken.secretRef), has(self.credentials.impersonate) && "
+            "!has(self.credentials.impersonate.secretRef)].all(x, !x)",
+            "with upstream.server, credentials.serviceAccountToken and credentials.impersonate need secretRef: another "
+            "cluster does not know the gateway's own ServiceAccount",
+            lambda self: self.upstream.server is None or not self.credentials.own_account,
         ),
         Validation(
             "self.protocol == 'SSH' || !has(self.credentials.sshCertificate)",

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from ostiary_api.connection import Connection
 from ostiary_api.policy import GatewayPolicy
 
+CERTIFICATE: Final = ("tls.crt", "tls.key")
+
 
 class SecretUse(NamedTuple):
-    """A Secret of the object's own namespace, named by one of its fields."""
+    """A Secret of the object's own namespace, named by one of its fields. All `keys` must be in it, or else, where
+    there are any, all of `otherwise`."""
 
     field: str
     name: str
     keys: tuple[str, ...]
+    otherwise: tuple[str, ...] = ()
+
+    def lacking(self, data: Mapping[str, bytes]) -> str:
+        """What is not in a Secret's data and must be, in words; empty if nothing is missing."""
+        missing = [key for key in self.keys if not data.get(key)]
+        if not missing or (self.otherwise and all(data.get(key) for key in self.otherwise)):
+            return ""
+        words = " and no ".join(missing)
+        return words + (f", nor {' with '.join(self.otherwise)}" if self.otherwise else "")
 
 
 def secrets_of_connection(connection: Connection) -> list[SecretUse]:
@@ -23,15 +36,21 @@ def secrets_of_connection(connection: Connection) -> list[SecretUse]:
     uses: list[SecretUse] = []
     if credentials.static is not None:
         keys = {"Postgres": ("username", "password"), "Kubernetes": ("token",), "SSH": ("username",)}[spec.protocol]
-        uses.append(SecretUse("spec.credentials.static.secretRef", credentials.static.secret_ref.name, keys))
+        otherwise = CERTIFICATE if spec.protocol == "Kubernetes" else ()
+        name = credentials.static.secret_ref.name
+        uses.append(SecretUse("spec.credentials.static.secretRef", name, keys, otherwise))
     if credentials.postgres_role is not None:
         name = credentials.postgres_role.admin_secret_ref.name
         uses.append(SecretUse("spec.credentials.postgresRole.adminSecretRef", name, ("username", "password")))
+    for own in (credentials.service_account_token, credentials.impersonate):
+        if own is not None and own.secret_ref is not None:
+            field = f"spec.credentials.{credentials.kind}.secretRef"
+            uses.append(SecretUse(field, own.secret_ref.name, ("token",), CERTIFICATE))
     if credentials.ssh_certificate is not None:
         name = credentials.ssh_certificate.ca_secret_ref.name
         uses.append(SecretUse("spec.credentials.sshCertificate.caSecretRef", name, ("privateKey",)))
     if listener.tls.secret_ref is not None:
-        uses.append(SecretUse("spec.listener.tls.secretRef", listener.tls.secret_ref.name, ("tls.crt", "tls.key")))
+        uses.append(SecretUse("spec.listener.tls.secretRef", listener.tls.secret_ref.name, CERTIFICATE))
     for number, issuer in enumerate(spec.authentication.oidc):
         field = f"spec.authentication.oidc[{number}]"
         if issuer.jwks_ref is not None:

@@ -280,7 +280,8 @@ class Gateway:
             authenticators = Authenticators(
                 barred, identities, self._secrets, self._issuer_keys, reviews=self._reviews
             )
-        return Site(connection, context, authenticators, self._secrets, self._place, closed)
+        api = self.pod.kube.access if self.pod is not None else None
+        return Site(connection, context, authenticators, self._secrets, self._place, closed, api)
 
     def _bind(self, port: int) -> socket.socket:
         if self._place.shares_ports and not self._place.others_serve():

@@ -87,9 +87,8 @@ def _wrong(
         if secret is None:
             reason = missing.get(key, "it does not exist")
             found.append(manifests.problem(connection, use.field, f"Secret {use.name} cannot be had: {reason}"))
-        elif lacking := [name for name in use.keys if not secret.data.get(name)]:
-            text = f"Secret {use.name} has no {' and no '.join(lacking)}"
-            found.append(manifests.problem(connection, use.field, text))
+        elif lacking := use.lacking(secret.data):
+            found.append(manifests.problem(connection, use.field, f"Secret {use.name} has no {lacking}"))
     return found
 
 

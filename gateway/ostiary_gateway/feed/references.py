@@ -26,12 +26,10 @@ def check_references(manifests: Manifests, *, in_cluster: bool = False) -> list[
     found: list[Problem] = []
     ports: dict[tuple[str, str, int], Connection] = {}
     for connection in manifests.connections.values():
-        for field, name, keys in secrets_of_connection(connection):
-            secret = manifests.secret(connection.metadata.namespace, name)
-            missing = [key for key in keys if not secret.data.get(key)] if secret is not None else []
-            if missing:
-                text = f"Secret {name} has no {' and no '.join(missing)}"
-                found.append(manifests.problem(connection, field, text))
+        for use in secrets_of_connection(connection):
+            secret = manifests.secret(connection.metadata.namespace, use.name)
+            if secret is not None and (lacking := use.lacking(secret.data)):
+                found.append(manifests.problem(connection, use.field, f"Secret {use.name} has no {lacking}"))
         found.extend(_unusable_authentication(manifests, connection))
         port = connection.spec.listener.port
         name = connection.metadata.name
@@ -51,12 +49,12 @@ def _unusable_authentication(manifests: Manifests, connection: Connection) -> li
     if not (authentication.oidc or authentication.mtls):
         return []
     secrets: dict[tuple[str, str], Secret] = {}
-    for field, name, keys in secrets_of_connection(connection):
-        if field.startswith("spec.authentication."):
-            secret = manifests.secret(namespace, name)
-            if secret is None or not all(secret.data.get(key) for key in keys):
+    for use in secrets_of_connection(connection):
+        if use.field.startswith("spec.authentication."):
+            secret = manifests.secret(namespace, use.name)
+            if secret is None or use.lacking(secret.data):
                 return []
-            secrets[namespace, name] = secret
+            secrets[namespace, use.name] = secret
     try:
         Authenticators(connection, TokenIdentities(()), secrets, KeySources())
     except AuthenticationError as problem:
@@ -68,10 +66,20 @@ def check_completeness(manifests: Manifests) -> list[Problem]:
     """What a gateway would miss when it serves these. Manifests that are only checked may be without: Secrets are
     seldom kept beside them."""
     found = [
-        manifests.problem(connection, field, f"there is no Secret {name} in namespace {connection.metadata.namespace}")
+        manifests.problem(connection, use.field, f"there is no Secret {use.name} in namespace {namespace}")
         for connection in manifests.connections.values()
-        for field, name, _ in secrets_of_connection(connection)
-        if manifests.secret(connection.metadata.namespace, name) is None
+        for namespace in (connection.metadata.namespace,)
+        for use in secrets_of_connection(connection)
+        if manifests.secret(namespace, use.name) is None
+    ]
+    found += [
+        manifests.problem(
+            connection,
+            "spec.upstream.server",
+            "it is needed outside of a cluster: https:// and the API server's address",
+        )
+        for connection in manifests.connections.values()
+        if connection.spec.protocol == "Kubernetes" and connection.spec.upstream.server is None
     ]
     if not manifests.connections:
         file = next((source.file for source in manifests.sources.values()), "nothing")

@@ -36,6 +36,10 @@ class Access:
     key: str = field(default="", repr=False)
     namespace: str = ""
     """That of the ServiceAccount or the context; empty: not known."""
+    server_name: str = ""
+    """The name in the server's certificate, where it is not the host of `server`."""
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    """Made elsewhere, in place of one from `authorities`; `certificate` and `key` are loaded into it."""
 
 
 def in_cluster(environment: Mapping[str, str] = os.environ, mount: Path = MOUNT) -> Access:
@@ -173,8 +177,9 @@ class Login:
 
     def _made(self, authorities: str) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cadata=authorities or None)
+            context = self._access.tls or ssl.create_default_context(cadata=authorities or None)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
             if self._access.certificate:
                 # ssl loads key material from files only: a private directory that is gone when this returns.
                 with tempfile.TemporaryDirectory() as folder:
@@ -183,6 +188,6 @@ class Login:
                         path.touch(0o600)
                         path.write_text(text)
                     context.load_cert_chain(paths[0], paths[1])
-        except (ssl.SSLError, ValueError) as problem:
+        except (ssl.SSLError, ValueError, OSError) as problem:
             raise ConfigError(f"the certificates for {self._access.server} cannot be used: {problem}") from None
         return context

@@ -64,6 +64,7 @@ class KubeClient:
     """A client of one API server. `async with`, or `close` it. Methods raise ApiError, Unreachable or ConfigError."""
 
     def __init__(self, access: Access, *, chance: Callable[[], float] = random.random) -> None:
+        self.access = access
         self.server = access.server
         self._login = Login(access)
         self._chance = chance
@@ -295,7 +296,7 @@ class KubeClient:
                 session = await self._connected()
                 response = await session.request(
                     method, self.server + path, params=dict(query), data=body, headers=headers, allow_redirects=False,
-                    trace_request_ctx=sent,
+                    trace_request_ctx=sent, server_hostname=self.access.server_name or None,
                 )  # fmt: skip
         try:
             if response.status >= 300:

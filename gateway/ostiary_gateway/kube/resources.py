@@ -32,6 +32,7 @@ class Kind:
 CONFIG_MAPS: Final = Kind("", "v1", "configmaps")
 SECRETS: Final = Kind("", "v1", "secrets")
 APPROVAL_REQUESTS: Final = Kind("ostiary.dev", "v1alpha1", "approvalrequests")
+SERVICE_ACCOUNTS: Final = Kind("", "v1", "serviceaccounts")
 TOKEN_REVIEWS: Final = Kind("authentication.k8s.io", "v1", "tokenreviews")
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]

@@ -13,6 +13,7 @@ from ostiary_api.secret import Secret
 from ostiary_gateway.checkpoint import Checkpoint
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.identity.authenticators import Authenticators
+from ostiary_gateway.kube.access import Access
 from ostiary_gateway.workers.place import ALONE, Place
 
 
@@ -27,6 +28,8 @@ class Site:
     place: Place = ALONE
     closed: str = ""
     """Why nobody can log in just now, in words for agents: something that the gateway needs is missing. Empty: open."""
+    api: Access | None = None
+    """In a pod: the way to the API server of its cluster, as the gateway's own ServiceAccount."""
 
     @property
     def namespace(self) -> str:

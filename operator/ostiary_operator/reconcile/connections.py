@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ostiary_api.names import service_host
-from ostiary_api.secret_uses import secrets_of_connection
+from ostiary_api.secret_uses import SecretUse, secrets_of_connection
 from ostiary_operator.observed import Manifest, Observed, SeenConnection
 from ostiary_operator.reconcile import pods, reasons
 from ostiary_operator.reconcile.acceptance import Standing
@@ -87,8 +87,10 @@ def _accepted(seen: SeenConnection, plan: GatewayPlan, policies: tuple[Standing,
             "GatewayPolicy whose match.connectionSelector selects its labels."
         )
     if refused := [standing.bundled.key for standing in policies if standing.refused is not None]:
-        what = "was never accepted and denies whatever it matches" if len(refused) == 1 else (
-            "were never accepted and deny whatever they match"
+        what = (
+            "was never accepted and denies whatever it matches"
+            if len(refused) == 1
+            else ("were never accepted and deny whatever they match")
         )
         message += f" {listed(refused)} {what}: see status.expressions there."
     return Finding("Accepted", "True", reasons.ACCEPTED, message)
@@ -99,7 +101,7 @@ def _resolved(observed: Observed, seen: SeenConnection, plan: GatewayPlan) -> Fi
     missing = missing_secrets(observed, seen.model)
     if missing:
         text = "; ".join(
-            f"{use.field}: there is no Secret {use.name} in namespace {seen.namespace} (it needs {listed(use.keys)})"
+            f"{use.field}: there is no Secret {use.name} in namespace {seen.namespace} (it needs {_needs(use)})"
             for use in missing
         )
         return Finding("ResolvedRefs", "False", reasons.SECRET_NOT_FOUND, text)
@@ -113,6 +115,11 @@ def _resolved(observed: Observed, seen: SeenConnection, plan: GatewayPlan) -> Fi
                 text = f"{use.field}: Secret {use.name}: {problem.message}"
                 return Finding("ResolvedRefs", "False", reasons.SECRET_NOT_USABLE, text)
     return Finding("ResolvedRefs", "True", reasons.RESOLVED, "All Secrets that it names are there.")
+
+
+def _needs(use: SecretUse) -> str:
+    """The keys that a Secret must have."""
+    return listed(use.keys) + (f", or {listed(use.otherwise)}" if use.otherwise else "")
 
 
 def _programmed(observed: Observed, seen: SeenConnection, plan: GatewayPlan) -> Finding:

@@ -136,8 +136,9 @@ def test_service_accounts_alone_are_noted_where_there_is_no_cluster() -> None:
     [
         (
             "Postgres\n  upstream: {host: db.example}\n  credentials: {static: {secretRef: {name: login}}}",
-            "Kubernetes\n  upstream: {server: 'https://k8s.example'}\n  credentials: {impersonate: {}}",
-            "spec.protocol: Kubernetes is not served by this version, so nobody can connect",
+            "SSH\n  upstream: {host: ssh.example, hostKeys: [ssh-ed25519 AAAA]}\n"
+            "  credentials: {static: {secretRef: {name: login}}}",
+            "spec.protocol: SSH is not served by this version, so nobody can connect",
         ),
     ],
 )
