@@ -56,28 +56,63 @@ class KubernetesTest(Model):
     """A request to the Kubernetes API, in a test. The fields are the facts of `k8s`."""
 
     verb: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
-        description="What is done, as RBAC has it: get, list, watch, create, update, patch, delete, deletecollection."
+        description="What is done, as RBAC has it (get, list, watch, create, update, patch, delete, deletecollection) "
+        "or as policies do (connect, evict, debug, token). With a path about no resource, the method: get, post."
     )
-    group: Name = Field(default="", description="API group, for example apps; empty for the core group.")
-    version: Name = Field(default="v1", description="Version of the API group, for example v1.")
+    group: Name | None = Field(
+        default=None,
+        description="API group, for example apps; empty for the core group. Default: that of the resource.",
+    )
+    version: Name | None = Field(
+        default=None, description="Version of the API group, for example v1. Default: that of the resource."
+    )
     resource: Name = Field(
         default="",
-        description="Resource in the plural, for example deployments; default: worked out from object's kind.",
+        description="Resource in the plural, for example deployments; default: worked out from object's or oldObject's "
+        "kind.",
     )
     subresource: Name = Field(
         default="", description="Subresource, for example scale, status or exec; empty for the object itself."
     )
-    namespace: Name = Field(default="", description="Namespace of the object; empty for a resource without namespaces.")
-    name: Name = Field(default="", description="Name of the object; empty for lists and creates.")
+    namespace: Name = Field(
+        default="", description="Namespace; default: that of object or oldObject. Empty: all of them, or none."
+    )
+    name: Name = Field(
+        default="", description="Name of the object; default: that of object or oldObject. Empty for lists and creates."
+    )
+    path: Annotated[str, StringConstraints(max_length=8192)] = Field(
+        default="",
+        description="Path of the URL, with its query, in place of group, version, resource, subresource, namespace, "
+        "name and selectors; for example /openapi/v3.",
+    )
     label_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(
-        default="", description="Label selector of a list or watch, as in kubectl get -l."
+        default="", description="Label selector of a list, watch or deletecollection, as in kubectl get -l."
     )
     field_selector: Annotated[str, StringConstraints(max_length=4096)] = Field(
-        default="", description="Field selector of a list or watch, as in kubectl get --field-selector."
+        default="",
+        description="Field selector of a list, watch or deletecollection, as in kubectl get --field-selector.",
     )
     dry_run: StrictBool = Field(default=False, description="Whether the request is a dry run, which changes nothing.")
-    object: ObjectJson | None = Field(default=None, description="The whole object as it would be after the request.")
-    old_object: ObjectJson | None = Field(default=None, description="The whole object as it is before the request.")
+    object: ObjectJson | None = Field(
+        default=None,
+        description="The whole object as it would be after the request; for scale the object that is scaled. Default: "
+        "empty where a request has none; otherwise not known.",
+    )
+    old_object: ObjectJson | None = Field(
+        default=None,
+        description="The whole object as it is before the request; {} if there is none. Default: empty where a request "
+        "has none; otherwise not known.",
+    )
+    old_objects: tuple[ObjectJson, ...] | None = Field(
+        default=None,
+        max_length=64,
+        description="For deletecollection: the objects that would go. Default: not known.",
+        json_schema_extra=LIST_ATOMIC,
+    )
+    affected: Annotated[StrictInt, Field(ge=0, le=2**53)] | None = Field(
+        default=None,
+        description="For deletecollection: how many objects would go. Default: as many as oldObjects has.",
+    )
     exec: KubernetesExecTest | None = Field(
         default=None, description="The command that is run in a container, for pods/exec and pods/attach."
     )

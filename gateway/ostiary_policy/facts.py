@@ -180,10 +180,10 @@ class KubernetesFacts(TypedDict):
     group: Annotated[str, Doc("API group; empty for the core group.")]
     version: Annotated[str, Doc("API version.")]
     resource: Annotated[
-        str, Doc("Resource, plural and in lower case; empty if it is about no resource: /api, /openapi/v3, /healthz.")
+        str, Doc("Resource, plural; empty if it is about no resource: /api, /openapi/v3, /healthz.")
     ]
     subresource: Annotated[str, Doc("Subresource; empty if none.")]
-    namespace: Annotated[str, Doc("Namespace; empty if cluster-scoped or over all.")]
+    namespace: Annotated[str, Doc("Namespace; empty if cluster-scoped or over all. Of a namespace itself, its name.")]
     name: Annotated[str, Doc("Name of the object; empty for collections, and for what is created.", varies="text")]
     path: Annotated[str, Doc("Path of the URL, without the query.", varies="text")]
     labelSelector: Annotated[str, Doc("Label selector, as sent.", varies="text")]

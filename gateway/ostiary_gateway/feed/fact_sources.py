@@ -16,7 +16,16 @@ USER = "app"
 
 def fact_sources() -> Mapping[str, FactSource]:
     """Protocol → fact source. A protocol that is not here cannot be tested yet."""
-    return {"Postgres": postgres}
+    return {"Kubernetes": kubernetes, "Postgres": postgres}
+
+
+def kubernetes(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
+    """The facts of a test's API request, without an API server. An entry point: the operator finds it by its name."""
+    from ostiary_gateway.protocols.kubernetes.offline import offline_facts
+
+    if test.k8s is None:
+        raise ValueError("it has no k8s")
+    return dict(offline_facts(test.k8s))
 
 
 def postgres(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
