@@ -57,7 +57,7 @@ class KubernetesTest(Model):
 
     verb: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
         description="What is done, as RBAC has it (get, list, watch, create, update, patch, delete, deletecollection) "
-        "or as policies do (connect, evict, debug, token). With a path about no resource, the method: get, post."
+        "or as policies do (connect, evict, debug, token). With a path it may be the method: GET, POST."
     )
     group: Name | None = Field(
         default=None,

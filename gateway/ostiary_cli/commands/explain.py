@@ -1,36 +1,41 @@
-"""`ostiary explain`: what would become of a statement, and why. No target is asked."""
+"""`ostiary explain`: what would become of a request, and why. No target is asked."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
 from ostiary_api.cases import TestSubject
 from ostiary_api.units import format_timestamp
 from ostiary_cli.errors import FOUND, CommandError
+from ostiary_cli.explain_view import masks_of, print_allowed, print_decision, print_kubernetes, print_sql
 from ostiary_cli.options import paths_argument
 from ostiary_cli.problems import print_problems
 from ostiary_gateway.feed.fact_sources import DATABASE, USER
 from ostiary_gateway.feed.loading import Loaded, load
-from ostiary_gateway.visible import visible
-from ostiary_policy.answer import Answer, Approval, Change
+from ostiary_policy.answer import Approval
 from ostiary_policy.answering import Told, answer
 from ostiary_policy.bundle import BoundConnection, Bundle
 from ostiary_policy.explain import Explanation, explain
-from ostiary_policy.facts import ClientFacts, RequestFacts, SqlFacts, SubjectFacts
-from ostiary_policy.masking import MaskPlan
+from ostiary_policy.facts import (
+    PROTOCOL_VARIABLE,
+    ClientFacts,
+    KubernetesFacts,
+    RequestFacts,
+    SqlFacts,
+    SubjectFacts,
+)
 from ostiary_policy.testing import subject_facts
 
-ACCESS = {"read": "relations read", "write": "relations written", "define": "relations defined"}
+STDIN = "-"
 
 
 @click.command()
@@ -40,61 +45,121 @@ ACCESS = {"read": "relations read", "write": "relations written", "define": "rel
     help="Who asks, and the groups of that user; or a subject as JSON, with claims, as policy tests have it.",
 )
 @click.option("--connection", required=True, metavar="[NAMESPACE/]NAME", help="Through which Connection.")
-@click.option("--sql", required=True, metavar="TEXT", help="The statements; - reads them from standard input.")
-@click.option("--database", help="The database. Default: the Connection's.")
-@click.option("--param", "params", multiple=True, metavar="TEXT", help="A bound parameter; may be repeated, in order.")
-@click.option("--estimated-rows", type=click.IntRange(0), help="The planner's estimate, where a rule reads it.")
+@click.option("--sql", metavar="TEXT", help="Postgres: the statements; - reads them from standard input.")
+@click.option("--database", help="Postgres: the database. Default: the Connection's.")
+@click.option("--param", "params", multiple=True, metavar="TEXT", help="Postgres: a bound parameter; may be repeated.")
+@click.option("--estimated-rows", type=click.IntRange(0), help="Postgres: the planner's estimate, if a rule reads it.")
+@click.option(
+    "--k8s", metavar="REQUEST",
+    help="Kubernetes: 'VERB RESOURCE[/NAME[/SUBRESOURCE]] [-n NAMESPACE] [-l SELECTOR] [-- COMMAND]', 'METHOD /PATH', "
+    "or the k8s of a policy test as YAML; - reads it from standard input.",
+)
+@click.option(
+    "-f", "--filename", "manifest", metavar="FILE",
+    help="Kubernetes: the object as it would be; for what is deleted, evicted or run in, as it is.",
+)
+@click.option("--old", metavar="FILE", help="Kubernetes: the object as it is now.")
+@click.option("--dry-run", is_flag=True, help="Kubernetes: the request is a dry run.")
 @click.option("--json", "json_", is_flag=True, help="As JSON, for programs: the answer an agent gets.")
 def command(
     paths: tuple[Path, ...],
     subject: str,
     connection: str,
-    sql: str,
+    sql: str | None,
     database: str | None,
     params: tuple[str, ...],
     estimated_rows: int | None,
+    k8s: str | None,
+    manifest: str | None,
+    old: str | None,
+    dry_run: bool,
     json_: bool,
 ) -> None:
-    """Say what the policies in PATH… make of a statement: its facts, every rule with its values, the decision.
+    """Say what the policies in PATH… make of a statement or an API request: its facts, every rule with its values,
+    the decision.
 
-    Exits 0 whatever the decision is. Nothing is contacted: every table that is named is taken to be there, and
-    functions that are not PostgreSQL's own are unknown.
+    Exits 0 whatever the decision is. Nothing is contacted: every table that is named is taken to be there, functions
+    that are not PostgreSQL's own are unknown, and an object is what -f and --old say that it is.
     """
-    from ostiary_gateway.protocols.postgres.offline import sql_facts
-
+    if (sql is None) == (k8s is None):
+        raise click.UsageError("Say what is asked for with one of --sql and --k8s.")
     outcome = load(paths, complete=False)
     if not isinstance(outcome, Loaded):
         print_problems(Console(stderr=True, highlight=False), outcome.problems)
         raise SystemExit(FOUND)
     bound = find_connection(outcome.bundle, connection)
-    if bound.connection.spec.protocol != "Postgres":
-        raise CommandError(f"{bound.connection.key} is no Postgres Connection.", "Choose one with --connection.")
-    text = sys.stdin.read() if sql == "-" else sql
-    try:
-        facts = sql_facts(
-            text, database=database or bound.connection.spec.upstream.database or DATABASE, user=USER, params=params
-        )
-    except ValueError as error:
-        raise CommandError(f"The statement cannot be judged: {error}.", "Give it as text: --sql TEXT") from error
-    if estimated_rows is not None:
-        facts["estimatedRows"] = estimated_rows
+    protocol = "Postgres" if k8s is None else "Kubernetes"
+    if bound.connection.spec.protocol != protocol:
+        raise CommandError(f"{bound.connection.key} is no {protocol} Connection.", "Choose one with --connection.")
+    facts: SqlFacts | KubernetesFacts
+    if k8s is None:
+        assert sql is not None
+        database = database or bound.connection.spec.upstream.database or DATABASE
+        facts = statements = _sql(sql, database, params, estimated_rows)
+        unknown = next((s["opaqueReason"] for s in statements["statements"] if s["opaque"]), "")
+        show: Callable[[Console], None] = partial(print_sql, facts=statements)
+    else:
+        facts = request = _kubernetes(k8s, manifest, old, dry_run=dry_run)
+        unknown = ""
+        show = partial(print_kubernetes, facts=request)
     who, client = _subject(subject), ClientFacts(address="127.0.0.1", application="ostiary explain")
     policies = bound.for_subject(who, client)
-    given, now = {"request": _request(bound, who, client), "sql": dict(facts)}, time.time()
+    given: Mapping[str, object] = {"request": _request(bound, who, client), PROTOCOL_VARIABLE[protocol]: dict(facts)}
+    now = time.time()
     explanation = explain(policies, given, now)
-    reply = answer(explanation.decision, policies, given, now, _told(explanation, facts))
+    reply = answer(explanation.decision, policies, given, now, _told(explanation, unknown))
     if json_:
-        masks = list(_masks(explanation.decision.masks))
+        masks = list(masks_of(explanation.decision.masks))
         values = {**reply.values(), "explanation": {"facts": facts, "masks": masks, **explanation.to_json()}}
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
-    _print(console, facts, explanation, [problem.message for problem in outcome.problems])
-    _print_allowed(console, reply)
+    show(console)
+    print_decision(console, explanation, [problem.message for problem in outcome.problems])
+    print_allowed(console, reply)
 
 
-def _told(explanation: Explanation, facts: SqlFacts) -> Told:
-    unknown = next((s["opaqueReason"] for s in facts["statements"] if s["opaque"]), "")
+def _sql(sql: str, database: str, params: tuple[str, ...], estimated_rows: int | None) -> SqlFacts:
+    from ostiary_gateway.protocols.postgres.offline import sql_facts
+
+    text = sys.stdin.read() if sql == STDIN else sql
+    try:
+        facts = sql_facts(text, database=database, user=USER, params=params)
+    except ValueError as error:
+        raise CommandError(f"The statement cannot be judged: {error}.", "Give it as text: --sql TEXT") from error
+    if estimated_rows is not None:
+        facts["estimatedRows"] = estimated_rows
+    return facts
+
+
+def _kubernetes(text: str, manifest: str | None, old: str | None, *, dry_run: bool) -> KubernetesFacts:
+    from ostiary_cli.api_requests import EXAMPLE, read_request
+    from ostiary_gateway.protocols.kubernetes.offline import offline_facts
+
+    if [text, manifest, old].count(STDIN) > 1:
+        raise click.UsageError("Only one of --k8s, -f and --old can be read from standard input.")
+    try:
+        case = read_request(_read(text) if text == STDIN else text, _text(manifest), _text(old), dry_run=dry_run)
+        return offline_facts(case)
+    except ValueError as error:
+        example = f"For example: --k8s '{EXAMPLE}' -f web.yaml"
+        raise CommandError(f"The request cannot be judged: {error}.", example) from error
+
+
+def _text(file: str | None) -> str | None:
+    return None if file is None else _read(file)
+
+
+def _read(file: str) -> str:
+    if file == STDIN:
+        return sys.stdin.read()
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read: {error}.", "Give the file of one manifest.") from error
+
+
+def _told(explanation: Explanation, unknown: str) -> Told:
     wanted = explanation.decision.approval
     if wanted is None:
         return Told(opaque=unknown)
@@ -150,82 +215,3 @@ def _request(bound: BoundConnection, subject: SubjectFacts, client: ClientFacts)
             "rowsWritten": 0,
         },
     }
-
-
-def _print(console: Console, facts: SqlFacts, explanation: Explanation, problems: Iterable[str]) -> None:
-    tree = Tree(Text("facts", "bold"), guide_style="dim")
-    for number, statement in enumerate(facts["statements"], 1):
-        what = f"{statement['verb'] or 'unparsable'} {statement['kind']}".strip()
-        branch = tree.add(Text.assemble((f"statement {number}: ", "dim"), (what, "bold cyan")))
-        for name, value in _short(statement).items():
-            branch.add(Text.assemble((f"{name}: ", "dim"), visible(value)))
-    console.print(tree)
-    console.print()
-    click.echo(explanation.render(colour=console.color_system is not None))
-    masks = list(_masks(explanation.decision.masks))
-    if masks and explanation.decision.action == "Allow":
-        console.print()
-        tree = Tree(Text("masks", "bold"), guide_style="dim")
-        for mask in masks:
-            tree.add(Text(mask, "magenta"))
-        console.print(tree)
-    for problem in problems:
-        console.print(Text(f"problem: {problem}", "red"))
-
-
-def _print_allowed(console: Console, reply: Answer) -> None:
-    """What the agent could do instead."""
-    allowed = reply.allowed
-    tree = Tree(Text("what would be allowed", "bold"), guide_style="dim")
-    if allowed.statements:
-        tree.add(Text(f"by themselves: statement {', '.join(map(str, allowed.statements))}", "green"))
-    for change in allowed.changes:
-        tree.add(Text.assemble((_change(change), "green"), (f" → {change.then}", "dim")))
-    for rule in allowed.rules:
-        name = Text.assemble((f"{rule.action} ", "dim"), f"{rule.policy}#{rule.rule}")
-        branch = tree.add(name if rule.unmet else Text.assemble(name, (": holds; a stricter rule decides", "dim")))
-        for unmet in rule.unmet:
-            is_ = ", ".join(f"{path} is {json.dumps(value)}" for path, value in unmet.facts.items())
-            branch.add(Text.assemble(("not met: ", "red"), visible(unmet.expression), (f"  {visible(is_)}", "dim")))
-    if tree.children:
-        console.print()
-        console.print(tree)
-
-
-def _change(change: Change) -> str:
-    if change.without is not None:
-        return visible(f"{change.fact} without {change.without}")
-    if change.at_most is not None:
-        return f"{change.fact} ≤ {change.at_most}"
-    return f"{change.fact} = {json.dumps(change.equals)}"
-
-
-def _short(statement: Mapping[str, object]) -> dict[str, str]:
-    """The facts that say something; flags that are false and lists that are empty do not."""
-    found: dict[str, str] = {}
-    for name, value in statement.items():
-        if name == "relations" and isinstance(value, list):
-            for relation in value:
-                key = ACCESS[relation["access"]]
-                found[key] = ", ".join(filter(None, [found.get(key), _relation(relation)]))
-        elif isinstance(value, list):
-            if value:
-                found[name] = ", ".join(map(str, value))
-        elif isinstance(value, bool):
-            found[name] = "yes" if value else "no"
-        elif value and name not in ("verb", "kind", "text", "fingerprint"):
-            found[name] = str(value)
-    return found
-
-
-def _relation(relation: Mapping[str, object]) -> str:
-    columns = relation["columns"]
-    listed = ", ".join(map(str, columns)) if isinstance(columns, list) else ""
-    return f"{relation['schema']}.{relation['name']}" + (f" ({listed})" if listed else "")
-
-
-def _masks(plan: MaskPlan) -> Iterable[str]:
-    for column in plan.columns:
-        yield f"column {column.schema}.{column.table}.{column.column}: {column.strategy.type}"
-    for detector in plan.detectors:
-        yield f"detector {detector.detector}: {detector.strategy.type}"

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -143,6 +144,120 @@ def test_explain_shows_facts_values_and_masks() -> None:
     assert "relations read: public.cards (*)" in result.output
     assert "s.readOnly = true" in result.output
     assert "column public.cards.number: Partial" in result.output
+
+
+CLUSTER = """
+apiVersion: ostiary.dev/v1alpha1
+kind: Connection
+metadata: {name: cluster, namespace: demo}
+spec:
+  protocol: Kubernetes
+  upstream: {server: "https://127.0.0.1:6443"}
+  credentials: {impersonate: {}}
+  listener: {port: 6443}
+---
+apiVersion: ostiary.dev/v1alpha1
+kind: GatewayPolicy
+metadata: {name: guard, namespace: demo}
+spec:
+  match: {protocols: [Kubernetes]}
+  rules:
+  - name: large
+    action: RequireApproval
+    expression: "k8s.verb == 'patch' && k8s.object.spec.replicas > 10"
+    approval: {groups: [sre]}
+  - {name: no-secrets, action: Deny, expression: "k8s.resource == 'secrets'"}
+  - {name: rest, action: Allow, expression: "k8s.verb != 'connect'"}
+"""
+WEB = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}, spec: {replicas: %d}}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    return tmp_path / "cluster.yaml"
+
+
+def about(cluster: Path, *arguments: str | Path, stdin: str | None = None) -> dict[str, Any]:
+    result = ostiary(
+        "explain", cluster, "--as", "bot,agents", "--connection", "cluster", "--json", *arguments, stdin=stdin
+    )
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+def test_explain_takes_a_request_as_kubectl_says_it_with_a_manifest(cluster: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.json").write_text(WEB % 50)
+    found = about(cluster, "--k8s", "patch deploy/web -n shop", "-f", tmp_path / "web.json")
+    assert (found["decision"], found["rule"]) == ("RequireApproval", "large")
+    assert found["explanation"]["facts"]["path"] == "/apis/apps/v1/namespaces/shop/deployments/web"
+    small = about(cluster, "--k8s", "patch deployments.v1.apps/web/scale", "-f", "-", stdin=WEB % 3)
+    assert (small["decision"], small["rule"]) == ("Allow", "rest")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["get secrets -A", "get secret/a -n shop", "GET /api/v1/secrets?limit=1", "{verb: list, resource: secrets}"]
+    + ["verb: watch\nresource: secrets\n", "delete secret/a --namespace=shop"],
+)
+def test_explain_takes_a_request_in_several_ways(cluster: Path, request_: str) -> None:
+    for arguments, stdin in ((("--k8s", request_), None), (("--k8s", "-"), request_)):
+        found = about(cluster, *arguments, stdin=stdin)
+        assert (found["decision"], found["rule"]) == ("Deny", "no-secrets")
+
+
+def test_explain_shows_a_command_that_would_be_run(cluster: Path) -> None:
+    line = "connect po/web-0/exec -n shop -c app -it -- sh -c 'ls /'"
+    result = ostiary("explain", cluster, "--as", "bot", "--connection", "cluster", "--k8s", line)
+    assert result.exit_code == 0, result.output
+    assert "connect pods/web-0/exec" in result.output
+    assert "rbacVerb: create" in result.output
+    assert '"command": ["sh", "-c", "ls /"]' in result.output
+    assert "No rule allows this." in result.output
+
+
+def test_explain_puts_a_manifest_where_the_request_has_an_object(cluster: Path, tmp_path: Path) -> None:
+    web = tmp_path / "web.yaml"
+    web.write_text(WEB % 2)
+    for line, where in {
+        "create deployments -n shop": {"object"},
+        "delete deployments/web -n shop": {"oldObject"},
+        "PUT /apis/apps/v1/namespaces/shop/deployments/web": {"object"},
+        "DELETE /apis/apps/v1/namespaces/shop/deployments/web": {"oldObject"},
+        "evict pods/web-0 -n shop": {"oldObject"},
+        "POST /api/v1/namespaces/shop/pods/web-0/exec?command=ls": {"object", "oldObject"},
+    }.items():
+        web.write_text(WEB % 2 if "deploy" in line else "{kind: Pod, metadata: {name: web-0, namespace: shop}}")
+        facts = about(cluster, "--k8s", line, "-f", web)["explanation"]["facts"]
+        assert {name for name in ("object", "oldObject") if facts.get(name)} == where, line
+
+
+@pytest.mark.parametrize(
+    ("says", "arguments"),
+    [
+        ("one of --sql and --k8s", ()),
+        ("one of --sql and --k8s", ("--sql", "select 1", "--k8s", "get pods")),
+        ("is no Postgres Connection", ("--sql", "select 1")),
+        ("say what is done to what", ("--k8s", "pods")),
+        ("say it with a slash: pods/web-0", ("--k8s", "get pods web-0")),
+        ("--watch is not known", ("--k8s", "get pods --watch")),
+        ("-n wants a value", ("--k8s", "get pods -n")),
+        ("leave out -n shop", ("--k8s", "GET /api/v1/pods -n shop")),
+        ("there is no verb 'apply'", ("--k8s", "apply deployments/web -n shop")),
+        ("No closing quotation", ("--k8s", "get 'pods")),
+        ("there is no method FETCH", ("--k8s", "FETCH /api/v1/pods")),
+        ("an empty segment", ("--k8s", "GET //api/v1/pods")),
+        ("pods are in a namespace", ("--k8s", "delete pods/web-0")),
+        ("Only one of", ("--k8s", "-", "-f", "-")),
+        ("cannot be read", ("--k8s", "create pods", "-f", "nowhere.yaml")),
+        ("Extra inputs", ("--k8s", "{verb: get, resources: pods}")),
+    ],
+)
+def test_explain_says_what_is_wrong_with_a_request(cluster: Path, says: str, arguments: tuple[str, ...]) -> None:
+    result = ostiary("explain", cluster, "--as", "bot", "--connection", "cluster", *arguments)
+    assert result.exit_code in (2, 3)
+    assert says in result.stderr
 
 
 def test_explain_of_an_unknown_connection_lists_those_that_are_there() -> None:

@@ -17,6 +17,7 @@ from ostiary_policy.facts import KubernetesFacts
 from .facts import CONNECT, OWN_VERBS, kubernetes_facts
 from .kinds import Kind, of_kind, of_name, of_resource, plural
 from .request_info import RequestInfo, request_info
+from .wire import METHODS as HTTP_METHODS
 from .wire import WireError
 
 _METHODS = {
@@ -162,7 +163,7 @@ def _request_line(case: KubernetesTest, target: _Target | None) -> tuple[str, st
 
 
 def _given_line(case: KubernetesTest) -> tuple[str, str]:
-    """The path as it was given. Where it is about no resource, the verb is a method."""
+    """The path as it was given. The verb may be a method in capitals there, and is then what the path makes of it."""
     given = {
         "group": case.group, "version": case.version, "resource": case.resource, "subresource": case.subresource,
         "namespace": case.namespace, "name": case.name, "labelSelector": case.label_selector,
@@ -173,7 +174,10 @@ def _given_line(case: KubernetesTest) -> tuple[str, str]:
         raise ValueError(f"{' and '.join(also)} stand in the path already: leave them out")
     if not case.path.startswith("/"):
         raise ValueError(f"a path begins with /, not {case.path[:40]!r}")
-    return _METHODS.get(case.verb, case.verb.upper()), case.path
+    method = case.verb if case.verb.isupper() else _METHODS.get(case.verb, case.verb.upper())
+    if method not in HTTP_METHODS:
+        raise ValueError(f"there is no method {method}: one of {', '.join(sorted(HTTP_METHODS))}")
+    return method, case.path
 
 
 def _selectors(case: KubernetesTest) -> list[tuple[str, str]]:
@@ -200,7 +204,7 @@ def _encoded(text: str) -> str:
 
 def _check_verb(case: KubernetesTest, info: RequestInfo, facts: KubernetesFacts) -> None:
     """That the request is what the test calls it."""
-    if case.verb in (facts["verb"], facts["rbacVerb"]):
+    if case.verb in (facts["verb"], facts["rbacVerb"]) or (case.path and case.verb.isupper()):
         return
     if facts["verb"] == "deletecollection":
         raise ValueError("a delete is of one object: say its name; deletecollection takes many")
