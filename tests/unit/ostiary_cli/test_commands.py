@@ -153,7 +153,7 @@ metadata: {name: cluster, namespace: demo}
 spec:
   protocol: Kubernetes
   upstream: {server: "https://127.0.0.1:6443"}
-  credentials: {impersonate: {}}
+  credentials: {static: {secretRef: {name: cluster}}}
   listener: {port: 6443}
 ---
 apiVersion: ostiary.dev/v1alpha1
