@@ -1,0 +1,76 @@
+"""JSON bodies, read only where every reader reads the same.
+
+Source: RFC 8259, section 4: of two members with one name, readers take the first, the last or both. The API server's
+own reader (sigs.k8s.io/json) takes the last, and merges structures; its strict mode is the client's choice. Here two
+are refused, and so are numbers that one reader keeps and another rounds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+from ostiary_gateway.protocols.kubernetes.messages import bad_request
+
+MAX_DEPTH: Final = 128
+"""Of nesting. No Kubernetes type comes near; CEL takes no more than 64."""
+
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_LONG_INTEGER: Final = re.compile(rb"-?[0-9]{19,}(?![0-9.eE])")
+_INT64: Final = range(-(1 << 63), 1 << 63)
+_UNSAFE_IN_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def parse_json(body: bytes) -> object:
+    """What the body says: dict, list, str, int, float, bool, None. Raises WireError (400).
+
+    Refused: a member's name twice in one object, integers beyond 64 bits, NaN and infinities, comments, a byte order
+    mark, what is not UTF-8, nesting deeper than MAX_DEPTH, and anything else that is not JSON.
+    """
+    try:
+        value: object = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        raise bad_request(f"the body is not JSON: {problem}") from None
+    bare = _STRING.sub(b"", body)
+    # Outside strings, each colon is one member.
+    if _members(value) != bare.count(b":"):
+        raise bad_request("the body has an object with the same name twice")
+    if len(body) >= 19:
+        for number in _LONG_INTEGER.findall(bare):
+            if int(number[:25]) not in _INT64 or len(number) > 25:
+                raise bad_request(f"the body has an integer of more than 64 bits, {number[:25].decode()}")
+    return value
+
+
+def _members(value: object) -> int:
+    """How many there are in all objects together. Raises WireError if it is nested too deeply."""
+    count = 0
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                count += len(item)
+                inner.extend(found for found in item.values() if isinstance(found, dict | list))
+            elif isinstance(item, list):
+                inner.extend(found for found in item if isinstance(found, dict | list))
+        if not inner:
+            return count
+        level = inner
+    raise bad_request(f"the body is nested more than {MAX_DEPTH} deep")
+
+
+def write_json(value: object) -> bytes:
+    """JSON that reads back as the same value."""
+    return orjson.dumps(value)
+
+
+def write_json_as_yaml(value: object) -> bytes:
+    """JSON that a YAML 1.1 reader, too, reads as the same value: for bodies that the API server takes for YAML.
+
+    YAML breaks lines at U+0085, U+2028 and U+2029, and takes no control characters, not even inside quotes.
+    """
+    text = orjson.dumps(value).decode()
+    return _UNSAFE_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
