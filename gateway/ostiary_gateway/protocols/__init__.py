@@ -87,4 +87,13 @@ def _postgres(site: Site, checkpoint: Checkpoint, counters: Counters) -> Lobby:
     return PostgresLobby(site, checkpoint, counters, KeyCache())
 
 
-LOBBIES: Final[dict[str, Callable[[Site, Checkpoint, Counters], Lobby]]] = {"Postgres": _postgres}
+def _kubernetes(site: Site, checkpoint: Checkpoint, counters: Counters) -> Lobby:
+    from ostiary_gateway.protocols.kubernetes.lobby import KubernetesLobby
+
+    return KubernetesLobby(site, checkpoint, counters)
+
+
+LOBBIES: Final[dict[str, Callable[[Site, Checkpoint, Counters], Lobby]]] = {
+    "Postgres": _postgres,
+    "Kubernetes": _kubernetes,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,7 +70,7 @@ class Admission:
     `forward` is what goes upstream, before credentials and hop-by-hop headers are put right; None: it does not, and
     `reply` is the answer. `shapers` go over the response in this order. `headers` are more for the response. `settle`
     is asked about a 409 or 422 (status, body): with an Admission the request goes on by that, with None the answer
-    passes.
+    passes. It goes upstream only when `waiter` has ended.
     """
 
     verdict: Verdict
@@ -79,6 +79,11 @@ class Admission:
     shapers: tuple[Shaper, ...] = ()
     headers: tuple[Header, ...] = ()
     settle: Callable[[int, bytes], Awaitable[Admission | None]] | None = None
+    waiter: Awaitable[None] | None = None
+    ask: Ask | None = None
+    """What it was said of; None if the request could not even be understood."""
+    start: bytes = b""
+    """The part of the forwarded head that is the same for everybody, if it is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +109,3 @@ class UpstreamAnswer:
 
 class QuestionFailed(Exception):
     """A Question got no whole answer. The message says why."""
-
-
-@dataclass(slots=True)
-class Resulting:
-    """What a request would bring about.
-
-    `facts`: object, oldObject, oldObjects, affected, as far as they are known. `forward`: what goes upstream so that
-    exactly this happens, or nothing. `refused`: the API server's own error, that the request would get too; it is
-    masked before it is passed on. `why`: the reason in words if facts are missing.
-    """
-
-    facts: Mapping[str, object]
-    forward: Request
-    refused: UpstreamAnswer | None = None
-    why: str = ""

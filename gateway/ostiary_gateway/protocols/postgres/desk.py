@@ -14,6 +14,7 @@ from ostiary_gateway.approvals import words
 from ostiary_gateway.approvals.request import Standing
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.checkpoint import Gate, Verdict
+from ostiary_gateway.refusals import Refusals
 from ostiary_policy.answer import Reason
 from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs
@@ -91,7 +92,7 @@ class Desk:
         self._admission: Admission | None = None
         """What is admitted as soon as its record is durable."""
         self._ask: Ask
-        self._answers = answers.Answers(gate)
+        self._answers = Refusals(gate)
         self.waiting: Awaitable[object]
         self._take_policies()
 
