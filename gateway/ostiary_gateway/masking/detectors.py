@@ -10,6 +10,7 @@ import re2
 
 from ostiary_gateway.masking import candidates, grammars, scan
 from ostiary_gateway.masking.candidates import Candidates
+from ostiary_gateway.masking.json_paths import parse_path
 from ostiary_gateway.masking.strategies import Mask, MaskError, compile_strategy
 from ostiary_policy.masking import ColumnMask, DetectorMask, JsonPathMask, Strategy, stronger
 
@@ -124,6 +125,11 @@ def problem_of(mask: ColumnMask | JsonPathMask | DetectorMask) -> tuple[str, str
         compile_strategy(mask.strategy)
     except MaskError as error:
         return "strategy", str(error)
+    if isinstance(mask, JsonPathMask):
+        try:
+            parse_path(mask.path)
+        except MaskError as error:
+            return "jsonPath", str(error)
     if isinstance(mask, DetectorMask):
         try:
             compile_detector(mask)
@@ -162,6 +168,19 @@ class Detectors:
     def hits(self, value: bytes) -> bool:
         """True if any detector finds something in this one value."""
         return any(detector.could_hit(value) and detector.spans(value) for detector, _ in self._detectors)
+
+    def spans(self, value: bytes) -> Spans:
+        """Where anything is found in this one value: ascending, none overlapping."""
+        found = sorted(
+            span for detector, _ in self._detectors if detector.could_hit(value) for span in detector.spans(value)
+        )
+        merged: Spans = []
+        for start, end in found:
+            if merged and start < merged[-1][1]:
+                merged[-1] = merged[-1][0], max(end, merged[-1][1])
+            else:
+                merged.append((start, end))
+        return merged
 
     def custom_hits(self, value: bytes) -> bool:
         """True if a pattern of the policy matches this one value."""
