@@ -86,7 +86,7 @@ class Scene:
 
     def runs(self, host: str, statement: str) -> bool:
         agent = self.psql(host, statement)
-        agent.communicate(timeout=70)
+        agent.communicate(timeout=120)
         return agent.returncode == 0
 
     def waiting(self, text: str, number: int = 1) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_psql_waits_and_runs_once_when_an_approver_patches(scene: Scene, databas
     for part in (statement, "Update on counter", "dba", f"system:serviceaccount:{scene.shop.namespace}:planner"):
         assert part in described
     scene.answer(name)
-    out, said = agent.communicate(timeout=60)
+    out, said = agent.communicate(timeout=120)
     assert (out, agent.returncode) == ("UPDATE 1\n", 0), said
     assert f"Waiting up to 60 s for approval {name} by a member of dba." in said
     assert f"kubectl ostiary approve {name} -n {scene.shop.namespace}" in said
@@ -221,7 +221,7 @@ def test_of_two_replicas_with_one_grant_exactly_one_runs(scene: Scene, database:
     assert counted(database) == 11
     assert second["metadata"]["name"].endswith("-2")
     scene.answer(second["metadata"]["name"], "Deny")
-    ended = [agent.communicate(timeout=60) for agent in agents]
+    ended = [agent.communicate(timeout=120) for agent in agents]
     assert sorted(agent.returncode for agent in agents) == [0, 1]
     assert sorted(out for out, _ in ended) == ["", "UPDATE 1\n"]
     refused = next(said for out, said in ended if not out)
@@ -238,7 +238,7 @@ def test_a_statement_that_differs_is_another_question(scene: Scene, database: Se
     assert "alice denied it" in other.communicate(timeout=60)[1]
     assert scene.shop.get("apr", first)["status"]["state"] == "Pending"
     scene.answer(first)
-    assert agent.communicate(timeout=60)[0] == "UPDATE 1\n"
+    assert agent.communicate(timeout=120)[0] == "UPDATE 1\n"
     assert counted(database) == 100
 
 
@@ -255,7 +255,7 @@ def test_without_the_operator_nothing_is_approved(scene: Scene, database: Server
         assert counted(database) == before
     finally:
         os.kill(scene.running.process.pid, 18)
-    out, said = agent.communicate(timeout=60)
+    out, said = agent.communicate(timeout=120)
     assert out == "UPDATE 1\n", said
 
 
@@ -272,7 +272,7 @@ def test_a_weakened_policy_switches_approvals_off_at_the_gateways(scene: Scene, 
         def refused() -> bool:
             nonlocal said
             agent = scene.psql(scene.hosts[1], "update counter set n = 0")
-            said = agent.communicate(timeout=70)[1]
+            said = agent.communicate(timeout=120)[1]
             return "switched off" in said
 
         eventually(refused, seconds=90, why=lambda: said)

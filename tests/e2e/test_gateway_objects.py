@@ -149,7 +149,7 @@ def test_restricted_pods_are_made_of_it(shop: Shop) -> None:
     shop.connection("app-db", 443, gateway={"replicas": 2})
     shop.apply(shop.plan("app-db"))
     selector = "--selector=ostiary.dev/gateway=app-db"
-    until(lambda: len(shop.cluster.get("pods", selector)["items"]) == 2, "two pods", 60)
+    until(lambda: len(shop.cluster.get("pods", selector)["items"]) == 2, "two pods")
     for pod in shop.cluster.get("pods", selector)["items"]:
         # Neither the API server nor its admission has added a way to the API that was not asked for.
         assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["data", "tmp", "api-access"]
@@ -161,16 +161,19 @@ def test_the_gateway_has_the_rights_that_it_needs_and_no_others(shop: Shop) -> N
     shop.apply(plan)
     shop.cluster.ok("create", "secret", "generic", "another", "--from-literal=a=b")
     system = shop.system
-    allowed = [
-        shop.may("get", "secret/app-db-login"),
-        shop.may("get", "secret/mask", namespace=system),
-        shop.may("watch", "configmap/ostiary-app-db"),
-        shop.may("list", "configmap/ostiary-app-db"),
-        shop.may("serve", "connections.ostiary.dev/other-db"),
-        shop.may("create", "approvalrequests.ostiary.dev"),
-        shop.may("update", "approvalrequests.ostiary.dev/any", "--subresource=status"),
-    ]
-    assert all(allowed), allowed
+    def all_allowed() -> bool:
+        return all([
+            shop.may("get", "secret/app-db-login"),
+            shop.may("get", "secret/mask", namespace=system),
+            shop.may("watch", "configmap/ostiary-app-db"),
+            shop.may("list", "configmap/ostiary-app-db"),
+            shop.may("serve", "connections.ostiary.dev/other-db"),
+            shop.may("create", "approvalrequests.ostiary.dev"),
+            shop.may("update", "approvalrequests.ostiary.dev/any", "--subresource=status"),
+        ])  # fmt: skip
+
+    # The API server takes a moment to see new roles.
+    until(all_allowed, "the gateway has its rights")
     refused = [
         shop.may("list", "secrets"),
         shop.may("watch", "secret/app-db-login"),
@@ -192,7 +195,7 @@ def test_children_go_with_the_last_of_their_connections(shop: Shop) -> None:
     plan = everything(shop)
     shop.apply(plan)
     shop.cluster.ok("delete", "connection", "other-db")
-    until(lambda: shop.cluster.kubectl("get", "service", "ostiary-other-db").returncode != 0, "no Service", 60)
+    until(lambda: shop.cluster.kubectl("get", "service", "ostiary-other-db").returncode != 0, "no Service")
     assert shop.cluster.get("deployment", "ostiary-app-db")["metadata"].get("deletionTimestamp") is None
     after = shop.plan("app-db")
     assert ChildKey("Service", shop.namespace, "ostiary-app-db") in after.keys
@@ -200,7 +203,7 @@ def test_children_go_with_the_last_of_their_connections(shop: Shop) -> None:
     shop.cluster.ok("delete", "connection", "app-db")
     ours = "--selector=ostiary.dev/gateway=app-db"
     kinds = "serviceaccounts,roles,rolebindings,networkpolicies,configmaps,services,deployments,pdb,hpa,pods"
-    until(lambda: shop.cluster.get(kinds, ours)["items"] == [], "no children", 60)
+    until(lambda: shop.cluster.get(kinds, ours)["items"] == [], "no children")
     # What is in the system namespace has no owner there; the plan says that it is left over.
     assert {key.kind for key in shop.plan("app-db").orphans} == {"Role", "RoleBinding"}
 
@@ -282,7 +285,7 @@ def test_the_subjects_of_the_charts_binding_are_all_gateways(shop: Shop) -> None
         shop.world.settings = replace(shop.world.settings, gateways_binding=name, gateway=gateway)
         (wanted,) = clusterwide.plan(shop.world.observed(), shop.world.plans).objects
         shop.server_side(wanted)
-        assert shop.may("create", "tokenreviews.authentication.k8s.io")
+        until(lambda: shop.may("create", "tokenreviews.authentication.k8s.io"), "the gateway is bound")
     finally:
         shop.cluster.ok("delete", "clusterrolebinding", name)
         shop.cluster.ok("delete", "clusterrole", role)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -36,7 +37,7 @@ def test_only_the_named_group_may_approve_and_only_on_that_connection(demo: Clus
         return demo.kubectl("auth", "can-i", verb, what, *who).stdout.strip() == "yes"
 
     dba = ("--as=dana", "--as-group=dba")
-    assert may("approve", "connections.ostiary.dev/shop", *dba)
+    until(lambda: may("approve", "connections.ostiary.dev/shop", *dba), "the API server has seen the roles")
     assert may("patch", "approvalrequests.ostiary.dev", *dba)
     assert not may("approve", "connections.ostiary.dev/other", *dba)
     assert not may("approve", "connections.ostiary.dev/shop", "--as=dana")

@@ -216,7 +216,7 @@ def test_programmed_is_what_every_ready_pod_has_loaded(running: Operator, shop: 
             return condition(shop, "connection", "app", "Programmed")
 
         eventually(lambda: running.metric("ostiary_operator_gateway_polls", state="ok") >= 1, why=running.tail)
-        assert programmed()["status"] == "False"
+        eventually(lambda: programmed()["status"] == "False", why=running.tail)
         server.state = GatewayState(instance=name, revision=revision(shop), connections=(
             {"namespace": shop.namespace, "name": "app", "listening": True, "upstream": {"state": "Reachable"}},
         ))  # fmt: skip
@@ -227,6 +227,6 @@ def test_programmed_is_what_every_ready_pod_has_loaded(running: Operator, shop: 
         eventually(lambda: programmed()["status"] == "False", why=running.tail)
         server.state = server.state.model_copy(update={"revision": revision(shop)})
         eventually(lambda: programmed()["status"] == "True", why=running.tail)
-        assert running.metric("ostiary_operator_propagation_seconds_count") > before
+        eventually(lambda: running.metric("ostiary_operator_propagation_seconds_count") > before, why=running.tail)
 
 

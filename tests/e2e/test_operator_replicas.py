@@ -78,8 +78,7 @@ def test_a_leader_that_was_stopped_for_a_while_does_not_lead_any_more(release: R
             eventually(lambda: other.leads, why=other.tail)
         finally:
             os.kill(leader.process.pid, signal.SIGCONT)
-        eventually(lambda: leader.get("/metrics")[0] == 200)
-        assert not leader.leads
+        eventually(lambda: leader.get("/metrics")[0] == 200 and not leader.leads, why=leader.tail)
         eventually(lambda: leader.ready, why=leader.tail)
         assert other.leads
 
@@ -161,8 +160,8 @@ def test_an_api_server_that_goes_silent(release: Release, shop: Cluster, own_ser
         create(shop, secret(), connection("before"))
         eventually(lambda: accepted(shop, "before") and found.ready, why=found.tail)
         with own_server.silent():
-            eventually(lambda: found.get("/readyz")[0] == 503, why=found.tail)
-            assert "not heard of" in found.get("/readyz")[1]
+            eventually(lambda: "not heard of" in found.get("/readyz")[1], why=found.tail)
+            assert found.get("/readyz")[0] == 503
             # It cannot renew its Lease: for all it knows another replica leads now.
             eventually(lambda: not found.leads, why=found.tail)
             assert found.get("/livez")[0] == 200

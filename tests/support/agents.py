@@ -14,8 +14,8 @@ from support.gateway import agent_token, secret
 Told = dict[str, Any]
 TOKEN = "a-token-for-agents-that-do-not-rest-0123456789"
 SESSIONS = 8
-WITHIN = 30.0
-"""Seconds in which everything must be as it should be again."""
+WITHIN = 120.0
+"""Seconds in which everything must be as it should be again: 5 to 15 as a rule, more on a machine that is busy."""
 API = "ostiary.dev/v1alpha1"
 
 
@@ -43,8 +43,8 @@ class Agents:
             secret("database", username="shop", password=self._password), agent_token("agent", TOKEN, "agent"),
             self._connection(), self.policy("work", *_WORK), self.switch(denied=False), self.masks("[email]"),
         )  # fmt: skip
-        self.cluster.ok("wait", "--for=condition=Programmed", "gwconn/work", "--timeout=120s")
-        until(lambda: len(self.gateway_pods()) == 2, "two pods of the gateway are ready", 120)
+        self.cluster.ok("wait", "--for=condition=Programmed", "gwconn/work", "--timeout=240s")
+        until(lambda: len(self.gateway_pods()) == 2, "two pods of the gateway are ready", 240)
         code = ROOT / "tests" / "e2e" / "full" / "agents" / "work.py"
         wire = ROOT / "tests" / "support" / "wire.py"
         files = {"work.py": code.read_text(), "wire.py": wire.read_text()}
@@ -53,8 +53,8 @@ class Agents:
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "agents"}, "data": files},
             self._pod(endpoint["host"], endpoint["port"]),
         )
-        self.cluster.ok("wait", "--for=condition=Ready", "pod/agents", "--timeout=90s")
-        until(lambda: len(self.open()) == SESSIONS, "all agents are at work", 60)
+        self.cluster.ok("wait", "--for=condition=Ready", "pod/agents", "--timeout=180s")
+        until(lambda: len(self.open()) == SESSIONS, "all agents are at work", 120)
 
     def end(self) -> None:
         """Take it away."""
@@ -151,8 +151,17 @@ class Agents:
 
         until(taken, "the API server takes the policies", 60)
 
+    def go_on(self) -> None:
+        """Until agents get answers again, counted from now."""
+
+        def answers() -> int:
+            return max((int(each["answers"]) for each in self.since(0, "count")), default=0)
+
+        before = answers()
+        until(lambda: answers() > before, "agents get answers", 60)
+
     def converged(self, to: str, since: float) -> None:
-        """Within 30 s since then every agent is answered so, by two pods that are ready, and the statuses say it."""
+        """Soon after then every agent is answered so, by two pods that are ready, and the statuses say it."""
         left = since + WITHIN - time.monotonic()
         until(lambda: self._is(to), f"every agent is {to}, two pods, Programmed", left, self._state)
         print(f"as it should be {time.monotonic() - since:.1f} s after")

@@ -35,7 +35,7 @@ class Cluster:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
     def ok(self, *arguments: str, manifest: object = None, text: str = "") -> str:

@@ -20,7 +20,7 @@ import yaml
 from support.cluster import ROOT, Cluster
 from support.servers import free_port
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until something that must happen counts as not happening."""
 
 
@@ -43,7 +43,7 @@ class Release:
         text = next(each["data"]["operator.yaml"] for each in maps if "operator.yaml" in (each.get("data") or {}))
         read: dict[str, Any] = yaml.safe_load(text)
         read["watch"] = {"inactivityTimeout": "4s", "staleAfter": "8s", "connectTimeout": "2s", "requestTimeout": "5s"}
-        read["leaderElection"] |= {"leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "500ms"}
+        read["leaderElection"] |= {"leaseDuration": "8s", "renewDeadline": "6s", "retryPeriod": "500ms"}
         read["log"] = {"level": "debug", "format": "json"}
         path = self.directory / f"settings-{len(list(self.directory.glob('settings-*')))}.yaml"
         path.write_text(yaml.safe_dump(read | changes))
@@ -102,7 +102,7 @@ class Operator:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an answer of the admin address; status 0: no answer."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

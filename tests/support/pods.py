@@ -32,7 +32,7 @@ from ostiary_api.gateway_state import GatewayState
 from ostiary_api.names import MANAGED_BY_LABEL, MANAGER, child_name
 from ostiary_api.policy import GatewayPolicy
 
-START = 30.0
+START = 60.0
 
 
 class Way:
@@ -228,7 +228,7 @@ class PodGateway:
     def until_ready(self) -> None:
         until(lambda: self.ask("/readyz")[0] == 200, f"ready:\n{self.log_text()[-3000:]}", START)
 
-    def until_serving(self, revision: str, seconds: float = 20) -> GatewayState:
+    def until_serving(self, revision: str, seconds: float = 60) -> GatewayState:
         """Until this revision is in force."""
         return until(
             lambda: s if (s := self.state()) and s.revision == revision else None,
@@ -288,7 +288,7 @@ class PodGateway:
         self.process.kill()
         self.process.wait()
 
-    def ended(self, seconds: float = 30) -> int:
+    def ended(self, seconds: float = 60) -> int:
         assert self.process is not None
         return self.process.wait(seconds)
 

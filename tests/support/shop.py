@@ -38,6 +38,11 @@ class Shop:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
+    def superuser(self, sql: str) -> str:
+        """What the database itself says, asked from inside its pod."""
+        script = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -U postgres -d shop -XqAt -v ON_ERROR_STOP=1'
+        return self.cluster.ok("exec", "-i", "deployment/database", "--", "sh", "-c", script, text=sql).strip()
+
     def begin(self, *sql: str) -> subprocess.Popen[str]:
         """The agent begins statements that take their time."""
         command = ["kubectl", "--namespace", NAMESPACE, *self.command(*sql)]
@@ -61,6 +66,26 @@ class Shop:
             for each in pods
             if not each["metadata"].get("deletionTimestamp")
         }
+
+    def at_rest(self) -> bool:
+        """Whether the gateway's pods are those that its Deployment asks for now: all ready, none on its way out.
+
+        What the Deployment's status counts is not asked: it lags behind the pods.
+        """
+        found = self.cluster.get("deployment", "ostiary-shop")
+        pods = self.cluster.get("pods", "-l", "ostiary.dev/gateway=shop")["items"]
+        status, wanted = found["status"], found["spec"]["replicas"]
+        ready = [
+            each
+            for each in pods
+            if not each["metadata"].get("deletionTimestamp")
+            and any(c["type"] == "Ready" and c["status"] == "True" for c in each["status"].get("conditions", ()))
+        ]
+        return (
+            status.get("observedGeneration") == found["metadata"]["generation"]
+            and status.get("updatedReplicas") == wanted
+            and len(ready) == len(pods) == wanted
+        )
 
     def new_question(self, before: dict[str, Any]) -> str:
         """The name of the question that somebody asks now."""
@@ -108,7 +133,11 @@ class Traffic:
     def goes_on(self) -> None:
         """Until both kinds of sessions get answers again."""
         short, long = self.answers("short"), self.answers("long")
-        until(lambda: self.answers("short") > short + 1 and self.answers("long") > long + 1, "the agent gets answers")
+
+        def both() -> bool:
+            return self.answers("short") > short + 1 and self.answers("long") > long + 1
+
+        until(both, "the agent gets answers", 120)
 
 
 @contextmanager
@@ -138,7 +167,7 @@ def traffic(shop: Shop) -> Iterator[Traffic]:
     }
     shop.cluster.ok("apply", "-f", "-", manifest=pod)
     try:
-        shop.cluster.ok("wait", "--for=condition=Ready", "pod/traffic", "--timeout=60s")
+        shop.cluster.ok("wait", "--for=condition=Ready", "pod/traffic", "--timeout=180s")
         seen = Traffic(shop)
         seen.goes_on()
         yield seen

@@ -9,7 +9,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def until(holds: Callable[[], Found | None], what: str = "it", seconds: float = 30, *, every: float = 0.05) -> Found:
+def until(holds: Callable[[], Found | None], what: str = "it", seconds: float = 60, *, every: float = 0.05) -> Found:
     """What `holds` gives as soon as that is true; a failure that names `what` when it takes too long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

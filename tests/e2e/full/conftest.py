@@ -48,7 +48,7 @@ def shop(release: FullCluster) -> Shop:
     """The example, with its agent at work."""
     release.step("example", EXAMPLE=EXAMPLE)
     found = Shop(release)
-    found.cluster.ok("rollout", "status", "deployment/planner", "deployment/database", "--timeout=120s")
+    found.cluster.ok("rollout", "status", "deployment/planner", "deployment/database", "--timeout=240s")
     return found
 
 

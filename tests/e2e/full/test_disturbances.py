@@ -1,7 +1,7 @@
 """What happens to agents at work when parts of the cluster go away: operator, gateway pods, API server, kubelet.
 
 All the while every answer is checked: what is allowed runs, what is denied never does, what is hidden stays hidden, and
-nothing waits for ever. Each time policies change as well, and 30 seconds later all is as it should be.
+nothing waits for ever. Each time policies change as well, and soon all is as it should be; how soon is printed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ grant select, insert on ledger, switched to shop;
 @pytest.fixture(scope="module")
 def agents(shop: Shop) -> Iterator[Agents]:
     """Agents at work on the example's database, by a Connection of their own."""
-    superuser(shop, TABLES)
+    shop.superuser(TABLES)
     namespace = f"disturbed-{uuid.uuid4().hex[:6]}"
     image = shop.cluster.get("pods", "-l", "ostiary.dev/gateway=shop")["items"][0]["spec"]["containers"][0]["image"]
     made = Agents(shop.cluster, namespace, image, "database.demo.svc", "known-to-the-gateway-only")
@@ -50,15 +50,8 @@ def checked(agents: Agents, shop: Shop) -> Iterator[None]:
     mark = agents.mark()
     yield
     assert agents.since(mark, "wrong") == []
-    counts = agents.since(mark, "count")
-    assert counts[-1]["answers"] > counts[0]["answers"]
-    assert superuser(shop, "select count(*) from ledger") == "0"
-
-
-def superuser(shop: Shop, sql: str) -> str:
-    """What the database itself says."""
-    script = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -U postgres -d shop -XqAt -v ON_ERROR_STOP=1'
-    return shop.cluster.ok("exec", "-i", "deployment/database", "--", "sh", "-c", script, text=sql).strip()
+    agents.go_on()
+    assert shop.superuser("select count(*) from ledger") == "0"
 
 
 def leader(release: FullCluster) -> str:
@@ -78,17 +71,17 @@ def test_the_leading_operator_is_deleted(release: FullCluster, agents: Agents, h
     since = time.monotonic()
     agents.turn(to)
     agents.converged(to, since)
-    assert leader(release) != before
+    until(lambda: leader(release) not in ("", before), "another replica leads", 90)
     assert agents.since(mark, "end") == []
     assert agents.since(mark, "login") == []
-    release.ok("rollout", "status", "deployment/ostiary-operator", "--timeout=90s")
+    release.ok("rollout", "status", "deployment/ostiary-operator", "--timeout=240s")
 
 
 def test_both_operators_are_deleted(release: FullCluster, agents: Agents) -> None:
     mark, to = agents.mark(), other(agents)
     release.ok("delete", "pod", "-l", "app.kubernetes.io/name=ostiary-operator", "--wait=false")
     agents.turn(to)
-    release.ok("rollout", "status", "deployment/ostiary-operator", "--timeout=90s")
+    release.ok("rollout", "status", "deployment/ostiary-operator", "--timeout=240s")
     agents.converged(to, time.monotonic())
     assert agents.since(mark, "end") == []
     assert agents.since(mark, "login") == []
@@ -105,8 +98,8 @@ def test_a_pod_of_the_gateway_is_deleted(agents: Agents, how: tuple[str, ...]) -
         gone = {each["agent"] for each in agents.since(mark, "end")}
         return gone >= {agent for agent, pod in opened.items() if pod == address}
 
-    until(ended, "the sessions of the pod have ended", 60)
-    until(lambda: len(agents.gateway_pods()) == 2, "there is another pod", 90)
+    until(ended, "the sessions of the pod have ended", 120)
+    until(lambda: len(agents.gateway_pods()) == 2, "there is another pod", 240)
     agents.converged(to, time.monotonic())
     ends = agents.since(mark, "end")
     assert {each["pod"] for each in ends} == {address}
@@ -159,8 +152,8 @@ def test_everything_at_once(release: FullCluster, agents: Agents) -> None:
     release.ok("delete", "pod", leader(release), "--wait=false", *FORCED)
     restart("kube-apiserver")()
     agents.turn(to)
-    until(lambda: len(agents.gateway_pods()) == 2, "there is another pod", 90)
-    release.ok("rollout", "status", "deployment/ostiary-operator", "--timeout=90s")
+    until(lambda: len(agents.gateway_pods()) == 2, "there is another pod", 240)
+    release.ok("rollout", "status", "deployment/ostiary-operator", "--timeout=240s")
     agents.converged(to, time.monotonic())
     assert {each["pod"] for each in agents.since(mark, "end")} <= {address}
     assert set(agents.open()) == set(opened)

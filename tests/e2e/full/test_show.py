@@ -112,7 +112,7 @@ def test_who_waits_goes_on_when_somebody_approves(shop: Shop) -> None:
         name = shop.new_question(before)
         assert "Update on" in shop.cluster.ok("describe", "apr", name)
         assert shop.answer(name) == ""
-        out, err = waiting.communicate(timeout=60)
+        out, err = waiting.communicate(timeout=120)
     finally:
         waiting.kill()
     assert out.splitlines() == ["UPDATE 3500"], err
@@ -125,7 +125,7 @@ def test_a_denial_by_a_person_is_told(shop: Shop) -> None:
     try:
         name = shop.new_question(before)
         assert shop.answer(name, verdict="Deny") == ""
-        _, err = waiting.communicate(timeout=60)
+        _, err = waiting.communicate(timeout=120)
     finally:
         waiting.kill()
     assert "alice" in err

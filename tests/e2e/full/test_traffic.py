@@ -11,8 +11,8 @@ from support.shop import ENDED, Shop, traffic, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-CONVERGED = 30
-"""Seconds."""
+CONVERGED = 120
+"""Seconds that are too many; two or three as a rule."""
 
 
 def policy(word: str) -> dict[str, object]:
@@ -39,14 +39,14 @@ def test_a_gateway_pod_is_deleted_and_its_sessions_end_in_peace(shop: Shop) -> N
         # One after the other, so that the session that stays open is on one of them.
         for name in before:
             shop.cluster.ok("delete", "pod", name, "--wait=false")
-            until(lambda name=name: len(shop.gateway_pods().keys() - {name}) == 2, "another pod is there")  # type: ignore[misc]
-            shop.cluster.ok("rollout", "status", "deployment/ostiary-shop", "--timeout=60s")
+            until(lambda name=name: name not in shop.gateway_pods() and shop.at_rest(), "another pod is there", 240)  # type: ignore[misc]
         seen.goes_on()
         # Who comes finds another pod. A session that stays open is told, between two statements, to come again.
         assert seen.problems("short") == []
         told = seen.lines("long")
-        assert 1 <= told.count(ENDED) <= 2
-        assert sum("The gateway is shutting down." in each for each in told) == told.count(ENDED)
+        # The last end may be told already, and not yet counted.
+        ends, reasons = told.count(ENDED), sum("The gateway is shutting down." in each for each in told)
+        assert 1 <= ends <= reasons <= ends + 1
 
 
 def test_a_child_that_somebody_deletes_is_made_again(shop: Shop) -> None:
@@ -56,7 +56,7 @@ def test_a_child_that_somebody_deletes_is_made_again(shop: Shop) -> None:
         for kind in ("role", "rolebinding", "networkpolicy", "configmap", "service"):
             until(lambda kind=kind: shop.cluster.kubectl("get", kind, "ostiary-shop").returncode == 0, kind, CONVERGED)  # type: ignore[misc]
         # A new Service has another address, which names are resolved to when DNS has forgotten the old one.
-        until(lambda: shop.psql("select 1").returncode == 0, "agents can connect", 90)
+        until(lambda: shop.psql("select 1").returncode == 0, "agents can connect", 240)
         converges(shop, "capybara")
         seen.goes_on()
         assert seen.problems("long") == []
@@ -68,7 +68,7 @@ def test_the_api_server_is_restarted(release: FullCluster, shop: Shop) -> None:
     with traffic(shop) as seen:
         done = subprocess.run([str(SCRIPTS / "restart"), "kube-apiserver"], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        until(lambda: release.kubectl("get", "--raw", "/readyz").returncode == 0, "the API server is back")
+        until(lambda: release.kubectl("get", "--raw", "/readyz").returncode == 0, "the API server is back", 120)
         converges(shop, "dingo")
         seen.goes_on()
         assert seen.problems() == []

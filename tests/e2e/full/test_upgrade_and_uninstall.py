@@ -5,15 +5,24 @@ The last tests of the folder: they take the release away.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-import time
 
 import pytest
 from support.full_cluster import SYSTEM, FullCluster
+from support.release import PATIENCE, installed, settled
 from support.shop import NAMESPACE, Shop, traffic, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def at_rest(release: FullCluster, shop: Shop) -> None:
+    """The release is there, whatever a test before has left, and nothing of it is changing any more."""
+    if not installed(release):
+        release.step("install")
+    settled(release, shop)
 
 
 def test_notes_tell_what_to_do_next(release: FullCluster) -> None:
@@ -34,8 +43,8 @@ def test_changed_values_reach_the_gateways_while_an_agent_works(release: FullClu
     before = shop.gateway_pods()
     with traffic(shop) as seen:
         release.step("install", HELM_ARGS="--set gateway.logLevel=debug --set gateway.podLabels.tier=door")
-        until(lambda: shop.gateway_pods().keys().isdisjoint(before), "all pods of the gateway are new", 180)
-        shop.cluster.ok("rollout", "status", "deployment/ostiary-shop", "--timeout=180s")
+        until(lambda: shop.gateway_pods().keys().isdisjoint(before), "all pods of the gateway are new", PATIENCE)
+        settled(release, shop)
         seen.goes_on()
         assert seen.problems("short") == []
     pods = shop.cluster.get("pods", "-l", "ostiary.dev/gateway=shop,tier=door")["items"]
@@ -43,9 +52,13 @@ def test_changed_values_reach_the_gateways_while_an_agent_works(release: FullClu
 
 
 def test_a_session_that_is_open_ends_in_peace_when_its_pod_is_replaced(release: FullCluster, shop: Shop) -> None:
-    long = shop.begin("select pg_sleep(20)", "select 'finished'")
-    time.sleep(3)
-    release.step("install", HELM_ARGS="--set gateway.logLevel=warning")
+    before = shop.gateway_pods()
+    long = shop.begin("select pg_sleep(30)", "select 'finished'")
+    sleeping = "select count(*) from pg_stat_activity where query = 'select pg_sleep(30)' and state = 'active'"
+    until(lambda: shop.superuser(sleeping) == "1", "the statement runs")
+    # Not by an upgrade of the release: the pod must go while the statement runs, however long upgrades take.
+    shop.cluster.ok("rollout", "restart", "deployment/ostiary-shop")
+    until(lambda: shop.gateway_pods().keys().isdisjoint(before), "all pods of the gateway are new", PATIENCE)
     out, err = long.communicate(timeout=120)
     assert "finished" in out, err
 
@@ -61,12 +74,12 @@ def test_another_image_is_rolled_out_and_rolled_back(release: FullCluster, shop:
     before = shop.gateway_pods()
     with traffic(shop) as seen:
         release.step("install", HELM_ARGS="--set gateway.image.tag=next")
-        until(lambda: shop.gateway_pods().keys().isdisjoint(before), "all pods of the gateway are new", 180)
-        shop.cluster.ok("rollout", "status", "deployment/ostiary-shop", "--timeout=180s")
+        until(lambda: shop.gateway_pods().keys().isdisjoint(before), "all pods of the gateway are new", PATIENCE)
+        settled(release, shop)
         assert set(shop.gateway_pods().values()) == {"localhost/ostiary-gateway:next"}
         release.helm_ok("rollback", "ostiary", "--wait", "--timeout=5m")
-        until(lambda: set(shop.gateway_pods().values()) == set(before.values()), "the old image is back", 180)
-        shop.cluster.ok("rollout", "status", "deployment/ostiary-shop", "--timeout=180s")
+        until(lambda: set(shop.gateway_pods().values()) == set(before.values()), "the old image is back", PATIENCE)
+        settled(release, shop)
         seen.goes_on()
         assert seen.problems("short") == []
 
@@ -76,9 +89,14 @@ def test_a_binding_that_somebody_emptied_is_put_right(release: FullCluster, shop
         found = release.get("clusterrolebinding", "ostiary-gateways").get("subjects") or []
         return [f"{each['namespace']}/{each['name']}" for each in found]
 
-    assert subjects() == ["demo/ostiary-shop"]
+    def right() -> bool:
+        return subjects() == ["demo/ostiary-shop"]
+
+    until(right, "the gateway is bound")
     release.step("install")
-    assert subjects() == ["demo/ostiary-shop"]
+    until(right, "the gateway is bound after an upgrade")
+    release.ok("patch", "clusterrolebinding", "ostiary-gateways", "--type=merge", "-p", json.dumps({"subjects": []}))
+    until(right, "the gateway is bound again", PATIENCE)
 
 
 def test_without_the_release_gateways_serve_on_and_installed_again_it_takes_them_over(
@@ -90,8 +108,9 @@ def test_without_the_release_gateways_serve_on_and_installed_again_it_takes_them
     # Whom the gateway has looked up lately it still lets in.
     assert shop.gateway_pods() == before
     release.step("install")
-    shop.cluster.ok("wait", "--for=condition=Programmed", "gwconn/shop", "--timeout=120s")
-    until(lambda: shop.psql("select 1").returncode == 0, "the agent gets answers", 60)
+    settled(release, shop)
+    shop.cluster.ok("wait", "--for=condition=Programmed", "gwconn/shop", "--timeout=180s")
+    until(lambda: shop.psql("select 1").returncode == 0, "the agent gets answers", PATIENCE)
 
 
 def test_nothing_but_the_crds_is_left_behind(release: FullCluster, shop: Shop) -> None:
@@ -107,6 +126,6 @@ def test_nothing_but_the_crds_is_left_behind(release: FullCluster, shop: Shop) -
         standard = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
         return [each for each in cluster if "ostiary" in each] + [each for each in own if each not in standard]
 
-    until(lambda: left() == [], "all objects of the release are gone", 90)
+    until(lambda: left() == [], "all objects of the release are gone", PATIENCE)
     crds = release.ok("get", "crd", "-o", "name").split()
     assert len([each for each in crds if each.endswith(".ostiary.dev")]) == 3
