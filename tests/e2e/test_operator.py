@@ -43,9 +43,13 @@ def test_a_connection_gets_its_gateway_and_loses_it_with_its_end(running: Operat
     eventually(lambda: names(shop) >= EXPECTED, why=running.tail)
     eventually(lambda: accepted(shop), why=running.tail)
     eventually(lambda: condition(shop, "gatewaypolicy", "readers", "Accepted")["status"] == "True", why=running.tail)
+
+    def policies() -> list[str]:
+        return [each["name"] for each in shop.get("connection", "app")["status"].get("policies", ())]
+
+    eventually(lambda: policies() == ["readers"], why=running.tail)
     status = shop.get("connection", "app")["status"]
     assert status["endpoint"] == {"host": f"ostiary-app.{shop.namespace}.svc", "port": 6432}
-    assert [each["name"] for each in status["policies"]] == ["readers"]
     metadata = shop.get("connection", "app")["metadata"]
     assert "finalizers" not in metadata
     assert not any("kopf" in name for name in metadata.get("annotations", {}))
