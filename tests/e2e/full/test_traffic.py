@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 from support.cluster import SCRIPTS
@@ -13,6 +14,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 CONVERGED = 120
 """Seconds that are too many; two or three as a rule."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tidy(shop: Shop) -> Iterator[None]:
+    """What these tests change is put right."""
+    yield
+    shop.cluster.ok("delete", "gwpol", "no-word", "--ignore-not-found")
 
 
 def policy(word: str) -> dict[str, object]:
