@@ -39,6 +39,10 @@ class Plane:
     def port(self) -> int:
         return int(self.server.rstrip("/").rpartition(":")[2])
 
+    def kubeconfig(self, directory: Path) -> Path:
+        """The API server itself, with the account that gateways log in with."""
+        return write_kubeconfig(directory / "direct.kubeconfig", self.server, self.authorities, {"token": self.token})
+
 
 def plane(cluster: Cluster) -> Plane:
     """What a gateway needs to log in at this cluster."""
@@ -113,25 +117,8 @@ class ApiGateway(Gateway):
     def kubeconfig(self, token: str = TOKEN, **user: object) -> Path:
         """A kubeconfig for this gateway's endpoint."""
         path = self.directory / f"kubeconfig-{abs(hash((token, str(user))))}"
-        authorities = base64.b64encode(self.ca.read_bytes()).decode()
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "agent",
-            "clusters": [
-                {"name": "gateway", "cluster": {"server": self.url, "certificate-authority-data": authorities}}
-            ],
-            "users": [{"name": "agent", "user": {"token": token, **user}}],
-            "contexts": [
-                {
-                    "name": "agent",
-                    "context": {"cluster": "gateway", "user": "agent", "namespace": self.plane.cluster.namespace},
-                }
-            ],
-        }
-        path.write_text(yaml.safe_dump(document))
-        path.chmod(0o600)
-        return path
+        namespace = self.plane.cluster.namespace
+        return write_kubeconfig(path, self.url, self.ca.read_text(), {"token": token, **user}, namespace)
 
     @property
     def url(self) -> str:
@@ -161,6 +148,23 @@ class ApiGateway(Gateway):
     def records(self) -> list[dict[str, Any]]:
         """All events of the record, as `ostiary export` gives them."""
         return [json.loads(line) for line in self.run("export").splitlines() if line]
+
+
+def write_kubeconfig(path: Path, server: str, authorities: str, user: Manifest, namespace: str = "default") -> Path:
+    """A kubeconfig with one context."""
+    cluster = {"server": server, "certificate-authority-data": base64.b64encode(authorities.encode()).decode()}
+    context = {"cluster": "cluster", "user": "agent", "namespace": namespace}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "agent",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": "agent", "user": user}],
+        "contexts": [{"name": "agent", "context": context}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    path.chmod(0o600)
+    return path
 
 
 def prepare(target: Plane, *policies: Manifest, **spec: object) -> ApiGateway:

@@ -7,11 +7,14 @@ import json
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from support.api_gateway import ApiGateway
 
 PATIENCE = 180.0
 """Seconds until something that must happen counts as not happening."""
@@ -22,9 +25,14 @@ _VARIES = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
-    (r'("?resourceVersion"?: )"\d+"', r"\1RV"),
+    (r'(resourceVersion"?: ?)"\d+"', r"\1RV"),
     (r"https://[\w.-]+:\d+", "https://SERVER"),
     (r"\b10\.25\d\.\d+\.\d+\b", "IP"),
+    (r"/tmp/(LIVE|MERGED)-\d+", r"/tmp/\1"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "TIME"),
+    (r"^[WEI]\d{4} [\d:.]+ +\d+ ", "LOG "),
+    (r"pod-template-hash=\w+", "pod-template-hash=HASH"),
+    (r"containerd://[0-9a-f]+", "CONTAINER"),
     (r"\b127\.0\.0\.1:\d+\b", "LOCAL"),
     # A pod of a ReplicaSet, a Job; and what generateName makes.
     (r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-XXXXX"),
@@ -118,6 +126,23 @@ class Kubectl:
         for pattern, stands_for in _VARIES:
             text = re.sub(pattern, stands_for, text)
         return text
+
+
+@contextmanager
+def both(gateway: ApiGateway, directory: Path, program: str = "kubectl") -> Iterator[tuple[Kubectl, Kubectl]]:
+    """Directly and through the gateway, as the same account of the API server, in a new namespace each."""
+    admin, tag = gateway.plane.cluster, uuid.uuid4().hex[:6]
+    found = []
+    for way, kubeconfig in (("direct", gateway.plane.kubeconfig(directory)), ("gateway", gateway.kubeconfig())):
+        place = directory / way
+        place.mkdir()
+        environment = {**admin.environment, "KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(place / "cache")}
+        found.append(Kubectl(environment, f"kubectl-{way}-{tag}", place, program))
+    names = [each.namespace for each in found]
+    for name in names:
+        admin.ok("create", "namespace", name)
+    yield found[0], found[1]
+    admin.ok("delete", "namespace", *names, "--wait=false")
 
 
 class Scenario(Protocol):
