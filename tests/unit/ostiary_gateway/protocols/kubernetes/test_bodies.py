@@ -56,7 +56,8 @@ def test_a_media_type(content_type: bytes | None, kind: bytes) -> None:
     "content_type",
     [
         b"application/cbor", b"application/apply-patch+cbor", b"application/cbor-seq",
-        b"application/json; charset=utf-16", b"application/json; charset=utf-8; charset=utf-16", b"application/json, application/yaml", b"json",
+        b"application/json; charset=utf-16", b"application/json; charset=utf-8; charset=utf-16",
+        b"application/json, application/yaml", b"json",
         b"application/json; x", b"application/json;", b"application/json; stream=watch", b" application/json",
     ],
 )  # fmt: skip
@@ -71,6 +72,7 @@ def test_a_media_type_that_is_not_known_is_refused(content_type: bytes) -> None:
     [
         '{"a": {"b": [1, {"c": null}, "x:y", "\\":"], "b2": true}, "c": {"a": 1}}',
         "[]", "{}", "1", '"a"', "null", " \n{ } ", "[1.5, -0.25, 9223372036854775807, -9223372036854775808, 1e22]",
+        "[" * 128 + "]" * 128, '{"a":' * 127 + '1' + "}" * 127,
         '{"1234567890123456789012": "1234567890123456789012", "a": 1234567890123456789012.5}',
         '{"a\\u003a": 1, "a": 2}', '{"ä€😀\\n\\t\\\\": "\\ud83d\\ude00"}',
     ],

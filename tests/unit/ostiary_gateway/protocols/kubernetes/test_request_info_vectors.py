@@ -45,8 +45,7 @@ def refusal(vector: Vector) -> str:
         assert request.head.target.decode() == vector.target
         request_info(request.head.method, request.head.target)
     except WireError as problem:
-        assert 400 <= problem.status < 500
-        return problem.message
+        return f"{problem.status} {problem.message}"
     return ""
 
 
