@@ -6,43 +6,11 @@ import hashlib
 import zlib
 
 import pytest
+from support.tunnels import SpdySender as Sender
+from support.tunnels import control
 
 from ostiary_gateway.protocols.kubernetes import spdy
 from ostiary_gateway.protocols.kubernetes.spdy import Frame, FrameReader, SpdyError
-
-
-class Sender:
-    """One end that sends, with its own compression."""
-
-    def __init__(self) -> None:
-        self._deflate = zlib.compressobj(zdict=spdy.DICTIONARY)
-
-    def block(self, headers: dict[str, str] | list[tuple[str, str]]) -> bytes:
-        pairs = list(headers.items()) if isinstance(headers, dict) else headers
-        plain = len(pairs).to_bytes(4, "big")
-        for pair in pairs:
-            for text in pair:
-                plain += len(text.encode()).to_bytes(4, "big") + text.encode()
-        return self.compressed(plain)
-
-    def compressed(self, plain: bytes) -> bytes:
-        return self._deflate.compress(plain) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-
-    def open(self, stream: int, headers: dict[str, str], *, flags: int = 0) -> bytes:
-        return control(spdy.SYN_STREAM, stream.to_bytes(4, "big") + bytes(6) + self.block(headers), flags)
-
-    def reply(self, stream: int, headers: dict[str, str] | None = None) -> bytes:
-        return control(spdy.SYN_REPLY, stream.to_bytes(4, "big") + self.block(headers or {}))
-
-
-def control(kind: int, body: bytes, flags: int = 0, version: int = 3) -> bytes:
-    return (
-        (0x8000 | version).to_bytes(2, "big")
-        + kind.to_bytes(2, "big")
-        + bytes((flags,))
-        + len(body).to_bytes(3, "big")
-        + body
-    )
 
 
 def read(data: bytes, cut: int = 0) -> list[Frame]:
