@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -27,7 +28,7 @@ _BY_TYPE: Final = {b"stdin": STDIN, b"stdout": STDOUT, b"stderr": STDERR, b"erro
 _STATUS: Final = frozenset((b"v4.channel.k8s.io", b"v5.channel.k8s.io", b"v4.base64.channel.k8s.io"))
 
 Broken = (websocket.WebSocketError, spdy.SpdyError)
-"""What `client` and `server` of a Carrier raise when a peer breaks its protocol. What came before was given out."""
+"""What `client` and `server` of a Carrier raise when a peer breaks its protocol, behind what was good before it."""
 
 
 @dataclass(slots=True)
@@ -48,9 +49,9 @@ class Carrier(Protocol):
     has_status: bool
     """True if the last word on ERROR is a v1.Status."""
 
-    def client(self, data: bytes) -> list[Piece]: ...
+    def client(self, data: bytes) -> Iterator[Piece]: ...
 
-    def server(self, data: bytes) -> list[Piece]: ...
+    def server(self, data: bytes) -> Iterator[Piece]: ...
 
     def encode(self, channel: int, data: bytes, *, fin: bool) -> list[bytes]:
         """Data for the client on a channel of which something came already."""
@@ -74,11 +75,11 @@ class WebSocketChannels:
         self._odd = [b"", b""]
         """Base64 text that is no whole group of four yet."""
 
-    def client(self, data: bytes) -> list[Piece]:
-        return [self._piece(0, frame) for frame in self._readers[0].feed(data)]
+    def client(self, data: bytes) -> Iterator[Piece]:
+        return (self._piece(0, frame) for frame in self._readers[0].feed(data))
 
-    def server(self, data: bytes) -> list[Piece]:
-        return [self._piece(1, frame) for frame in self._readers[1].feed(data)]
+    def server(self, data: bytes) -> Iterator[Piece]:
+        return (self._piece(1, frame) for frame in self._readers[1].feed(data))
 
     def _piece(self, side: int, frame: websocket.Frame) -> Piece:
         if frame.opcode > websocket.BINARY:
@@ -145,8 +146,8 @@ class SpdyStreams:
         """Streams on which the server has said everything."""
         self._going = False
 
-    def client(self, data: bytes) -> list[Piece]:
-        return [self._from_client(frame) for frame in self._readers[0].feed(data)]
+    def client(self, data: bytes) -> Iterator[Piece]:
+        return (self._from_client(frame) for frame in self._readers[0].feed(data))
 
     def _from_client(self, frame: spdy.Frame) -> Piece:
         if frame.kind == spdy.SYN_STREAM:
@@ -162,8 +163,8 @@ class SpdyStreams:
             return Piece(self._channel(frame), frame.payload, frame.raw, frame.fin)
         return Piece(OTHER, b"", frame.raw)
 
-    def server(self, data: bytes) -> list[Piece]:
-        return [self._from_server(frame) for frame in self._readers[1].feed(data)]
+    def server(self, data: bytes) -> Iterator[Piece]:
+        return (self._from_server(frame) for frame in self._readers[1].feed(data))
 
     def _from_server(self, frame: spdy.Frame) -> Piece:
         if frame.kind == spdy.SYN_STREAM:

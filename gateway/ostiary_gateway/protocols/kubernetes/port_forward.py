@@ -87,7 +87,8 @@ class _SpdyForward:
         self._errors: set[int] = set()
         """Error streams on which the server may still say something."""
 
-    def feed(self, side: int, data: bytes) -> None:
+    def feed(self, side: int, data: bytes, out: list[bytes] | None = None) -> None:
+        """`out` gets the frames that are good, as they came."""
         for frame in self._readers[side].feed(data):
             if frame.kind == spdy.SYN_STREAM:
                 self._opened(side, frame)
@@ -97,6 +98,8 @@ class _SpdyForward:
                 self._gone(frame.stream)
             if frame.fin and frame.kind != spdy.SYN_STREAM:
                 self._ended(side, frame.stream)
+            if out is not None:
+                out.append(frame.raw)
 
     def _opened(self, side: int, frame: spdy.Frame) -> None:
         headers = frame.headers or {}
@@ -211,8 +214,7 @@ class SpdyPortForward(_Forward):
         self._streams = _SpdyForward(self._ledger)
 
     def _passed(self, side: int, data: bytes, out: list[bytes]) -> None:
-        self._streams.feed(side, data)
-        out.append(data)
+        self._streams.feed(side, data, out)
 
     def _parting(self, message: str) -> bytes:
         return self._streams.last_words(message)

@@ -87,13 +87,11 @@ class RemoteCommand:
         if self.over:
             return
         try:
-            pieces = self._carrier.client(data)
+            for piece in self._carrier.client(data):
+                self.to_server.append(piece.raw)
+                self._told(piece)
         except Broken as problem:
             self.over = f"The client broke the protocol of the stream: {problem}."
-            return
-        for piece in pieces:
-            self.to_server.append(piece.raw)
-            self._told(piece)
 
     def _told(self, piece: Piece) -> None:
         """What the agent says is only looked at."""
@@ -114,21 +112,21 @@ class RemoteCommand:
         if self.over:
             return
         try:
-            pieces = self._carrier.server(data)
+            for piece in self._carrier.server(data):
+                self._heard(piece)
         except Broken as problem:
             self.over = f"The server broke the protocol of the stream: {problem}."
-            return
-        for piece in pieces:
-            if piece.channel in (STDOUT, STDERR):
-                self._output(piece)
-            elif piece.channel == ERROR:
-                self._said(piece)
-            elif piece.channel == OTHER:
+
+    def _heard(self, piece: Piece) -> None:
+        if piece.channel in (STDOUT, STDERR):
+            self._output(piece)
+        elif piece.channel == ERROR:
+            self._said(piece)
+        else:
+            if piece.channel == OTHER:
                 # A close or a reset ends what is held back: nothing may follow it.
                 self._release()
-                self.to_client.append(piece.raw)
-            else:
-                self.to_client.append(piece.raw)
+            self.to_client.append(piece.raw)
 
     def _output(self, piece: Piece) -> None:
         mask = self._masks.get(piece.channel)

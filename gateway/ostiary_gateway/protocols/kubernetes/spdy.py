@@ -7,6 +7,7 @@ flow control windows, so WINDOW_UPDATE frames pass and nothing waits for them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,11 +110,10 @@ class FrameReader:
         """True if everything up to here was passed on as whole frames, so that one of the gateway's own may follow."""
         return not self._left
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are complete, and pieces of long ones. Raises SpdyError."""
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete, and pieces of long ones. Raises SpdyError behind the good ones."""
         buffer = self._buffer
         buffer += data
-        found: list[Frame] = []
         position = 0
         try:
             while True:
@@ -123,24 +123,22 @@ class FrameReader:
                         break
                     piece = bytes(buffer[position : position + size])
                     self._left -= size
-                    found.append(Frame(DATA, self._stream, piece, piece, self._fin and not self._left))
                     position += size
+                    yield Frame(DATA, self._stream, piece, piece, self._fin and not self._left)
                     continue
                 if len(buffer) - position < 8:
                     break
                 length = int.from_bytes(buffer[position + 5 : position + 8], "big")
-                if not buffer[position] & 0x80:
-                    size = self._data(buffer, position, length, found)
-                else:
-                    size = self._control(buffer, position, length, found)
-                if not size:
+                take = self._control if buffer[position] & 0x80 else self._data
+                found = take(buffer, position, length)
+                if found is None:
                     break
-                position += size
+                position += len(found.raw)
+                yield found
         finally:
             del buffer[:position]
-        return found
 
-    def _data(self, buffer: bytearray, start: int, length: int, found: list[Frame]) -> int:
+    def _data(self, buffer: bytearray, start: int, length: int) -> Frame | None:
         stream, flags = int.from_bytes(buffer[start : start + 4], "big"), buffer[start + 4]
         if not stream:
             raise SpdyError("data on stream 0")
@@ -148,14 +146,13 @@ class FrameReader:
             raise SpdyError(f"flags {flags:#x} on data")
         have = len(buffer) - start - 8
         if length <= HOLD and have < length:
-            return 0
+            return None
         size = min(length, have)
         raw = bytes(buffer[start : start + 8 + size])
         self._left, self._stream, self._fin = length - size, stream, bool(flags & FIN)
-        found.append(Frame(DATA, stream, raw, raw[8:], self._fin and not self._left))
-        return len(raw)
+        return Frame(DATA, stream, raw, raw[8:], self._fin and not self._left)
 
-    def _control(self, buffer: bytearray, start: int, length: int, found: list[Frame]) -> int:
+    def _control(self, buffer: bytearray, start: int, length: int) -> Frame | None:
         version = int.from_bytes(buffer[start : start + 2], "big") & 0x7FFF
         kind, flags = int.from_bytes(buffer[start + 2 : start + 4], "big"), buffer[start + 4]
         if version != _VERSION:
@@ -167,10 +164,9 @@ class FrameReader:
         if length != _SIZES.get(kind, length) or length < _BLOCKS.get(kind, 4):
             raise SpdyError(f"a control frame of type {kind} with {length} bytes")
         if len(buffer) - start < 8 + length:
-            return 0
+            return None
         raw = bytes(buffer[start : start + 8 + length])
-        found.append(self._parsed(kind, flags, raw))
-        return len(raw)
+        return self._parsed(kind, flags, raw)
 
     def _parsed(self, kind: int, flags: int, raw: bytes) -> Frame:
         first = int.from_bytes(raw[8:12], "big") & 0x7FFFFFFF

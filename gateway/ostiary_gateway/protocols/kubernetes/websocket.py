@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,11 +92,10 @@ class FrameReader:
         """True if all that was passed on were whole messages, so that one of the gateway's own may follow."""
         return not (self._left or self._message)
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are complete, and pieces of long ones. Raises WebSocketError."""
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete, and pieces of long ones. Raises WebSocketError behind the good ones."""
         buffer = self._buffer
         buffer += data
-        found: list[Frame] = []
         position = 0
         try:
             while True:
@@ -103,22 +103,22 @@ class FrameReader:
                     size = min(self._left, len(buffer) - position)
                     if not size:
                         break
-                    found.append(self._piece(bytes(buffer[position : position + size]), b""))
                     position += size
+                    yield self._piece(bytes(buffer[position - size : position]), b"")
                     continue
-                size = self._frame(buffer, position, found)
-                if not size:
+                found = self._frame(buffer, position)
+                if found is None:
                     break
-                position += size
+                position += len(found.raw)
+                yield found
         finally:
             del buffer[:position]
-        return found
 
-    def _frame(self, buffer: bytearray, start: int, found: list[Frame]) -> int:
-        """Takes one frame, or the beginning of a long one; gives the bytes that it used, 0 if more must come."""
+    def _frame(self, buffer: bytearray, start: int) -> Frame | None:
+        """One frame, or the beginning of a long one; None if more must come."""
         have = len(buffer) - start
         if have < 2:
-            return 0
+            return None
         if self.closed:
             raise WebSocketError("a frame after the close frame")
         first, second = buffer[start], buffer[start + 1]
@@ -128,14 +128,14 @@ class FrameReader:
         if length == 126:
             header = 4
             if have < header:
-                return 0
+                return None
             length = int.from_bytes(buffer[start + 2 : start + 4], "big")
             if length < 126:
                 raise WebSocketError("a length that is not encoded in its shortest form")
         elif length == 127:
             header = 10
             if have < header:
-                return 0
+                return None
             length = int.from_bytes(buffer[start + 2 : start + 10], "big")
             if length < 65536:
                 raise WebSocketError("a length that is not encoded in its shortest form")
@@ -143,11 +143,11 @@ class FrameReader:
                 raise WebSocketError(f"a frame of {length} bytes; the most are {MAX_FRAME}", TOO_BIG)
         if self._masked:
             if have < header + 4:
-                return 0
+                return None
             self._mask = bytes(buffer[start + header : start + header + 4])
             header += 4
-        if length <= HOLD and have < header + length:
-            return 0
+        if have < header + (length if length <= HOLD else 1):
+            return None
         if not opcode & _CONTROL:
             self._first = opcode != CONTINUATION
             if self._first:
@@ -156,16 +156,14 @@ class FrameReader:
             size = min(length, have - header)
             self._left, self._at = length, 0
             raw = bytes(buffer[start : start + header + size])
-            found.append(self._piece(raw[header:], raw[:header]))
-            return header + size
+            return self._piece(raw[header:], raw[:header])
         raw = bytes(buffer[start : start + header + length])
         payload = unmasked(raw[header:], self._mask) if self._masked else raw[header:]
         if opcode == CLOSE:
             if length == 1:
                 raise WebSocketError("a close frame with half a code")
             self.closed = True
-        found.append(Frame(opcode, payload, raw, True, True))
-        return len(raw)
+        return Frame(opcode, payload, raw, True, True)
 
     def _check(self, opcode: int, fin: bool, first: int, second: int) -> None:
         if first & 0x70:

@@ -16,7 +16,7 @@ from ostiary_gateway.protocols.kubernetes.spdy import Frame, FrameReader, SpdyEr
 def read(data: bytes, cut: int = 0) -> list[Frame]:
     reader = FrameReader()
     if not cut:
-        return reader.feed(data)
+        return list(reader.feed(data))
     return [frame for at in range(0, len(data), cut) for frame in reader.feed(data[at : at + cut])]
 
 
@@ -69,7 +69,7 @@ def test_a_long_data_frame_goes_on_in_pieces_and_waits_for_nothing() -> None:
     [begun] = reader.feed(data[:1000])
     assert (begun.stream, begun.payload, begun.fin) == (9, payload[:992], False)
     assert not reader.between_frames
-    rest = reader.feed(data[1000:])
+    rest = list(reader.feed(data[1000:]))
     assert b"".join(frame.raw for frame in [begun, *rest]) == data
     assert rest[-1].fin
     assert reader.between_frames
