@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary_cli.admin_socket import Item
-from ostiary_gateway.audit.transcript import duration, moment
+from ostiary_gateway.audit.transcript_words import duration, moment
 from ostiary_gateway.visible import visible
 
 STYLES: Final = {

@@ -41,7 +41,10 @@ STDIN = "-"
 @click.command()
 @paths_argument
 @click.option(
-    "--as", "subject", required=True, metavar="USER[,GROUP…]",
+    "--as",
+    "subject",
+    required=True,
+    metavar="USER[,GROUP…]",
     help="Who asks, and the groups of that user; or a subject as JSON, with claims, as policy tests have it.",
 )
 @click.option("--connection", required=True, metavar="[NAMESPACE/]NAME", help="Through which Connection.")
@@ -50,12 +53,16 @@ STDIN = "-"
 @click.option("--param", "params", multiple=True, metavar="TEXT", help="Postgres: a bound parameter; may be repeated.")
 @click.option("--estimated-rows", type=click.IntRange(0), help="Postgres: the planner's estimate, if a rule reads it.")
 @click.option(
-    "--k8s", metavar="REQUEST",
+    "--k8s",
+    metavar="REQUEST",
     help="Kubernetes: 'VERB RESOURCE[/NAME[/SUBRESOURCE]] [-n NAMESPACE] [-l SELECTOR] [-- COMMAND]', 'METHOD /PATH', "
     "or the k8s of a policy test as YAML; - reads it from standard input.",
 )
 @click.option(
-    "-f", "--filename", "manifest", metavar="FILE",
+    "-f",
+    "--filename",
+    "manifest",
+    metavar="FILE",
     help="Kubernetes: the object as it would be; for what is deleted, evicted or run in, as it is.",
 )
 @click.option("--old", metavar="FILE", help="Kubernetes: the object as it is now.")

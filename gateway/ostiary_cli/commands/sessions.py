@@ -17,7 +17,7 @@ from rich.text import Text
 from ostiary_api.units import parse_duration
 from ostiary_cli.options import data_option, open_record
 from ostiary_gateway.audit.reader import Session
-from ostiary_gateway.audit.transcript import bytes_text, duration, moment
+from ostiary_gateway.audit.transcript_words import bytes_text, duration, moment
 from ostiary_gateway.visible import visible
 
 WIDE = 120

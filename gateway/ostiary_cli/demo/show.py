@@ -18,7 +18,8 @@ from ostiary_cli.admin_socket import Item
 from ostiary_cli.approval_view import whole
 from ostiary_cli.demo.scenes import Scene
 from ostiary_gateway.audit.reader import Reader, Session
-from ostiary_gateway.audit.transcript import Options, render
+from ostiary_gateway.audit.transcript import render
+from ostiary_gateway.audit.transcript_words import Options
 from ostiary_gateway.audit.verify import Report
 from ostiary_gateway.visible import visible
 
@@ -146,9 +147,7 @@ class Show:
         # Tables are cut at the panel's edge, messages are wrapped.
         message = "ERROR" in text or "FATAL" in text
         shown = "\n".join(_brief(line) for line in visible(text, lines=True).split("\n"))
-        body: RenderableType = Text(
-            shown, no_wrap=not message, overflow="fold" if message else "ellipsis"
-        )
+        body: RenderableType = Text(shown, no_wrap=not message, overflow="fold" if message else "ellipsis")
         if wrong:
             body = Group(body, Text(f"\n✗ {wrong}", "bold red"))
         return Panel(body, title=title, title_align="left", border_style=colour, padding=(0, 1))

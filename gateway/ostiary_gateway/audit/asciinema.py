@@ -12,13 +12,27 @@ from typing import Final
 
 import orjson
 
-from ostiary_gateway.audit.stream_recording import Chunk, Kind
+from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.audit.stream_recording import Chunk, Kind, Recording
 
 COLUMNS: Final = 80
 ROWS: Final = 24
 """The size of a terminal that never told its own."""
 
 _CODES: Final = {Kind.STDIN: "i", Kind.STDOUT: "o", Kind.STDERR: "o"}
+
+
+def cast_of(reader: Reader, session: Session, request: Request, *, input: bool = True) -> Iterator[bytes] | None:
+    """The cast of one recorded request; None if it is no exec or attach, or nothing of it was kept."""
+    recording = Recording(reader.response(request))
+    if not recording.known:
+        return None
+    begun = request.begun.fields if request.begun is not None else {}
+    started = begun.get("at")
+    found = (chunk for chunk in recording.chunks() if isinstance(chunk, Chunk))
+    title = f"{begun.get('text', request.id)} ({session.username}, {request.id})"
+    at = started if isinstance(started, float) else session.opened
+    return cast(found, started=at, title=title, tty=recording.tty, input=input)
 
 
 def cast(chunks: Iterable[Chunk], *, started: float, title: str, tty: bool, input: bool = True) -> Iterator[bytes]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 import orjson
 
 from ostiary_gateway.audit import postgres_recording as recording
 from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.audit.stream_recording import Broken, Chunk, Kind, Recording
 
 VERSION = 1
 """Of the schema. Fields are added without a new version; none changes its meaning or goes."""
@@ -18,7 +21,8 @@ VERSION = 1
 def export(reader: Reader, sessions: Iterable[Session], *, responses: str = "decoded") -> Iterator[bytes]:
     """Lines, each with its newline. A long response is several lines, so that no line grows without bound.
 
-    responses: `decoded` (rows as text where the protocol is known, else base64), `base64` (bytes as recorded), `none`.
+    responses: `decoded` (rows, text and streams where the protocol is known, else base64), `base64` (bytes as
+    recorded), `none`.
     """
     if responses not in ("decoded", "base64", "none"):
         raise ValueError(f"{responses!r} is no form of responses. Choose decoded, base64 or none.")
@@ -71,15 +75,53 @@ def _request(reader: Reader, session: Session, request: Request, responses: str)
     yield _line("request", session.id, fields)
     if not request.parts or responses == "none":
         return
-    if responses == "decoded" and session.protocol == "Postgres":
-        detail = request.ended.fields["detail"] if request.ended is not None else {}
-        columns = recording.described(detail if isinstance(detail, dict) else {})
-        for item in recording.decode(reader.response(request), columns):
-            yield _line("response", session.id, {"request": request.id, **_item(item)})
+    decode = _DECODERS.get(session.protocol, _as_recorded) if responses == "decoded" else _as_recorded
+    for item in decode(reader, request):
+        yield _line("response", session.id, {"request": request.id, **item})
+
+
+def _as_recorded(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+    for piece in reader.response(request):
+        yield {"base64": base64.b64encode(piece).decode()}
+
+
+def _postgres(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+    detail = request.ended.fields["detail"] if request.ended is not None else {}
+    columns = recording.described(detail if isinstance(detail, dict) else {})
+    return map(_item, recording.decode(reader.response(request), columns))
+
+
+def _kubernetes(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+    stream = Recording(reader.response(request))
+    if stream.known:
+        for chunk in stream.chunks():
+            yield _chunk(chunk)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for piece in reader.response(request):
+        try:
+            text = decoder.decode(piece)
+        except UnicodeDecodeError:
+            yield from _as_recorded(reader, request)
+            return
+        if "\0" in text:  # protobuf
+            yield from _as_recorded(reader, request)
+            return
+        yield {"text": text}
+
+
+def _chunk(chunk: Chunk | Broken) -> dict[str, object]:
+    if isinstance(chunk, Broken):
+        return {"broken": chunk.what}
+    fields: dict[str, object] = {"at": round(chunk.at, 6), "channel": chunk.kind.name.lower()}
+    if chunk.kind is Kind.RESIZE:
+        fields |= dict(zip(("columns", "rows"), chunk.size, strict=True))
     else:
-        for piece in reader.response(request):
-            data = base64.b64encode(piece).decode()
-            yield _line("response", session.id, {"request": request.id, "base64": data})
+        try:
+            fields["text"] = chunk.data.decode()
+        except UnicodeDecodeError:
+            fields["base64"] = base64.b64encode(chunk.data).decode()
+    return {"stream": fields}
 
 
 def _item(item: recording.Item) -> dict[str, object]:
@@ -100,6 +142,10 @@ def _item(item: recording.Item) -> dict[str, object]:
             return {"notification": {"channel": channel, "payload": payload}}
         case recording.Broken(what):
             return {"broken": what}
+
+
+_DECODERS: Final = {"Kubernetes": _kubernetes, "Postgres": _postgres}
+"""By protocol: a recorded response as the fields of lines."""
 
 
 def _line(kind: str, session: str, fields: Mapping[str, object]) -> bytes:

@@ -492,8 +492,19 @@ class Record:
         self._unweigh(request)
         text = request.text.encode("utf-8", "backslashreplace")
         head = whole_head(
-            number, request.at, at, request.decision, len(told), rows, size, request.size, kept, flags, len(text),
-            len(request.detail), len(detail),
+            number,
+            request.at,
+            at,
+            request.decision,
+            len(told),
+            rows,
+            size,
+            request.size,
+            kept,
+            flags,
+            len(text),
+            len(request.detail),
+            len(detail),
         )
         self._add(b"".join((head, told, text, request.detail, detail, *parts)), number)
 
@@ -525,9 +536,7 @@ class Record:
         self._part(request.number, request.handed, parts or [], size)
         request.handed += size
 
-    def _part(
-        self, number: int, offset: int, parts: list[bytes | memoryview], size: int
-    ) -> None:
+    def _part(self, number: int, offset: int, parts: list[bytes | memoryview], size: int) -> None:
         """A block of its own, behind what its session has so far."""
         intake = self.intake
         if self.waits:

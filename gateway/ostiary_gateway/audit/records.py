@@ -79,7 +79,7 @@ class Records:
             raise missing
         return (exact or found)[0]
 
-    def request(self, request: str) -> tuple[Reader, Request]:
-        """One request by its id. LookupError."""
+    def request(self, request: str) -> tuple[Reader, Session, Request]:
+        """One request by its id, with its session. LookupError."""
         reader, session = self.session(request.rpartition("-")[0])
-        return reader, reader.request(f"{session.id}-{request.rpartition('-')[2]}")[1]
+        return reader, *reader.request(f"{session.id}-{request.rpartition('-')[2]}")

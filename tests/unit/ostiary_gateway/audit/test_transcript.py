@@ -16,7 +16,8 @@ from rich.console import Console
 
 from ostiary_gateway.audit.reader import Reader
 from ostiary_gateway.audit.recorder import FileRecorder
-from ostiary_gateway.audit.transcript import Options, bytes_text, duration, render
+from ostiary_gateway.audit.transcript import render
+from ostiary_gateway.audit.transcript_words import Options, bytes_text, duration
 from ostiary_gateway.visible import HIDDEN, visible
 from ostiary_policy.decision import Action, Decision, RuleRef
 
