@@ -16,7 +16,16 @@ NAMES = (
     "pii-masking",
     "read-only-agents",
 )
-ALLOWING = ("approve-large-writes", "read-only-agents")
+KUBERNETES = (
+    "kubernetes-namespaces",
+    "kubernetes-no-exec",
+    "kubernetes-no-privileged-pods",
+    "kubernetes-no-secrets",
+    "kubernetes-read-only",
+    "kubernetes-scale-approval",
+)
+"""The packs for the Kubernetes API; those above are for PostgreSQL."""
+ALLOWING = ("approve-large-writes", "kubernetes-read-only", "read-only-agents")
 """The packs that allow something; the others only forbid or mask."""
 
 
@@ -35,3 +44,9 @@ def lets_through(name: str) -> list[str]:
     path = PACKS / name / "lets-through.sql"
     lines = path.read_text().splitlines() if path.exists() else []
     return [line for line in lines if line and not line.startswith("--")]
+
+
+def lets_requests_through(name: str) -> list[dict[str, Any]]:
+    """API requests that a pack has nothing against, as `k8s` of a policy test."""
+    lines = (PACKS / name / "lets-through.txt").read_text().splitlines()
+    return [yaml.safe_load(line) for line in lines if line and not line.startswith("#")]
