@@ -233,6 +233,7 @@ class Gateway:
         made_of = self._made_of(key, connection, tokens)
         listener = self._listeners.get(key)
         if listener is not None and listener.made_of == made_of:
+            listener.lobby.recheck()
             return
         if listener is None and self._shut:
             return

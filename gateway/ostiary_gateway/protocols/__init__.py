@@ -66,6 +66,9 @@ class Lobby(Protocol):
     def replace(self, site: Site) -> None:
         """A new bundle is in force."""
 
+    def recheck(self) -> None:
+        """The policies may be others now: what goes on by an older decision is looked at again."""
+
     async def passed_on(self, message: bytes) -> None:
         """A client has sent this to another worker (`Place.pass_on`); it is for a session of this one, if any."""
 

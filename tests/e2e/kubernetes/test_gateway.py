@@ -6,6 +6,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,3 +113,38 @@ def _get(gateway: ApiGateway, path: str, token: str) -> tuple[int, Any, dict[str
 
 def _config_map(name: str, **data: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def test_masked_values_are_hidden_and_do_not_come_back(start: Any, plane: Plane, namespace: str) -> None:
+    hide = rule("hide", action="Mask", masking=[{"jsonPath": "$.data.password", "strategy": {"type": "Redact"}}])
+    del hide["expression"]
+    gateway = start(policy("all", rule("everything"), hide))
+    given = _config_map("db", password="swordfish", user="app")
+    given["metadata"]["namespace"] = namespace
+    replace(plane.cluster, namespace=namespace).ok("apply", "-f", "-", manifest=given)
+
+    assert gateway.get("configmap", "db", namespace=namespace)["data"] == {"password": "[redacted]", "user": "app"}
+    listed = gateway.get("configmaps", namespace=namespace)["items"]
+    assert [item["data"].get("password") for item in listed if item["metadata"]["name"] == "db"] == ["[redacted]"]
+    returned = gateway.kubectl(
+        "apply", "-f", "-", manifest=_config_map("db", password="[redacted]", user="other"), namespace=namespace
+    )
+    assert "data.password is masked for you, and the request would write the text '[redacted]'" in returned.stderr
+    assert "swordfish" not in gateway.run("export")
+
+
+def test_a_watch_ends_when_its_policies_would_deny_it_now(start: Any, namespace: str) -> None:
+    gateway = start()
+    watching = _get_stream(gateway, f"/api/v1/namespaces/{namespace}/configmaps?watch=true")
+    first = watching.readline()
+
+    gateway.configure(policy("all", rule("no-watching", "k8s.verb == 'watch'", "Deny"), rule("everything")))
+
+    assert json.loads(first)["object"]["metadata"]["name"] == "kube-root-ca.crt"
+    assert watching.read() == b""
+
+
+def _get_stream(gateway: ApiGateway, path: str) -> Any:
+    context = ssl.create_default_context(cafile=str(gateway.ca))
+    request = urllib.request.Request(gateway.url + path, headers={"Authorization": f"Bearer {TOKEN}"})
+    return urllib.request.urlopen(request, context=context, timeout=20)

@@ -9,7 +9,6 @@ import base64
 import binascii
 from typing import Final
 
-from .questions import Header
 from .wire import RequestHead
 
 PREFIX: Final = b"base64url.bearer.authorization.k8s.io."
@@ -36,18 +35,6 @@ def token_of(shown: bytes) -> str:
     else:
         return ""
     return token.decode("ascii") if len(token) <= MAX_TOKEN and token.isascii() else ""
-
-
-def without_tokens(headers: list[Header]) -> list[Header]:
-    """The headers of a WebSocket's request without subprotocols that are tokens."""
-    kept: list[Header] = []
-    for name, value in headers:
-        if name == PROTOCOLS:
-            value = b", ".join(each for each in _listed(value) if not each.startswith(PREFIX))
-            if not value:
-                continue
-        kept.append((name, value))
-    return kept
 
 
 def _subprotocol(head: RequestHead) -> bytes:

@@ -18,10 +18,13 @@ from ostiary_policy.facts import ClientFacts
 from ostiary_policy.policy_set import PolicySet
 
 from . import answers, request_detail
+from .bodies import media_type
 from .facts import kubernetes_facts
 from .forwarding import request_start
-from .questions import Admission, Ask, Reply
+from .masks import MaskedValueReturned
+from .questions import Admission, Ask, Reply, Shaper
 from .request_info import request_info
+from .shaping import recorded_body, recorder_for, shaped
 from .upstream import Upstream
 from .wire import Headers, Request, WireError
 
@@ -39,11 +42,14 @@ _now = time.time
 class _Found:
     """What was found out about a request without a body that may come again."""
 
-    __slots__ = ("ask", "decision", "detail", "headers", "start", "upstream", "valid_until")
+    __slots__ = (
+        "ask", "decision", "detail", "headers", "recorder", "shapers", "start", "upstream", "valid_until",
+    )  # fmt: skip
 
     def __init__(
-        self, ask: Ask, headers: Headers, decision: Decision, detail: bytes, upstream: Upstream, start: bytes
-    ) -> None:
+        self, ask: Ask, headers: Headers, decision: Decision, detail: bytes, upstream: Upstream, start: bytes,
+        shapers: tuple[Shaper, ...],
+    ) -> None:  # fmt: skip
         self.ask = ask
         self.headers = headers
         self.decision = decision
@@ -51,6 +57,8 @@ class _Found:
         self.detail = detail
         self.upstream = upstream
         self.start = start
+        self.shapers = shapers
+        self.recorder = recorder_for(ask.info)
 
 
 class Desk:
@@ -132,9 +140,11 @@ class Desk:
         info = request_info(head.method, head.target)
         facts: dict[str, object] = dict(kubernetes_facts(info, dry_run=info.dry_run))
         verb = str(facts["verb"])
+        if request.body and verb != "connect":
+            media_type(head.get(b"content-type"))
         detail = request_detail.of_request(request, info, verb)
-        if request.body and self.gate.full and not request_detail.is_secret(info):
-            body = request_detail.body_of(request.body)
+        if request.body and self.gate.full and len(request.body) <= request_detail.MAX_BODY:
+            body = request_detail.body_of(recorded_body(info, request))
             if body is not None:
                 detail["body"] = body
         return Ask(request, info, verb, request_detail.text_of(request), facts, detail)
@@ -146,10 +156,6 @@ class Desk:
             return self._refused(
                 ask, 403, "Forbidden", "Impersonation headers are not taken from agents.",
                 "Leave --as and --as-group out: requests are made as the agent that the token stands for.",
-            )  # fmt: skip
-        if ask.request.body and (head.get(b"content-type") or b"").lower().startswith(b"application/cbor"):
-            return self._refused(
-                ask, 415, "UnsupportedMediaType", "CBOR bodies cannot be looked into.", "Send JSON."
             )  # fmt: skip
         return None
 
@@ -173,33 +179,36 @@ class Desk:
         waiter = gate.waiter
         if waiter is not None:
             gate.waiter = None
-        return Admission(verdict, request, waiter=waiter, ask=ask, start=found.start)
+        return Admission(
+            verdict, request, shapers=found.shapers, recorder=found.recorder, waiter=waiter, ask=ask, start=found.start
+        )
 
     def _conclude(self, ask: Ask, decision: Decision) -> Admission:
         if decision.action is not Action.ALLOW:
             return self._denied(ask, decision)
-        if decision.masks:
-            return self._refused(
-                ask, 403, "Forbidden", "The policies mask parts of the response, which this gateway cannot do yet.",
-                means=Reason.MASKING,
-            )  # fmt: skip
-        request = ask.request
+        try:
+            request, shapers = shaped(ask, ask.request, decision.masks, self._policies.all_masks, self.gate)
+        except MaskedValueReturned as problem:
+            # Not Invalid: of such a Status kubectl prints the causes, and not the message.
+            return self._refused(ask, 422, "BadRequest", problem.message, problem.hint, means=Reason.MASKING)
         if not request.body and self.gate.reuse is not None and len(request.head.target) <= MAX_TARGET:
-            return self._keep(ask, decision)
+            return self._keep(ask, request, decision, shapers)
         try:
             verdict, waiter = self.gate.begin(ask.text, ask.detail, decision)
         except RecordError as problem:
             return self._unrecorded(ask, problem)
-        return Admission(verdict, request, waiter=waiter, ask=ask)
+        return Admission(
+            verdict, request, shapers=shapers, recorder=recorder_for(ask.info), waiter=waiter, ask=ask
+        )
 
-    def _keep(self, ask: Ask, decision: Decision) -> Admission:
-        """Lets it go on, and the same again."""
-        head = ask.request.head
+    def _keep(self, ask: Ask, request: Request, decision: Decision, shapers: tuple[Shaper, ...]) -> Admission:
+        """Lets it go on, and the same again. `request`: as it goes upstream."""
+        head = request.head
         start = request_start(head.method, head.target, head.headers, self.upstream.host)
         if len(self._found) >= MAX_FOUND:
             self._found.clear()
         detail = request_detail.encoded(ask.detail)
-        found = _Found(ask, head.headers, decision, detail, self.upstream, start)
+        found = _Found(ask, ask.request.head.headers, decision, detail, self.upstream, start, shapers)
         self._found[head.method, head.target] = found
         return self._admit_again(ask.request, found)
 

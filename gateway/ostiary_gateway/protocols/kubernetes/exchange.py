@@ -16,11 +16,13 @@ from ostiary_policy.answer import Reason
 
 from . import answers, request_detail
 from .answers import refused
-from .forwarding import finished, request_start
+from .forwarding import finished, request_start, upgrade_start
 from .questions import Admission, Header, Reply, Unmaskable
 from .state import Turn
+from .streams import Tunnel
+from .tunnelling import Tunnelling
 from .upstream import ServerConnection, UpstreamError
-from .wire import End, ResponseEvent, ResponseHead, Upgraded
+from .wire import End, ResponseEvent, ResponseHead, Upgraded, WireError, encode_response_head
 
 if TYPE_CHECKING:
     from .lobby import KubernetesLobby
@@ -74,6 +76,15 @@ class Client(Protocol):
     def wait(self, work: Coroutine[object, object, None]) -> None:
         """Does it in a task, which ends with the client at the latest."""
 
+    def tunnelled(self, turn: Turn, tunnelling: Tunnelling) -> None:
+        """The API server has agreed to an upgrade: from now on the client's bytes are for that."""
+
+    def read(self, more: bool) -> None:
+        """Whether more is to be read from the client."""
+
+    def tunnel_ended(self, reason: str) -> None:
+        """There is nothing more to say to either side."""
+
 
 class Exchange:
     """A client's at the API server: one request at a time."""
@@ -88,6 +99,7 @@ class Exchange:
         """A response that is looked at whole before the client gets it."""
         self._relieving = False
         self._unrelieved = 0
+        self._tunnelling: Tunnelling | None = None
 
     def forward(self, turn: Turn) -> None:
         """Sends what was admitted: at once, if a connection is free and the credential is there."""
@@ -108,7 +120,9 @@ class Exchange:
         """Gives up what is under way: the server stops what it does for it."""
         server, self._server = self._server, None
         self._kept_back = None
-        if server is not None:
+        if self._tunnelling is not None:
+            self._tunnelling.end("client", "the client left")
+        elif server is not None:
             server.abort()
 
     def hold(self) -> None:
@@ -140,11 +154,13 @@ class Exchange:
         request = admission.forward
         head = request.head
         start = admission.start or request_start(head.method, head.target, head.headers, self._lobby.upstream.host)
-        data = finished(head.method, start, credentials, request.body)
+        if turn.tunnel is not None:
+            start = upgrade_start(head, turn.tunnel.request_headers, self._lobby.upstream.host)
+        data = finished(head.method, start, credentials, request.body, upgrade=turn.tunnel is not None)
         turn.tries += 1
         self._server = server
         self.sent += len(data)
-        server.send(head.method, data, self)
+        server.send(head.method, data, self, upgrade=turn.tunnel is not None)
 
     # -- Taker
 
@@ -168,7 +184,7 @@ class Exchange:
                 return
             else:
                 assert isinstance(item, Upgraded)
-                self._broken(turn, "it changed the protocol")
+                self._upgraded(turn, item.rest)
                 return
         client.write(parts)
         if turn.cutting and turn.over:
@@ -178,6 +194,9 @@ class Exchange:
     def lost(self, problem: str) -> None:
         turn, server = self._client.turn, self._server
         self._server = self._kept_back = None
+        if self._tunnelling is not None:
+            self._tunnelling.end("server", problem)
+            return
         if turn is None:
             return
         if turn.begun:
@@ -192,10 +211,24 @@ class Exchange:
         self._broken(turn, problem)
 
     def tunnelled(self, data: bytes) -> None:
-        raise AssertionError("nothing was upgraded")
+        self._client.active = _monotonic()
+        if self._tunnelling is not None:
+            self._tunnelling.from_server(data)
 
     def server_writable(self, writable: bool) -> None:
-        """Requests are sent whole."""
+        """Requests are sent whole: only what goes through a tunnel has to wait."""
+        if self._tunnelling is not None:
+            self._tunnelling.server_writable(writable)
+
+    def _upgraded(self, turn: Turn, rest: bytes) -> None:
+        """What `_head` has let through is a tunnel from here on."""
+        server = self._server
+        assert server is not None
+        assert turn.tunnel is not None
+        self._tunnelling = Tunnelling(turn.tunnel, server, self._client)
+        self._client.tunnelled(turn, self._tunnelling)
+        if rest:
+            self._tunnelling.from_server(rest)
 
     def _head(self, turn: Turn, head: ResponseHead, parts: list[bytes]) -> bool:
         """False if the response goes no further."""
@@ -205,17 +238,30 @@ class Exchange:
             self.stop()
             self._unauthorized(turn)
             return False
+        if head.status == 101 and turn.tunnel is not None:
+            return self._agree(turn, turn.tunnel, head)
         if admission.settle is not None and head.status in (409, 422):
             self._kept_back = head, []
             return True
         return self._show(turn, head, parts)
+
+    def _agree(self, turn: Turn, tunnel: Tunnel, head: ResponseHead) -> bool:
+        try:
+            headers = tunnel.accepted(head)
+        except WireError as problem:
+            self._broken(turn, problem.message)
+            return False
+        headers = [*headers, (answers.REQUEST_HEADER, turn.record.encode())]
+        turn.begun, turn.status = True, 101
+        self._client.write([encode_response_head(101, b"Switching Protocols", headers, length=None, close=False)])
+        return True
 
     def _show(self, turn: Turn, head: ResponseHead, parts: list[bytes]) -> bool:
         admission = turn.admission
         assert admission is not None
         record = admission.verdict.request.encode()
         try:
-            parts.append(turn.head(head, record, admission.shapers, admission.headers, None))
+            parts.append(turn.head(head, record, admission.shapers, admission.headers, admission.recorder))
         except Unmaskable as problem:
             self._unmaskable(turn, str(problem))
             return False

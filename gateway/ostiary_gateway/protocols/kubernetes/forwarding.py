@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from .questions import Header
-from .wire import HOP_BY_HOP
+from .wire import HOP_BY_HOP, RequestHead
 
 _NOT_UPSTREAM: Final = HOP_BY_HOP | frozenset(
     (b"accept-encoding", b"authorization", b"cookie", b"forwarded", b"host", b"x-real-ip")
@@ -19,6 +19,7 @@ _NOT_UPSTREAM: Final = HOP_BY_HOP | frozenset(
 Accept-Encoding is among them: what is packed can neither be masked nor recorded.
 """
 _NOT_UPSTREAM_PREFIXES: Final = (b"impersonate-", b"x-remote-", b"x-forwarded-", b"proxy-")
+_OF_AN_UPGRADE: Final = (b"sec-websocket-", b"x-stream-protocol-version")
 _NOT_TO_CLIENT: Final = HOP_BY_HOP | frozenset((b"set-cookie", b"ostiary-request"))
 _BODIED: Final = frozenset(("POST", "PUT", "PATCH"))
 
@@ -51,10 +52,19 @@ def request_bytes(
     return finished(method, request_start(method, target, headers, host), credentials, body)
 
 
-def finished(method: str, start: bytes, credentials: Iterable[Header], body: bytes) -> bytes:
+def upgrade_start(head: RequestHead, upgrade: Iterable[Header], host: bytes) -> bytes:
+    """As `request_start`, for a request with an upgrade, whose headers are `upgrade`."""
+    kept = [header for header in forwarded(head.headers) if not header[0].startswith(_OF_AN_UPGRADE)]
+    start = request_start(head.method, head.target, kept, host)
+    return start + b"".join(b"%s: %s\r\n" % header for header in upgrade)
+
+
+def finished(
+    method: str, start: bytes, credentials: Iterable[Header], body: bytes, *, upgrade: bool = False
+) -> bytes:
     """`request_start` with the rest. The reader lets no line break into a header's value, and no credential has one."""
     parts = [start, *[b"%s: %s\r\n" % header for header in credentials]]
-    if body or method in _BODIED:
+    if not upgrade and (body or method in _BODIED):
         parts.append(b"content-length: %d\r\n\r\n" % len(body))
         parts.append(body)
     else:

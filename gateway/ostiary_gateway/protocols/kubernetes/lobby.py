@@ -128,8 +128,12 @@ class KubernetesLobby:
                     relay.stop(401, "Unauthorized", "The credential does not count any more.", "Send a valid one.")
             elif moved and relay.busy:
                 relay.leave("The Connection's target or credential has changed.")
-            else:
-                relay.recheck()
+        self.recheck()
+
+    def recheck(self) -> None:
+        """Streams that the policies in force would not let through end."""
+        for relay in list(self._relays):
+            relay.recheck()
 
     async def passed_on(self, message: bytes) -> None:
         """Nothing of this protocol is for another connection."""

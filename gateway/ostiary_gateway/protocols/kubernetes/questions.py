@@ -80,6 +80,8 @@ class Admission:
     headers: tuple[Header, ...] = ()
     settle: Callable[[int, bytes], Awaitable[Admission | None]] | None = None
     waiter: Awaitable[None] | None = None
+    recorder: Shaper | None = None
+    """Goes over what is recorded of the response, after the shapers."""
     ask: Ask | None = None
     """What it was said of; None if the request could not even be understood."""
     start: bytes = b""

@@ -27,9 +27,11 @@ from . import answers, bearer, desk, request_detail
 from .answers import refused
 from .desk import Desk
 from .exchange import Exchange
-from .questions import Admission, Reply
+from .questions import Admission, Ask, Reply
 from .request_info import RequestInfo
 from .state import Turn
+from .streams import open_tunnel
+from .tunnelling import Tunnelling
 from .wire import CONTINUE, Request, RequestReader, WireError
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Relay(asyncio.Protocol):
         self._running = self._keeps_bodies = False
         self._to_client = 0
         self._tasks: asyncio.TaskGroup
+        self._tunnelling: Tunnelling | None = None
         self._children: set[asyncio.Task[None]] = set()
 
     # -- the session
@@ -136,6 +139,9 @@ class Relay(asyncio.Protocol):
             self._exchange.stop()
             self.reply(turn, refused(status, reason, message, hint, record=turn.record, close=True))
             return
+        if self._tunnelling is not None and turn is not None:
+            self._end_stream(turn, message)
+            return
         if turn is not None and turn.streams and not turn.cutting:
             self._cut(turn)
             if not self.over.done():
@@ -146,9 +152,17 @@ class Relay(asyncio.Protocol):
     def recheck(self) -> None:
         """Other policies are in force: a stream that they would not let through ends."""
         turn, now = self.turn, self._desk
-        if turn is None or now is None or not turn.streams or turn.admission is None or turn.admission.ask is None:
+        if turn is None or now is None or turn.admission is None or turn.admission.ask is None:
             return
-        if now.still(turn.admission.ask, turn.admission):
+        if not turn.begun or not (turn.streams or turn.tunnel is not None):
+            return
+        if why := now.still(turn.admission.ask, turn.admission):
+            self._end_stream(turn, why)
+
+    def _end_stream(self, turn: Turn, why: str) -> None:
+        if self._tunnelling is not None:
+            self._tunnelling.end("gateway", f"{why} [{turn.record}]")
+        else:
             self._cut(turn)
 
     def break_off(self, reason: str) -> None:
@@ -188,6 +202,9 @@ class Relay(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.active = _monotonic()
         if self.over.done():
+            return
+        if self._tunnelling is not None:
+            self._tunnelling.from_client(data)
             return
         reader = self._reader
         try:
@@ -345,6 +362,35 @@ class Relay(asyncio.Protocol):
         self._desk = Desk(self.gate, lobby.upstream, self._client)
         return True
 
+    # -- an upgraded connection
+
+    def tunnelled(self, turn: Turn, tunnelling: Tunnelling) -> None:
+        """The API server has agreed."""
+        self._tunnelling = tunnelling
+        if not self.writable:
+            tunnelling.hold()
+        if rest := self._reader.take_rest():
+            tunnelling.from_client(rest)
+
+    def read(self, more: bool) -> None:
+        """Whether more is to be read from the client."""
+        if self._transport is not None and not self._transport.is_closing():
+            if more:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def tunnel_ended(self, reason: str) -> None:
+        """There is nothing more to say to either side."""
+        turn, tunnelling = self.turn, self._tunnelling
+        self.turn = None
+        if turn is not None and tunnelling is not None and self.gate is not None:
+            detail = {"status": turn.status, **tunnelling.tunnel.end_detail()}
+            outcome = str(detail.pop("outcome", "lost"))
+            self.bytes += tunnelling.tunnel.size
+            self.gate.end(turn.number, outcome, request_detail.encoded(detail), 0, tunnelling.tunnel.size)
+        self._end(reason)
+
     # -- deciding
 
     def _decide(self, turn: Turn) -> None:
@@ -387,9 +433,24 @@ class Relay(asyncio.Protocol):
     def _send(self, turn: Turn) -> None:
         ask = turn.admission.ask if turn.admission is not None else None
         if ask is not None:
-            turn.full = self._keeps_bodies and not request_detail.is_secret(ask.info)
+            turn.full = self._keeps_bodies
             turn.streams = _is_stream(ask.info)
+            if turn.request.head.upgrade and not self._open_tunnel(turn, ask):
+                return
         self._exchange.forward(turn)
+
+    def _open_tunnel(self, turn: Turn, ask: Ask) -> bool:
+        """False if it cannot be one; then the client was told."""
+        assert turn.admission is not None
+        number, gate = turn.number, self.gate
+        assert gate is not None
+        record = functools.partial(gate.response, number) if turn.full else None
+        try:
+            turn.tunnel = open_tunnel(ask, turn.admission.verdict.decision.masks, record, now=_monotonic)
+        except WireError as problem:
+            self.reply(turn, refused(problem.status, problem.reason, problem.message, record=turn.record))
+            return False
+        return True
 
     async def _made_durable(self, turn: Turn, waiter: Awaitable[None]) -> None:
         try:

@@ -70,8 +70,3 @@ def of_end(status: int, reason: str = "", message: str = "") -> bytes:
 @functools.lru_cache(1024)
 def _of_status(status: int) -> bytes:
     return b'{"status":%d}' % status
-
-
-def is_secret(info: RequestInfo) -> bool:
-    """Whether its bodies hold secrets whatever the masks say: a Secret's data, a ServiceAccount's token."""
-    return (info.resource == "secrets" and not info.group) or info.subresource == "token"

@@ -14,6 +14,7 @@ import orjson
 from .answers import REQUEST_HEADER
 from .forwarding import returned
 from .questions import Admission, BodyMask, Header, Shaper
+from .streams import Tunnel
 from .wire import LAST_CHUNK, Request, ResponseHead, chunk, encode_response_head
 
 MAX_ERROR: Final = 16_384
@@ -27,7 +28,7 @@ class Turn:
 
     __slots__ = (
         "_boundary", "_chunked", "_cutting", "_error", "_keeps", "_masks", "_record", "admission", "begun", "close",
-        "full", "number", "recorded", "request", "size", "status", "streams", "tries",
+        "full", "number", "recorded", "request", "size", "status", "streams", "tries", "tunnel",
     )  # fmt: skip
 
     def __init__(self, request: Request) -> None:
@@ -37,10 +38,12 @@ class Turn:
         """Of the request in its session; 0 while it is not recorded."""
         self.tries = 0
         """How often it was sent upstream."""
+        self.tunnel: Tunnel | None = None
+        """Where an upgrade was asked for."""
         self.begun = False
         """The head of the response is out."""
-        self.close = not request.head.keep_alive
-        """The connection ends with the response."""
+        self.close = not request.head.keep_alive or bool(request.head.upgrade)
+        """The connection ends with the response. What comes behind a request for an upgrade is no request."""
         self.full = False
         """Bodies go into the record: `recorded`, which who takes them empties."""
         self.streams = False

@@ -384,6 +384,9 @@ class PostgresLobby:
             elif moved:
                 relay.stop("57P01", "The Connection's target or credential has changed.", "Connect again.")
 
+    def recheck(self) -> None:
+        """A statement that runs is finished by the decision that it began with; the next is decided anew."""
+
     def stop(self, message: str, *, only_idle: bool = False) -> None:
         for relay in list(self.relays.values()):
             if relay.idle or not only_idle:
