@@ -1,5 +1,6 @@
-"""The ValidatingAdmissionPolicies that guard ApprovalRequests: who asks, who answers, who counts, who deletes; and
-that guard the bundles of gateways, which say whether approvals count: only the operator writes and deletes them.
+"""The ValidatingAdmissionPolicies that guard ApprovalRequests: who asks, who answers, who counts, who deletes;
+that guard the bundles of gateways, which say whether approvals count: only the operator writes and deletes them; and
+that guard Connections, so that nobody gets a right by writing one.
 
 They hold whatever a client does, because the API server asks them about every write. One name is wired in, the
 operator's; everybody else is told by verbs: `serve` and `approve` on the Connection, and for deletion the right to
@@ -13,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ostiary_api.approval import ApprovalRequest
+from ostiary_api.connection import Connection
 from ostiary_api.meta import GROUP, VERSION
 from ostiary_api.names import MANAGED_BY_LABEL, MANAGER
 
@@ -24,7 +26,8 @@ ANSWER: Final = "approvals-answer.ostiary.dev"
 STATUS: Final = "approvals-status.ostiary.dev"
 DELETE: Final = "approvals-delete.ostiary.dev"
 BUNDLES: Final = "bundles.ostiary.dev"
-NAMES: Final = (ASK, ANSWER, STATUS, DELETE, BUNDLES)
+CONNECTIONS: Final = "connections.ostiary.dev"
+NAMES: Final = (ASK, ANSWER, STATUS, DELETE, BUNDLES, CONNECTIONS)
 """Of the policies; each binding has its policy's name."""
 
 SELFCHECK: Final = "ostiary-selfcheck"
@@ -40,7 +43,7 @@ _CONNECTION: Final = (
 
 def manifests(operator: str) -> list[Manifest]:
     """Policies and bindings, where `operator` is the user name of the operator's ServiceAccount."""
-    policies = [_ask(operator), _answer(), _status(operator), _delete(operator), _bundles(operator)]
+    policies = [_ask(operator), _answer(), _status(operator), _delete(operator), _bundles(operator), _connections()]
     return [each for policy in policies for each in (policy, _binding(policy["metadata"]["name"]))]
 
 
@@ -271,6 +274,45 @@ def _bundles(operator: str) -> Manifest:
         "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE", "DELETE"],
     }  # fmt: skip
     return bundles
+
+
+def _connections() -> Manifest:
+    """A gateway's own ServiceAccount may make tokens and, where an administrator says so, impersonate: whoever writes
+    the Connection chooses with its authentication who gets the use of that, and so must have it already."""
+    connections = _policy(
+        CONNECTIONS, "CREATE", Connection.plural,
+        {
+            "changed": "request.operation == 'CREATE' || object.spec != oldObject.spec",
+            "account": "object.spec.credentials.?serviceAccountToken",
+            "own": "variables.account.hasValue() && !variables.account.?secretRef.hasValue()",
+            "name": "variables.account.?name.orValue('')",
+            "namespace": "variables.account.?namespace.orValue(request.namespace)",
+            "impersonates": "object.spec.credentials.?impersonate.hasValue()\n"
+            "  && !object.spec.credentials.impersonate.?secretRef.hasValue()",
+        },
+        [
+            _rule(
+                "!variables.changed || !variables.own\n"
+                "  || authorizer.group('').resource('serviceaccounts').subresource('token')\n"
+                "    .namespace(variables.namespace).name(variables.name).check('create').allowed()",
+                "who lets agents act as a ServiceAccount must be allowed to make its tokens",
+                "request.userInfo.username + ' may not create serviceaccounts/token of ' + variables.namespace + '/' + "
+                "variables.name + ', which credentials.serviceAccountToken would let agents use: whoever gives out "
+                "roles in namespace ' + variables.namespace + ' can grant it'",
+            ),
+            _rule(
+                "!variables.changed || !variables.impersonates\n"
+                "  || authorizer.group('ostiary.dev').resource('connections').namespace(request.namespace)\n"
+                "    .name(object.metadata.name).check('impersonate').allowed()",
+                "who lets a gateway impersonate agents must have the verb impersonate on the Connection",
+                "request.userInfo.username + ' has not the verb impersonate on connections.ostiary.dev ' + "
+                "request.namespace + '/' + object.metadata.name + ', which credentials.impersonate needs: a cluster "
+                "administrator can grant it'",
+            ),
+        ],
+    )  # fmt: skip
+    connections["spec"]["matchConstraints"]["resourceRules"][0]["operations"] = ["CREATE", "UPDATE"]
+    return connections
 
 
 def _caretaker(name: str) -> str:

@@ -375,6 +375,16 @@ class ConnectionSpec(Model):
             ),
         ),
         Validation(
+            "self.protocol != 'Kubernetes' || has(self.upstream.server) || "
+            "self.upstream.tls.mode in ['VerifyFull', 'Disable'] && !has(self.upstream.tls.caRef) && !has(self.upstream.tls.serverName)",
+            "upstream.tls is for upstream.server: the gateway knows its own cluster by what its pod has",
+            lambda self: (
+                self.protocol != "Kubernetes"
+                or self.upstream.server is not None
+                or self.upstream.tls in (UpstreamTLS(), UpstreamTLS(mode="Disable"))
+            ),
+        ),
+        Validation(
             "!has(self.upstream.server) || [has(self.credentials.serviceAccountToken) && "
             "!has(self.credentials.serviceAccountToken.secretRef), has(self.credentials.impersonate) && "
             "!has(self.credentials.impersonate.secretRef)].all(x, !x)",

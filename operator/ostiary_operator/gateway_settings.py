@@ -45,6 +45,11 @@ class GatewaySettings(Model):
     )
     image_pull_secrets: tuple[PullSecret, ...] = Field(default=(), description="Secrets to pull it with.")
     cluster_role: str = Field(default="ostiary-gateway", description="ClusterRole of all gateways (chart).")
+    service_account_tokens: StrictBool = Field(
+        default=True,
+        description="Whether a gateway may make tokens of the ServiceAccounts that its Connections name "
+        "(credentials.serviceAccountToken), in its own namespace.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severity.")
     drain_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = Field(
         default=30, description="How long a pod that stops lets its sessions go on."

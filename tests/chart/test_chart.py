@@ -186,7 +186,7 @@ def test_the_operator_cannot_give_itself_more() -> None:
 
 def test_the_operator_has_all_that_it_gives_to_gateways() -> None:
     """The API server lets nobody give what they have not themselves."""
-    given = access.role({}, config_maps=["a"], secrets=["b"], connections=["c"])
+    given = access.role({}, config_maps=["a"], secrets=["b"], connections=["c"], accounts=["d"])
     given_in_system = access.system_access("ostiary-system", "shop", "app", ["d"])[0]
     for values, kind, name in (({}, "ClusterRole", "ostiary-operator"), (NARROW, "Role", "ostiary-operator-watched")):
         roles = [each for each in template(values) if (each["kind"], each["metadata"]["name"]) == (kind, name)]

@@ -54,6 +54,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "ostiary.operator.name
     "imagePullPolicy" .Values.images.pullPolicy
     "imagePullSecrets" .Values.images.pullSecrets
     "clusterRole" (printf "%s-gateway" (include "ostiary.fullname" .))
+    "serviceAccountTokens" $gateway.serviceAccountTokens
     "logLevel" $gateway.logLevel
     "drainSeconds" ($gateway.drainSeconds | int)
     "dataSizeLimit" $gateway.dataSizeLimit

@@ -241,10 +241,6 @@ def _access(basis: _Basis, connection: Connection, *, bare: bool = False) -> Acc
                 "cluster: say which API server is meant"
             )
         access = basis.api
-        if where.tls.ca_ref is not None or where.tls.mode != "VerifyFull":
-            access = replace(access, authorities_file=None, tls=_tls(basis, connection))
-        if where.tls.server_name is not None:
-            access = replace(access, server_name=where.tls.server_name)
     else:
         access = Access(where.server.rstrip("/"), tls=_tls(basis, connection), server_name=where.tls.server_name or "")
         if ref is None:

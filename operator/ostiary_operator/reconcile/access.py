@@ -15,8 +15,11 @@ def service_account(meta: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "automountServiceAccountToken": False}
 
 
-def role(meta: Manifest, *, config_maps: list[str], secrets: list[str], connections: list[str]) -> Manifest:
-    """What the gateway may do in its namespace: its own objects, by name; questions to approvers."""
+def role(
+    meta: Manifest, *, config_maps: list[str], secrets: list[str], connections: list[str], accounts: list[str]
+) -> Manifest:
+    """What the gateway may do in its namespace: its own objects, by name; questions to approvers; tokens of the
+    ServiceAccounts that its Connections log in with, by name."""
     rules: list[Manifest] = [
         {
             "apiGroups": [""],
@@ -33,6 +36,9 @@ def role(meta: Manifest, *, config_maps: list[str], secrets: list[str], connecti
     if secrets:
         # Without names, the rule would be for all Secrets.
         rules.append({"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"]})
+    if accounts:
+        tokens = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": accounts}
+        rules.append({**tokens, "verbs": ["create"]})
     return {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": meta, "rules": rules}
 
 

@@ -116,7 +116,13 @@ def _objects(
     connections = sorted(each.seen.name for each in served)
     objects = [
         access.service_account(meta(name)),
-        access.role(meta(name), config_maps=list(config_maps), secrets=secrets, connections=connections),
+        access.role(
+            meta(name),
+            config_maps=list(config_maps),
+            secrets=secrets,
+            connections=connections,
+            accounts=serving.token_accounts(observed, served),
+        ),
         access.role_binding(meta(name), name, namespace, gateway),
     ]
     foreign_secrets = packed.secret_names(system) if system != namespace else []

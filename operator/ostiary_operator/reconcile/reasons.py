@@ -12,6 +12,7 @@ ACCEPTED = "Accepted"
 INVALID = "Invalid"
 PROTOCOL_NOT_SERVED = "ProtocolNotServed"
 PORT_CONFLICT = "PortConflict"
+CREDENTIAL_NOT_ALLOWED = "CredentialNotAllowed"
 BUNDLE_TOO_LARGE = "BundleTooLarge"
 RESOLVED = "ResolvedRefs"
 SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
@@ -76,6 +77,14 @@ REASONS: tuple[Reason, ...] = (
         PORT_CONFLICT,
         "An older Connection of the same gateway has the port, or the gateway needs it itself.",
         "Choose another `spec.listener.port`, or another `spec.gateway.name`.",
+    ),
+    Reason(
+        _C,
+        "Accepted",
+        "False",
+        CREDENTIAL_NOT_ALLOWED,
+        "It names a ServiceAccount of a gateway, or of the system namespace: agents would act as Ostiary itself.",
+        "Make a ServiceAccount for the agents, give it the rights that they need, and name that.",
     ),
     Reason(
         _C,

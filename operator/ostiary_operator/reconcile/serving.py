@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ostiary_api.connection import Autoscaling, Connection
 from ostiary_api.gateway_state import STATE_PORT
+from ostiary_api.names import PREFIX
 from ostiary_api.secret_uses import SecretUse, secrets_of_connection
 from ostiary_operator.observed import Observed, SeenConnection
 from ostiary_operator.reconcile import reasons
@@ -59,6 +60,8 @@ def _refusal(observed: Observed, seen: SeenConnection, ports: dict[int, str]) ->
             reasons.PROTOCOL_NOT_SERVED,
             f"spec.protocol: {protocol} is not served by this version of Ostiary, which serves {known}.",
         )
+    if text := _forbidden_account(observed, seen.namespace, model):
+        return Refusal(reasons.CREDENTIAL_NOT_ALLOWED, text)
     if port == STATE_PORT:
         text = f"spec.listener.port: {port} is the gateway's own port for health and metrics. Choose another."
         return Refusal(reasons.PORT_CONFLICT, text)
@@ -69,6 +72,40 @@ def _refusal(observed: Observed, seen: SeenConnection, ports: dict[int, str]) ->
             f"{seen.gateway}. Choose another port, or another spec.gateway.name.",
         )
     return None
+
+
+def _forbidden_account(observed: Observed, namespace: str, connection: Connection) -> str:
+    """Why agents must not act as the ServiceAccount that a Connection names; empty if they may.
+
+    With the token of a gateway or of the operator an agent could ask, count and serve in Ostiary's own name.
+    """
+    account = connection.spec.credentials.service_account_token
+    if account is None or connection.spec.upstream.server is not None:
+        return ""
+    where = account.namespace or namespace
+    field = "spec.credentials.serviceAccountToken"
+    if where == observed.settings.system_namespace:
+        return f"{field}: the ServiceAccounts of {where} are Ostiary's own, and no agent acts as one. Name another."
+    if account.name.startswith(PREFIX):
+        return f"{field}: names that begin with {PREFIX} are those of gateways, and no agent acts as one. Name another."
+    return ""
+
+
+def token_accounts(observed: Observed, served: tuple[Served, ...]) -> list[str]:
+    """The ServiceAccounts of the gateway's own namespace of which it makes tokens, as itself. In another namespace
+    somebody who may give out roles there has to allow it."""
+    if not observed.settings.gateway.service_account_tokens:
+        return []
+    asked = ((each.seen.namespace, each.model.spec) for each in served)
+    return sorted(
+        {
+            account.name
+            for namespace, spec in asked
+            if (account := spec.credentials.service_account_token) is not None
+            and account.secret_ref is None
+            and account.namespace in (None, namespace)
+        }
+    )
 
 
 def policies_for(observed: Observed, standings: Standings, connection: Connection) -> list[Standing]:

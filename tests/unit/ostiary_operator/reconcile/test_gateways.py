@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -439,3 +440,94 @@ def test_without_the_labels_of_its_namespace_no_bundle_is_made(world: World) -> 
     world.namespaces[NAMESPACE] = {**labels, "env": "prod"}
     world.settle()
     assert [policy.key for policy in bundle(world.plan()).policies] == ["ostiary-system/guard", "shop/all"]
+
+
+# Kubernetes: what a gateway may do at the API server for its agents
+
+
+def in_cluster(**account: Any) -> dict[str, Any]:
+    return {"protocol": "Kubernetes", "upstream": {}, "credentials": {"serviceAccountToken": account}}
+
+
+def token_rules(world: World, gateway: str = "app-db") -> list[Any]:
+    rules = child(world.plan(gateway), "Role", f"ostiary-{gateway}")["rules"]
+    return [each for each in rules if each["resources"] == ["serviceaccounts/token"]]
+
+
+@pytest.fixture
+def cluster(world: World) -> World:
+    world.settings = replace(world.settings, protocols=frozenset({"Postgres", "Kubernetes"}))
+    return world
+
+
+def test_a_gateway_makes_tokens_of_exactly_the_accounts_that_its_connections_name(cluster: World) -> None:
+    cluster.connection("b", gateway={"name": "g"}, **in_cluster(name="writer"))
+    cluster.connection("a", port=6443, gateway={"name": "g"}, **in_cluster(name="agent", namespace=NAMESPACE))
+    cluster.connection("c", port=6444, gateway={"name": "g"}, **in_cluster(name="agent"))
+    (rule,) = token_rules(cluster, "g")
+    assert rule["resourceNames"] == ["agent", "writer"]
+    assert rule["verbs"] == ["create"]
+    assert rule["apiGroups"] == [""]
+
+
+def test_a_connection_that_needs_no_tokens_gives_no_right_to_make_any(cluster: World) -> None:
+    cluster.connection()
+    assert token_rules(cluster) == []
+    cluster.connection("k", protocol="Kubernetes", upstream={}, credentials={"impersonate": {}})
+    assert token_rules(cluster, "k") == []
+    rules = child(cluster.plan("k"), "Role", "ostiary-k")["rules"]
+    assert not any("impersonate" in each["verbs"] for each in rules), "nobody may impersonate by writing a Connection"
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"name": "agent", "namespace": "another"},
+        {"name": "agent", "secretRef": {"name": "asks"}},
+    ],
+)
+def test_tokens_of_another_namespace_or_with_a_secret_are_not_the_operators_to_give(
+    cluster: World, account: dict[str, Any]
+) -> None:
+    cluster.connection(**in_cluster(**account))
+    assert token_rules(cluster) == []
+    assert cluster.plan().served == ("app-db",)
+
+
+def test_an_operator_that_must_not_give_the_right_does_not() -> None:
+    world = World(serviceAccountTokens=False)
+    world.settings = replace(world.settings, protocols=frozenset({"Kubernetes"}))
+    world.connection(**in_cluster(name="agent"))
+    assert token_rules(world) == []
+    assert world.plan().served == ("app-db",)
+
+
+@pytest.mark.parametrize(
+    ("account", "says"),
+    [
+        ({"name": "ostiary-app-db"}, "are those of gateways"),
+        ({"name": "ostiary-other", "namespace": "another"}, "are those of gateways"),
+        ({"name": "operator", "namespace": "ostiary-system"}, "are Ostiary's own"),
+    ],
+)
+def test_no_agent_acts_as_ostiary_itself(cluster: World, account: dict[str, Any], says: str) -> None:
+    cluster.connection(**in_cluster(**account))
+    plan = cluster.plan()
+    assert plan.objects == ()
+    refusal = plan.refused["app-db"]
+    assert refusal.reason == "CredentialNotAllowed"
+    assert says in refusal.message
+
+
+def test_names_mean_something_else_at_another_cluster(cluster: World) -> None:
+    account = {"name": "ostiary-agent", "secretRef": {"name": "asks"}}
+    elsewhere = in_cluster(**account) | {"upstream": {"server": "https://cluster.example.com"}}
+    cluster.connection(**elsewhere)
+    assert cluster.plan().served == ("app-db",)
+    assert token_rules(cluster) == []
+
+
+def test_its_service_is_called_by_its_protocol(cluster: World) -> None:
+    cluster.connection(port=443, **in_cluster(name="agent"))
+    service = child(cluster.plan(), "Service", "ostiary-app-db")
+    assert service["spec"]["ports"] == [{"name": "kubernetes", "port": 443, "targetPort": 443, "protocol": "TCP"}]
