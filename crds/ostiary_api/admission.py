@@ -283,22 +283,22 @@ def _connections() -> Manifest:
         CONNECTIONS, "CREATE", Connection.plural,
         {
             "changed": "request.operation == 'CREATE' || object.spec != oldObject.spec",
-            "account": "object.spec.credentials.?serviceAccountToken",
-            "own": "variables.account.hasValue() && !variables.account.?secretRef.hasValue()",
-            "name": "variables.account.?name.orValue('')",
-            "namespace": "variables.account.?namespace.orValue(request.namespace)",
+            "tokens": "object.spec.credentials.?serviceAccountToken.hasValue()\n"
+            "  && !object.spec.credentials.serviceAccountToken.?secretRef.hasValue()",
+            "name": "object.spec.credentials.?serviceAccountToken.?name.orValue('')",
+            "home": "object.spec.credentials.?serviceAccountToken.?namespace.orValue(request.namespace)",
             "impersonates": "object.spec.credentials.?impersonate.hasValue()\n"
             "  && !object.spec.credentials.impersonate.?secretRef.hasValue()",
         },
         [
             _rule(
-                "!variables.changed || !variables.own\n"
+                "!variables.changed || !variables.tokens\n"
                 "  || authorizer.group('').resource('serviceaccounts').subresource('token')\n"
-                "    .namespace(variables.namespace).name(variables.name).check('create').allowed()",
+                "    .namespace(variables.home).name(variables.name).check('create').allowed()",
                 "who lets agents act as a ServiceAccount must be allowed to make its tokens",
-                "request.userInfo.username + ' may not create serviceaccounts/token of ' + variables.namespace + '/' + "
+                "request.userInfo.username + ' may not create serviceaccounts/token of ' + variables.home + '/' + "
                 "variables.name + ', which credentials.serviceAccountToken would let agents use: whoever gives out "
-                "roles in namespace ' + variables.namespace + ' can grant it'",
+                "roles in namespace ' + variables.home + ' can grant it'",
             ),
             _rule(
                 "!variables.changed || !variables.impersonates\n"

@@ -376,7 +376,8 @@ class ConnectionSpec(Model):
         ),
         Validation(
             "self.protocol != 'Kubernetes' || has(self.upstream.server) || "
-            "self.upstream.tls.mode in ['VerifyFull', 'Disable'] && !has(self.upstream.tls.caRef) && !has(self.upstream.tls.serverName)",
+            "self.upstream.tls.mode in ['VerifyFull', 'Disable'] && !has(self.upstream.tls.caRef) && "
+            "!has(self.upstream.tls.serverName)",
             "upstream.tls is for upstream.server: the gateway knows its own cluster by what its pod has",
             lambda self: (
                 self.protocol != "Kubernetes"

@@ -44,11 +44,13 @@ def test_every_write_is_covered() -> None:
     assert sorted(covered) == [
         ("CREATE", "approvalrequests"),
         ("CREATE", "configmaps"),
+        ("CREATE", "connections"),
         ("DELETE", "approvalrequests"),
         ("DELETE", "configmaps"),
         ("UPDATE", "approvalrequests"),
         ("UPDATE", "approvalrequests/status"),
         ("UPDATE", "configmaps"),
+        ("UPDATE", "connections"),
     ]
 
 

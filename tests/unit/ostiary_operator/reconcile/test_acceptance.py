@@ -148,11 +148,11 @@ def test_a_mask_that_would_hide_nothing_on_a_database_is_refused(world: World) -
 
 
 def test_tests_that_nobody_can_run_are_told(world: World) -> None:
-    k8s = {"name": "k", "k8s": {"verb": "get", "version": "v1", "resource": "pods"}, "expect": "Allow"}
-    world.policy("p", ALLOW, tests=[k8s])
+    ssh = {"name": "s", "ssh": {"command": "ls"}, "expect": "Allow"}
+    world.policy("p", ALLOW, tests=[ssh])
     world.settle()
     assert world.standings[KEY].accepted
-    assert world.standings[KEY].not_run == ("nothing here works out the facts of Kubernetes requests",)
+    assert world.standings[KEY].not_run == ("nothing here works out the facts of SSH requests",)
 
 
 # What is stored and cannot be read

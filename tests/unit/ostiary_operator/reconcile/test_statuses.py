@@ -77,6 +77,12 @@ def too_large(world: World) -> None:
     world.settle = settled  # type: ignore[method-assign]
 
 
+def as_the_gateway(world: World) -> None:
+    world.settings = replace(world.settings, protocols=frozenset({"Kubernetes"}))
+    account = {"serviceAccountToken": {"name": "ostiary-app-db"}}
+    world.connection(protocol="Kubernetes", upstream={}, credentials=account)
+
+
 SSH = {"protocol": "SSH", "upstream": {"host": "h", "hostKeys": ["ssh-ed25519 AAAA"]}}
 
 CONNECTION: list[Case] = [
@@ -103,6 +109,14 @@ CONNECTION: list[Case] = [
         "False",
         "PortConflict",
         "spec.listener.port: 9911 is the gateway's own port for health and metrics. Choose another.",
+    ),
+    (
+        as_the_gateway,
+        "Accepted",
+        "False",
+        "CredentialNotAllowed",
+        "spec.credentials.serviceAccountToken: names that begin with ostiary- are those of gateways, and no agent "
+        "acts as one. Name another.",
     ),
     (
         lambda w: w.connection(**SSH),
@@ -312,7 +326,7 @@ def masked(world: World) -> None:
 NEVER = "It never was accepted: gateways deny whatever it matches."
 STAYS = "Revision IN_FORCE, the last that was accepted, stays in force."
 TEST = {"name": "t", "sql": "select 1", "expect": "Allow"}
-KUBERNETES = {"name": "k", "k8s": {"verb": "get", "version": "v1", "resource": "pods"}, "expect": "Allow"}
+SSH_TEST = {"name": "s", "ssh": {"command": "ls"}, "expect": "Allow"}
 PSEUDONYM = {"detector": "Email", "strategy": {"type": "Pseudonym", "keyRef": {"name": "mask", "key": "hmac"}}}
 WRONG_PATTERN = {"pattern": {"name": "x", "regex": "(" }}
 
@@ -326,11 +340,11 @@ POLICY: list[Case] = [
         "Revision IN_FORCE compiles, and its test passes.",
     ),
     (
-        lambda w: w.policy("p", ALLOW, tests=[KUBERNETES], match={"protocols": ["Kubernetes"]}),
+        lambda w: w.policy("p", ALLOW, tests=[SSH_TEST], match={"protocols": ["SSH"]}),
         "Accepted",
         "True",
         "Accepted",
-        "Revision IN_FORCE compiles. Tests were not run: nothing here works out the facts of Kubernetes requests.",
+        "Revision IN_FORCE compiles. Tests were not run: nothing here works out the facts of SSH requests.",
     ),
     (
         bad,
