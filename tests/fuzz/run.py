@@ -43,6 +43,12 @@ MODULES = {
     "manifests": ("test_manifests", "TARGET"),
     "expressions": ("test_guard", "EXPRESSIONS"),
     "guard": ("test_guard", "FACTS"),
+    "kubernetes_requests": ("test_kubernetes_wire", "REQUESTS"),
+    "kubernetes_responses": ("test_kubernetes_wire", "RESPONSES"),
+    "kubernetes_targets": ("test_kubernetes_bodies", "TARGETS"),
+    "kubernetes_json": ("test_kubernetes_bodies", "JSON_BODIES"),
+    "kubernetes_yaml": ("test_kubernetes_bodies", "YAML_BODIES"),
+    "kubernetes_protobuf": ("test_kubernetes_bodies", "PROTOBUF_BODIES"),
 }
 """Targets: the module and the name in it."""
 PACKAGES = ("ostiary_api", "ostiary_policy", "ostiary_gateway")

@@ -23,6 +23,10 @@ _NINETEEN: Final = b"0" * 19
 """Digits that an integer must have, at least, to be one that 64 bits may not hold."""
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _INT64: Final = range(-(1 << 63), 1 << 63)
+_EXPONENT: Final = re.compile(r"[0-9]e[-+]?[0-9]")
+_STRING_OR_EXPONENT: Final = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?P<whole>-?[0-9]+)(?P<point>\.[0-9]+)?e(?P<sign>[-+]?)(?P<power>[0-9]+)'
+)
 _UNSAFE_IN_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
@@ -74,7 +78,16 @@ def write_json(value: object) -> bytes:
 def write_json_as_yaml(value: object) -> bytes:
     """JSON that a YAML 1.1 reader, too, reads as the same value: for bodies that the API server takes for YAML.
 
-    YAML breaks lines at U+0085, U+2028 and U+2029, and takes no control characters, not even inside quotes.
+    YAML breaks lines at U+0085, U+2028 and U+2029, and takes no control characters, not even inside quotes. Its numbers
+    with an exponent have a point and a sign, or are strings to some.
     """
     text = orjson.dumps(value).decode()
+    if _EXPONENT.search(text):
+        text = _STRING_OR_EXPONENT.sub(_spelt_out, text)
     return _UNSAFE_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def _spelt_out(found: re.Match[str]) -> str:
+    if found["whole"] is None:
+        return found[0]
+    return f"{found['whole']}{found['point'] or '.0'}e{found['sign'] or '+'}{found['power']}"

@@ -130,7 +130,9 @@ class RequestReader:
 
     def take_rest(self) -> bytes:
         """What came behind a request for an upgrade: it belongs to the other protocol."""
-        rest, self._rest = bytes(self._rest or b""), bytearray()
+        if self._rest is None:
+            return b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return rest
 
     def _repeated(self, data: bytes) -> Request | None:
