@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import urllib.parse
 from collections.abc import Callable
 
@@ -28,6 +29,9 @@ from ostiary_gateway.protocols.kubernetes.bodies import (
 from ostiary_gateway.protocols.kubernetes.protobuf_bodies import fields_of, write_envelope
 from ostiary_gateway.protocols.kubernetes.request_info import RequestInfo, request_info
 from ostiary_gateway.protocols.kubernetes.wire import METHODS, WireError
+
+LONG_KEY = re.compile(rb'"(?:[^"\\]|\\.){800,}":')
+"""YAML takes keys of up to 1,024 characters; the API server then refuses the body."""
 
 ORDERED = sorted(METHODS)
 
@@ -85,7 +89,8 @@ def run_json(data: bytes) -> object:
         assert same(json.loads(write_body(value, JSON), object_pairs_hook=once), value)
         as_yaml = write_body(value, APPLY_PATCH)
         assert same(json.loads(as_yaml), value)
-        assert same(yaml.safe_load(as_yaml), value)
+        if LONG_KEY.search(as_yaml) is None:
+            assert same(yaml.safe_load(as_yaml), value)
     outcome(lambda: delete_options(data, JSON))
     return repr(value)
 

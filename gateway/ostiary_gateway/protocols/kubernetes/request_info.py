@@ -27,6 +27,7 @@ _VERBS: Final = {
 }  # fmt: skip
 _PATH: Final = re.compile(rb"/[0-9A-Za-z._~!$&'()*+,;=:@/%-]*+")
 """What RFC 3986 allows in a path. Everything else is for encoding, and clients do."""
+_QUERY: Final = re.compile(rb"[\x21\x22\x24-\x7e]*+")
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
@@ -70,7 +71,7 @@ class RequestInfo:
 
 
 def request_info(method: str, target: bytes) -> RequestInfo:
-    """Works it out from the method and an origin-form target. Raises WireError (400). Pure: callers may cache."""
+    """Works it out from the method and an origin-form target. Raises WireError (400, 405). Pure, to be cached."""
     raw_path, _, raw_query = target.partition(b"?")
     path = _path(raw_path)
     query = _query(raw_query)
@@ -90,6 +91,9 @@ def request_info(method: str, target: bytes) -> RequestInfo:
         if len(parts) < 2:
             raise _bad(f"the path {path} names no resource behind {parts[0]}")
         verb, parts = parts[0], parts[1:]
+        if verb == "watch" and method not in ("GET", "HEAD"):
+            # To the API server's authorizer it would be a watch whatever the method is.
+            raise WireError(405, "MethodNotAllowed", f"a watch is a GET, not a {method}")
     else:
         verb = _VERBS.get(method, "")
 
@@ -140,6 +144,8 @@ def _query(raw: bytes) -> tuple[tuple[str, str], ...]:
     """Names and values. Raises WireError for what Go's net/url drops silently."""
     if not raw:
         return ()
+    if _QUERY.fullmatch(raw) is None:
+        raise _bad("the query has characters that must be percent-encoded")
     pairs = raw.split(b"&")
     if len(pairs) > MAX_PARAMETERS:
         raise _bad(f"the query has more than {MAX_PARAMETERS} parameters")

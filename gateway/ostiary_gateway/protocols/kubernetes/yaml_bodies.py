@@ -31,7 +31,7 @@ _WORDS: Final = {
 }  # fmt: skip
 _DOUBTFUL_WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 """In any other spelling: a bool or a string, depending on who reads."""
-_BREAKS: Final = re.compile("[\x85\u2028\u2029\ufeff]")
+_BREAKS: Final = re.compile("[\t\x85\u2028\u2029\ufeff]")
 
 
 def parse_yaml(body: bytes) -> object:
@@ -48,7 +48,7 @@ def parse_yaml(body: bytes) -> object:
     except UnicodeDecodeError:
         raise _bad("it is not UTF-8") from None
     if _BREAKS.search(text):
-        raise _doubtful("has line separators or a byte order mark of Unicode")
+        raise _doubtful("has tabs, line separators of Unicode or a byte order mark")
     try:
         return _document(text)
     except yaml.YAMLError as problem:

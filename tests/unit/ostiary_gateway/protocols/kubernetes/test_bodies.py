@@ -189,6 +189,8 @@ def test_json_under_a_type_of_yaml_is_read_as_json() -> None:
         ("%YAML 1.1\n---\na: 1", "directive"),
         ("%TAG ! tag:x,2000:\n---\na: 1", "directive"),
         ("a: x\u2028y", "line separators"),
+        ("a:\tb", "tabs"),
+        ("a:\n\t- b", "tabs"),
         ("\ufeffa: x", "byte order mark"),
         ("a: " + "x" * 300_000, "longer than"),
     ],
@@ -201,7 +203,7 @@ def test_yaml_on_which_readers_differ_is_refused_with_a_way_out(text: str, why: 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"# nothing", b"a: [", b"a: b: c", b"\xff", b"a:\n\t- b", b"a: \x00", b"- " * 200 + b"a", b"@a"]
+    "body", [b"", b"# nothing", b"a: [", b"a: b: c", b"\xff", b"a: \x00", b"- " * 200 + b"a", b"@a"]
 )
 def test_what_is_no_yaml_is_refused(body: bytes) -> None:
     with pytest.raises(WireError) as refused:

@@ -95,6 +95,8 @@ def test_it_is_what_the_api_server_computes(request_line: str, what: str) -> Non
         ("http://other/api/v1/pods", "begin with a slash"),
         ("/api/v1/watch", "names no resource"),
         ("/apis/apps/v1/proxy", "names no resource"),
+        ("/api/v1/pods?a=\xe4", "percent-encoded"),
+        ("/api/v1/pods?a#b", "percent-encoded"),
         ("/api/v1/pods?a=%zz", "two hexadecimal digits"),
         ("/api/v1/pods?watch=1;limit=2", "semicolon"),
         ("/api/v1/pods?a=%ff", "not UTF-8"),
@@ -106,6 +108,13 @@ def test_what_could_be_read_in_two_ways_is_refused(target: str, why: str) -> Non
     with pytest.raises(WireError, match=why) as refused:
         request_info("GET", target.encode())
     assert (refused.value.status, refused.value.reason) == (400, "BadRequest")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_a_watch_in_the_path_is_a_get(method: str) -> None:
+    with pytest.raises(WireError) as refused:
+        request_info(method, b"/api/v1/watch/pods")
+    assert (refused.value.status, refused.value.reason) == (405, "MethodNotAllowed")
 
 
 def test_the_query_is_there_decoded_and_in_order() -> None:

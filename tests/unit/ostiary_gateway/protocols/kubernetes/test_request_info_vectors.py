@@ -37,6 +37,11 @@ def vectors() -> list[Vector]:
     return [Vector(**json.loads(line)) for line in VECTORS.read_text("utf-8").splitlines()]
 
 
+def odd_watch(vector: Vector) -> bool:
+    """By its path it is a watch, though it is no GET: what it would do is not what it is called."""
+    return vector.verb == "watch" and vector.method not in ("GET", "HEAD")
+
+
 def refusal(vector: Vector) -> str:
     """Of the wire or of request_info, as a request takes its way."""
     try:
@@ -53,7 +58,7 @@ def test_what_can_be_read_in_two_ways_is_refused_and_nothing_else() -> None:
     wrong = [
         f"{vector}: {refusal(vector) or 'not refused'}"
         for vector in vectors()
-        if bool(refusal(vector)) is (vector.plain and not vector.error)
+        if bool(refusal(vector)) is (vector.plain and not vector.error and not odd_watch(vector))
     ]
     assert not wrong
 
@@ -61,7 +66,7 @@ def test_what_can_be_read_in_two_ways_is_refused_and_nothing_else() -> None:
 def test_all_else_is_what_the_api_server_computes() -> None:
     compared = 0
     for vector in vectors():
-        if not vector.plain or vector.error:
+        if not vector.plain or vector.error or odd_watch(vector):
             continue
         info = request_info(vector.method, vector.target.encode())
         assert (info.path, info.is_resource, info.verb) == (vector.path, vector.isResource, vector.verb), vector
