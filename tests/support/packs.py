@@ -17,6 +17,7 @@ NAMES = (
     "read-only-agents",
 )
 KUBERNETES = (
+    "kubernetes-mask-secrets",
     "kubernetes-namespaces",
     "kubernetes-no-exec",
     "kubernetes-no-privileged-pods",
