@@ -13,7 +13,7 @@ from ostiary_api.policy import GatewayPolicy
 from ostiary_gateway.feed.fact_sources import fact_sources
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policies-kubernetes.md").read_text(encoding="utf-8")
-RECIPES = {title: text for title, text in re.findall(r"### (\d+\. [^\n]*)\n.*?```yaml\n(.*?)```", PAGE, re.DOTALL)}
+RECIPES: dict[str, str] = dict(re.findall(r"### (\d+\. [^\n]*)\n.*?```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
 def test_there_are_twelve() -> None:
