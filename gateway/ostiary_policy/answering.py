@@ -62,9 +62,10 @@ def answer(
     looked_into = not told.brief and _count(given, MAX_VALUES) <= MAX_VALUES and _sound(given)
     if decision.action is not Action.ALLOW and looked_into:
         view = _View(policies, given, now)
-        changes, statements = what_if(policies, given, now, decision.action)
-        allowed = Allowed(changes=changes, statements=statements, rules=tuple(view.allowing(decision)))
         because = view.because(decision)
+        grounds = {path: value for condition in because for path, value in condition.facts.items()}
+        changes, statements = what_if(policies, given, now, decision.action, grounds)
+        allowed = Allowed(changes=changes, statements=statements, rules=tuple(view.allowing(decision)))
     return Answer(
         version=VERSION,
         decision=decision.action.value,

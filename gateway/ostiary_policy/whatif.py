@@ -1,7 +1,7 @@
 """What would be allowed: the same request is decided again with one fact changed, and with each statement by itself.
 
 Nothing is guessed from the text of a rule: a change is named only if the policies, asked, would let it pass. It says
-what to aim at; the statement that the agent then sends is decided like any other.
+what to aim at; what the agent then sends is decided like any other.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
+from ostiary_policy import whatif_kubernetes
 from ostiary_policy.answer import Change
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.policy_set import PolicySet
@@ -40,11 +42,23 @@ class _Try:
 
 
 def what_if(
-    policies: PolicySet, facts: Mapping[str, object], now: float, decided: Action
+    policies: PolicySet,
+    facts: Mapping[str, object],
+    now: float,
+    decided: Action,
+    grounds: Mapping[str, object],
 ) -> tuple[tuple[Change, ...], tuple[int, ...]]:
-    """The changes that are enough, and the statements (from 1) that pass by themselves. Only SQL is tried so far."""
+    """The changes that are enough, and the statements (from 1) that pass by themselves.
+
+    `grounds`: the facts that the deciding rule holds by, by their paths.
+    """
+    if decided is Action.ALLOW:
+        return (), ()
+    k8s = facts.get("k8s")
+    if isinstance(k8s, Mapping):
+        return _of_kubernetes(policies, facts, now, decided, whatif_kubernetes.tries(policies, k8s, grounds)), ()
     sql = facts.get("sql")
-    if not isinstance(sql, Mapping) or decided is Action.ALLOW:
+    if not isinstance(sql, Mapping):
         return (), ()
     tries = 0
 
@@ -79,6 +93,24 @@ def what_if(
             seen.add(each.change.fact)
             changes.append(each.change.model_copy(update={"then": outcome}))
     return tuple(changes), tuple(alone)
+
+
+def _of_kubernetes(
+    policies: PolicySet,
+    facts: Mapping[str, object],
+    now: float,
+    decided: Action,
+    tries: Iterator[whatif_kubernetes.Try],
+) -> tuple[Change, ...]:
+    found: dict[str, Change] = {}
+    for change, changed in islice(tries, MAX_TRIES):
+        if change.fact in found or len(found) == MAX_CHANGES:
+            continue
+        outcome = policies.decide({**facts, "k8s": changed}, now)
+        if isinstance(outcome, Decision) and _RANK[outcome.action] > _RANK[decided]:
+            then: Literal["Allow", "RequireApproval"] = "Allow" if outcome.action is Action.ALLOW else "RequireApproval"
+            found[change.fact] = change.model_copy(update={"then": then})
+    return tuple(found.values())
 
 
 def _unestimated(sql: Mapping[str, Any]) -> dict[str, Any]:
