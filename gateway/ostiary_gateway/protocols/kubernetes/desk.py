@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import marshal
 import math
 import time
+from collections.abc import Mapping
 from typing import Final
 
+from ostiary_gateway.approvals.request import Standing
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.checkpoint import Gate, Verdict
 from ostiary_gateway.refusals import Refusals
@@ -17,15 +21,19 @@ from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.facts import ClientFacts
 from ostiary_policy.policy_set import PolicySet
 
-from . import answers, request_detail
+from . import answers, dry_runs, request_detail
+from .asking import Next
 from .bodies import media_type
 from .facts import kubernetes_facts
 from .forwarding import request_start
-from .masks import MaskedValueReturned
-from .questions import Admission, Ask, Reply, Shaper
+from .masks import MaskedValueReturned, check_write
+from .questions import Admission, Ask, QuestionFailed, Reply, Shaper, Unmaskable
 from .request_info import request_info
+from .resulting import NOTHING_CHANGES, READS, Refused, Resulting, drifted
 from .shaping import recorded_body, recorder_for, shaped
 from .upstream import Upstream
+from .veil import Veil
+from .weighing import Weighed, Weighing
 from .wire import Headers, Request, WireError
 
 _ALLOWED: Final = Decision(Action.ALLOW, None, "")
@@ -79,6 +87,7 @@ class Desk:
         """What `admit` could not decide at once."""
         self._found: dict[tuple[str, bytes], _Found] = {}
         self._refusals = Refusals(gate)
+        self._weighing = Weighing(gate)
         self._take_policies()
 
     def _take_policies(self) -> PolicySet:
@@ -114,13 +123,52 @@ class Desk:
         return self._conclude(ask, decision)
 
     async def consider(self, ask: Ask) -> Admission:
-        """Decides what was not decided at once. May be cancelled."""
-        decision = self._decide(ask)
-        if isinstance(decision, Needs):
-            final = self.gate.decide({"k8s": ask.facts}, final=True)
-            assert isinstance(final, Decision)
-            decision = final
-        return self._conclude(ask, decision)
+        """Decides what was not decided at once. May be cancelled at any time: then nobody is there for the answer."""
+        if self._checkpoint.bundle is not self._bundle:
+            self._take_policies()
+        try:
+            check_write(self._policies.all_masks, ask.info, ask.request)
+            found = await self._weighing.weigh(ask, self.upstream)
+        except MaskedValueReturned as problem:
+            return self._masked_value(ask, problem)
+        except Refused as problem:
+            return self._refused_upstream(ask, problem)
+        except WireError as problem:
+            return self._refused(ask, problem.status, problem.reason, problem.message)
+        except QuestionFailed as problem:
+            return self._refused(
+                ask, 503, "ServiceUnavailable", f"What this would do cannot be found out now: {problem}.",
+                "Try again later.", means=Reason.NOT_KNOWN,
+            )  # fmt: skip
+        except asyncio.CancelledError:
+            self._left(ask)
+            raise
+        if ask.verb == "connect":
+            ask.facts = found.facts  # a stream may be decided anew while it lasts
+        return self._conclude_weighed(ask, found)
+
+    def _conclude_weighed(self, ask: Ask, found: Weighed) -> Admission:
+        decision, made, settled = found.decision, found.resulting, found.settled
+        if settled is not None and settled.problem is not None:
+            problem = settled.problem
+            return self._refused(
+                ask, problem.status, problem.reason, problem.message, problem.hint, means=Reason.APPROVAL
+            )
+        standing = settled.standing if settled is not None else None
+        granted = settled is not None and settled.next is Next.GRANTED
+        if decision.action is not Action.ALLOW and not granted:
+            return self._denied(ask, decision, found.facts, standing, found.unknown)
+        forward = made.forward if made is not None else ask.request
+        admission = self._let_go(ask, decision, forward, standing, once=True)
+        if settled is not None and settled.warning:
+            admission.headers = (*admission.headers, (b"warning", _warning(settled.warning)))
+        if made is not None and made.guarded:
+            admission.settle = functools.partial(self._settle, ask, made)
+        return admission
+
+    async def _settle(self, ask: Ask, made: Resulting, status: int, body: bytes) -> Admission | None:
+        """A write was refused because its object is another by now: decided anew."""
+        return await self.consider(ask) if drifted(made, status, body) else None
 
     def still(self, ask: Ask, admission: Admission) -> str:
         """Why a stream that was let through must end now that other policies are in force; empty if it may go on."""
@@ -138,8 +186,10 @@ class Desk:
         """Raises WireError."""
         head = request.head
         info = request_info(head.method, head.target)
-        facts: dict[str, object] = dict(kubernetes_facts(info, dry_run=info.dry_run))
+        facts: dict[str, object] = dict(kubernetes_facts(info, dry_run=dry_runs.asked(info, request)))
         verb = str(facts["verb"])
+        if facts["readOnly"] or verb in READS or not info.is_resource:
+            facts.update(NOTHING_CHANGES)
         if request.body and verb != "connect":
             media_type(head.get(b"content-type"))
         detail = request_detail.of_request(request, info, verb)
@@ -185,21 +235,26 @@ class Desk:
 
     def _conclude(self, ask: Ask, decision: Decision) -> Admission:
         if decision.action is not Action.ALLOW:
-            return self._denied(ask, decision)
+            return self._denied(ask, decision, ask.facts)
+        return self._let_go(ask, decision, ask.request)
+
+    def _let_go(
+        self, ask: Ask, decision: Decision, request: Request, standing: Standing | None = None, *, once: bool = False
+    ) -> Admission:
+        """`request` goes upstream for the one that was asked for. `once`: no other is let go by the same decision."""
         try:
-            request, shapers = shaped(ask, ask.request, decision.masks, self._policies.all_masks, self.gate)
+            request, shapers = shaped(ask, request, decision.masks, self._policies.all_masks, self.gate)
         except MaskedValueReturned as problem:
-            # Not Invalid: of such a Status kubectl prints the causes, and not the message.
-            return self._refused(ask, 422, "BadRequest", problem.message, problem.hint, means=Reason.MASKING)
-        if not request.body and self.gate.reuse is not None and len(request.head.target) <= MAX_TARGET:
+            return self._masked_value(ask, problem)
+        if (
+            not once and not request.body and self.gate.reuse is not None and len(request.head.target) <= MAX_TARGET
+        ):  # fmt: skip
             return self._keep(ask, request, decision, shapers)
         try:
-            verdict, waiter = self.gate.begin(ask.text, ask.detail, decision)
+            verdict, waiter = self.gate.begin(ask.text, ask.detail, decision, standing)
         except RecordError as problem:
             return self._unrecorded(ask, problem)
-        return Admission(
-            verdict, request, shapers=shapers, recorder=recorder_for(ask.info), waiter=waiter, ask=ask
-        )
+        return Admission(verdict, request, shapers=shapers, recorder=recorder_for(ask.info), waiter=waiter, ask=ask)
 
     def _keep(self, ask: Ask, request: Request, decision: Decision, shapers: tuple[Shaper, ...]) -> Admission:
         """Lets it go on, and the same again. `request`: as it goes upstream."""
@@ -212,12 +267,57 @@ class Desk:
         self._found[head.method, head.target] = found
         return self._admit_again(ask.request, found)
 
-    def _denied(self, ask: Ask, decision: Decision) -> Admission:
-        verdict, _ = self.gate.begin(ask.text, ask.detail, decision)
-        message, line, hint = self._refusals.denied(verdict, {"k8s": ask.facts})
+    def _denied(
+        self, ask: Ask, decision: Decision, facts: Mapping[str, object], standing: Standing | None = None,
+        unknown: str = "",
+    ) -> Admission:  # fmt: skip
+        verdict, _ = self.gate.begin(ask.text, ask.detail, decision, standing)
+        message, line, hint = self._refusals.denied(verdict, {"k8s": self._shown(ask, facts)}, unknown=unknown)
         rule = str(decision.rule) if decision.rule is not None else ""
-        reply = answers.denied(message, line, hint, rule=rule, record=verdict.request)
+        approval = standing.name if standing is not None else ""
+        reply = answers.denied(message, line, hint, rule=rule, record=verdict.request, approval=approval)
         return Admission(verdict, None, reply, ask=ask)
+
+    def _shown(self, ask: Ask, facts: Mapping[str, object]) -> Mapping[str, object]:
+        """Facts as the agent may see them in an explanation."""
+        if facts is ask.facts:
+            return facts
+        veil = Veil(self._policies.all_masks, ask.info)
+        try:
+            return {name: veil.fact(name, value) for name, value in facts.items()}
+        except Unmaskable:
+            return ask.facts
+
+    def _refused_upstream(self, ask: Ask, problem: Refused) -> Admission:
+        """What the API server would refuse is refused with its own words, as far as the agent may see them."""
+        answer = problem.answer
+        if answer is None:
+            return self._refused(ask, problem.status, problem.reason, problem.message, problem.hint)
+        verdict = self.gate.refuse(ask.text, str(answer.status), f"the API server refuses it: {problem.message}"[:2048])
+        veil = Veil(self._policies.all_masks, ask.info)
+        try:
+            body = veil.response(answer)
+        except Unmaskable as unmaskable:
+            return Admission(
+                verdict, None,
+                answers.refused(
+                    answer.status, problem.reason, f"The API server refuses this. {unmaskable}", record=verdict.request
+                ),
+                ask=ask,
+            )  # fmt: skip
+        kept = tuple(header for header in answer.headers if header[0] in (b"retry-after", b"warning"))
+        return Admission(verdict, None, Reply(answer.status, body, kept, answer.content_type), ask=ask)
+
+    def _masked_value(self, ask: Ask, problem: MaskedValueReturned) -> Admission:
+        # Not Invalid: of such a Status kubectl prints the causes, and not the message.
+        return self._refused(ask, 422, "BadRequest", problem.message, problem.hint, means=Reason.MASKING)
+
+    def _left(self, ask: Ask) -> None:
+        """The client went while a person was asked: the question stays open."""
+        standing = self._weighing.asking.standing
+        if standing is not None:
+            decision = Decision(Action.DENY, None, "the client stopped waiting", revision=self.gate.revision)
+            self.gate.begin(ask.text, ask.detail, decision, standing)
 
     def refuse(self, request: Request, status: int, reason: str, message: str, hint: str = "") -> Admission:
         """Records a refusal that no policy was asked about."""
@@ -243,3 +343,8 @@ def unrecorded(problem: Exception) -> Reply:
     )  # fmt: skip
 
 
+def _warning(text: str) -> bytes:
+    """A header that kubectl prints (RFC 7234, 5.5; k8s.io/apimachinery/pkg/util/net)."""
+    plain = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
+    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 ostiary "{quoted}"'.encode()

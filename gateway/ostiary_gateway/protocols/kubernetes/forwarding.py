@@ -59,9 +59,7 @@ def upgrade_start(head: RequestHead, upgrade: Iterable[Header], host: bytes) -> 
     return start + b"".join(b"%s: %s\r\n" % header for header in upgrade)
 
 
-def finished(
-    method: str, start: bytes, credentials: Iterable[Header], body: bytes, *, upgrade: bool = False
-) -> bytes:
+def finished(method: str, start: bytes, credentials: Iterable[Header], body: bytes, *, upgrade: bool = False) -> bytes:
     """`request_start` with the rest. The reader lets no line break into a header's value, and no credential has one."""
     parts = [start, *[b"%s: %s\r\n" % header for header in credentials]]
     if not upgrade and (body or method in _BODIED):

@@ -14,6 +14,7 @@ from ostiary_gateway.credentials.kubernetes import UpstreamLogin
 from ostiary_gateway.credentials.static import CredentialError
 from ostiary_gateway.identity.proof import Identity
 
+from .dry_runs import DryRuns
 from .forwarding import request_bytes
 from .questions import Header, Question, QuestionFailed, UpstreamAnswer
 from .wire import End, ResponseEvent, ResponseHead, ResponseReader, Upgraded, WireError
@@ -197,6 +198,7 @@ class Upstream:
     def __init__(self, login: UpstreamLogin) -> None:
         self.login = login
         self.retired = False
+        self.dry_runs = DryRuns()
         self.host = _host_header(login.host, login.port, tls=True)
         self._idle: list[ServerConnection] = []
         self._open: set[ServerConnection] = set()
