@@ -95,10 +95,20 @@ def run_json(data: bytes) -> object:
     return repr(value)
 
 
+def read_by_others(data: bytes) -> list[object]:
+    """By libyaml, of which the API server's reader is a port, and by PyYAML's own parser where it takes it at all."""
+    found = [yaml.load(data, Loader=yaml.CSafeLoader)]
+    try:
+        found.append(yaml.safe_load(data))
+    except yaml.YAMLError:
+        pass
+    return found
+
+
 def run_yaml(data: bytes) -> object:
     good, value = outcome(lambda: parse_yaml(data))
     if good:
-        assert same(yaml.safe_load(data), value) or data.lstrip()[:1] in (b"{", b"[")
+        assert data.lstrip()[:1] in (b"{", b"[") or all(same(other, value) for other in read_by_others(data))
         as_yaml = write_body(value, APPLY_PATCH)
         assert same(yaml.safe_load(as_yaml), value)
         assert same(parse_yaml(as_yaml), value)
