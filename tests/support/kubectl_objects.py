@@ -50,7 +50,7 @@ def widgets(group: str) -> Manifest:
         "type": "object",
         "properties": {
             "spec": {"type": "object", "properties": {"size": replicas, "colour": {"type": "string"}}},
-            "status": {"type": "object", "properties": {"size": replicas}, "x-kubernetes-preserve-unknown-fields": True},
+            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         },
     }
     scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}

@@ -28,6 +28,7 @@ _VARIES = (
     (r'(resourceVersion"?: ?)"\d+"', r"\1RV"),
     (r"https://[\w.-]+:\d+", "https://SERVER"),
     (r"\b10\.25\d\.\d+\.\d+\b", "IP"),
+    (r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}", "TIME"),
     (r"/tmp/(LIVE|MERGED)-\d+", r"/tmp/\1"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "TIME"),
     (r"^[WEI]\d{4} [\d:.]+ +\d+ ", "LOG "),
@@ -114,7 +115,7 @@ class Kubectl:
 
     def note(self, arguments: tuple[str, ...], code: int, *printed: str) -> None:
         """Keep what was seen, without what differs between any two runs."""
-        self.seen.append(self._plain(f"$ kubectl {' '.join(arguments)} → {code}"))
+        self.seen.append(self._plain(f"$ {self.program} {' '.join(arguments)} → {code}"))
         self.seen += [self._plain(line).strip() for part in printed for line in part.splitlines()]
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support import api_gateway
 from support import full_cluster as clusters
+from support.api_gateway import ApiGateway
 from support.cluster import Unavailable
 from support.full_cluster import SYSTEM, FullCluster
+from support.kubectl_pairs import Kubectl, both
 from support.shop import NAMESPACE, Shop
 
 EXAMPLE = "tests/e2e/full/example"
@@ -50,6 +54,24 @@ def shop(release: FullCluster) -> Shop:
     found = Shop(release)
     found.cluster.ok("rollout", "status", "deployment/planner", "deployment/database", "--timeout=240s")
     return found
+
+
+@pytest.fixture(scope="session")
+def gateway(full_cluster: FullCluster) -> Iterator[ApiGateway]:
+    """A gateway that allows everything, before the cluster's API server."""
+    made = api_gateway.prepare(api_gateway.plane(full_cluster))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.destroy()
+
+
+@pytest.fixture
+def sides(gateway: ApiGateway, tmp_path: Path) -> Iterator[tuple[Kubectl, Kubectl]]:
+    """Directly, and through the gateway."""
+    with both(gateway, tmp_path) as found:
+        yield found
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,37 +6,14 @@ Each test is one session, which is played on both sides, in a namespace each. te
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from support import api_gateway
-from support.api_gateway import ApiGateway
-from support.full_cluster import FullCluster
 from support.kubectl_objects import config_map, container, deployment, pod, widgets
-from support.kubectl_pairs import Kubectl, both, same
+from support.kubectl_pairs import Kubectl, same
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 Sides = tuple[Kubectl, Kubectl]
-
-
-@pytest.fixture(scope="module")
-def gateway(full_cluster: FullCluster) -> Iterator[ApiGateway]:
-    """A gateway that allows everything, before the cluster's API server."""
-    made = api_gateway.prepare(api_gateway.plane(full_cluster))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.destroy()
-
-
-@pytest.fixture
-def sides(gateway: ApiGateway, tmp_path: Path) -> Iterator[Sides]:
-    """Directly, and through the gateway."""
-    with both(gateway, tmp_path) as found:
-        yield found
 
 
 def test_reading(sides: Sides) -> None:
