@@ -34,6 +34,7 @@ _VARIES = (
     (r"^[WEI]\d{4} [\d:.]+ +\d+ ", "LOG "),
     (r"pod-template-hash=\w+", "pod-template-hash=HASH"),
     (r"containerd://[0-9a-f]+", "CONTAINER"),
+    (r"\b[0-9a-f]{64}\b", "DIGEST"),
     (r"\b127\.0\.0\.1:\d+\b", "LOCAL"),
     # A pod of a ReplicaSet, a Job; and what generateName makes.
     (r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-XXXXX"),
