@@ -82,7 +82,9 @@ def denied(message: str, answer: str, hint: str, *, rule: str, record: str, appr
         ("OstiaryRule", rule), ("OstiaryHint", hint), ("OstiaryApproval", approval), ("OstiaryRecord", record),
         ("OstiaryAnswer", answer),
     ]  # fmt: skip
-    return Reply(403, status(403, "Forbidden", sentence(message, rule=rule, hint=hint, record=record), causes))
+    # Where the policy has words of its own, the decision has put the rule behind them.
+    named = "" if rule in message else rule
+    return Reply(403, status(403, "Forbidden", sentence(message, rule=named, hint=hint, record=record), causes))
 
 
 def sentence(message: str, *, rule: str = "", hint: str = "", record: str = "") -> str:

@@ -193,6 +193,10 @@ class Desk:
         if request.body and verb != "connect":
             media_type(head.get(b"content-type"))
         detail = request_detail.of_request(request, info, verb)
+        if facts["dryRun"]:
+            detail["dryRun"] = True
+        if info.subresource in ("exec", "attach"):
+            detail["exec"] = facts["exec"]
         if request.body and self.gate.full and len(request.body) <= request_detail.MAX_BODY:
             body = request_detail.body_of(recorded_body(info, request))
             if body is not None:

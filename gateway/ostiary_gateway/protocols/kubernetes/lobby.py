@@ -39,7 +39,7 @@ class KubernetesLobby:
         self.upstream = Upstream(login_for(site))
         self._old: list[Upstream] = []
         """Those that were replaced; requests that they were sent may still be under way."""
-        self._relays: set[Relay] = set()
+        self.relays: set[Relay] = set()
 
     async def admit(self, sock: socket.socket, admitted: Callable[[], None]) -> None:
         """One client, from its socket to the end. `admitted` is called once somebody has proven who it is."""
@@ -47,7 +47,7 @@ class KubernetesLobby:
         address = _peer(sock)
         try:
             relay = await self._take(sock, admitted)
-            self._relays.add(relay)
+            self.relays.add(relay)
             await relay.run()
         except ssl.SSLCertVerificationError as problem:
             self.counters.login_refused(self.site.name, "certificate")
@@ -59,7 +59,7 @@ class KubernetesLobby:
         finally:
             admitted()
             if relay is not None:
-                self._relays.discard(relay)
+                self.relays.discard(relay)
             else:
                 sock.close()
 
@@ -85,7 +85,7 @@ class KubernetesLobby:
 
     @property
     def sessions(self) -> int:
-        return sum(relay.gate is not None for relay in self._relays)
+        return sum(relay.gate is not None for relay in self.relays)
 
     @property
     def full(self) -> bool:
@@ -98,7 +98,7 @@ class KubernetesLobby:
     def sweep(self) -> None:
         """Closes connections that were silent for too long, and sessions that outlived what opened them."""
         identities, limit, now = self.site.identities, self.site.connection.spec.limits.idle_timeout, time.monotonic()
-        for relay in list(self._relays):
+        for relay in list(self.relays):
             relay.count_bytes()
             if relay.gate is None and now - relay.opened > LOGIN_TIMEOUT and not relay.busy:
                 self.counters.login_refused(self.site.name, "deadline")
@@ -120,7 +120,7 @@ class KubernetesLobby:
             self.upstream.retire()
             self._old.append(self.upstream)
             self.upstream = Upstream(login)
-        for relay in list(self._relays):
+        for relay in list(self.relays):
             identity = relay.identity
             if identity is not None and not site.identities.holds(identity):
                 relay.forget()
@@ -132,7 +132,7 @@ class KubernetesLobby:
 
     def recheck(self) -> None:
         """Streams that the policies in force would not let through end."""
-        for relay in list(self._relays):
+        for relay in list(self.relays):
             relay.recheck()
 
     async def passed_on(self, message: bytes) -> None:
@@ -143,7 +143,7 @@ class KubernetesLobby:
         await probe(self.upstream)
 
     def stop(self, message: str, *, only_idle: bool = False) -> None:
-        for relay in list(self._relays):
+        for relay in list(self.relays):
             if only_idle:
                 relay.leave(message)
             else:

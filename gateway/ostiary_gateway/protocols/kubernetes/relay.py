@@ -215,7 +215,7 @@ class Relay(asyncio.Protocol):
             return
         if self.turn is None:
             self._next()
-        elif len(self._queue) > MAX_QUEUED and not self._held:
+        if len(self._queue) > MAX_QUEUED and not self._held:
             self._held = True
             if self._transport is not None:
                 self._transport.pause_reading()
