@@ -49,6 +49,8 @@ def parse_yaml(body: bytes) -> object:
         raise _bad("it is not UTF-8") from None
     if _BREAKS.search(text):
         raise _doubtful("has tabs, line separators of Unicode or a byte order mark")
+    if "\\/" in text:
+        raise _doubtful("has the escape \\/")
     try:
         return _document(text)
     except yaml.YAMLError as problem:

@@ -189,6 +189,7 @@ def test_json_under_a_type_of_yaml_is_read_as_json() -> None:
         ("%YAML 1.1\n---\na: 1", "directive"),
         ("%TAG ! tag:x,2000:\n---\na: 1", "directive"),
         ("a: x\u2028y", "line separators"),
+        ('a: "\\/"', "escape"),
         ("a:\tb", "tabs"),
         ("a:\n\t- b", "tabs"),
         ("\ufeffa: x", "byte order mark"),
