@@ -72,7 +72,7 @@ def terminal(
 
     process = subprocess.Popen(
         command, env=dict(environment), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=control,
+        preexec_fn=control,  # noqa: PLW1509 - nothing else runs here
     )  # fmt: skip
     os.close(theirs)
     try:

@@ -10,7 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from support import api_gateway
 from support.api_gateway import ALLOW_ALL, ApiGateway, policy, rule
 from support.full_cluster import FullCluster
+from support.gateway import metrics
 from support.kubectl_objects import Manifest, container, pod
 from support.servers import free_port
 from support.terminals import terminal
@@ -125,16 +126,16 @@ def gateway(made: ApiGateway) -> Iterator[ApiGateway]:
 
 def change(gateway: ApiGateway, *policies: Manifest) -> None:
     """Other policies; they are in force when this returns."""
-    before = revision(gateway)
+    file, before = gateway.manifests / "all.yaml", loaded_at(gateway)
+    written = file.read_text()
     gateway.configure(*policies, recording="Full")
-    if policies != getattr(gateway, "_policies", None):
-        until(lambda: revision(gateway) != before or policies == (ALLOW_ALL,), "the new policies in force")
+    if file.read_text() != written:
+        until(lambda: loaded_at(gateway) != before, "the new policies in force")
 
 
-def revision(gateway: ApiGateway) -> str:
-    """Of the bundle that decides, as its own log tells."""
-    lines = [line for line in gateway.log_text().splitlines() if "revision" in line]
-    return lines[-1] if lines else ""
+def loaded_at(gateway: ApiGateway) -> float:
+    """When the policies in force were loaded."""
+    return metrics(gateway.admin("/metrics")[1])["ostiary_bundle_loaded_timestamp_seconds"]
 
 
 @pytest.fixture(params=WAYS)
@@ -148,7 +149,8 @@ def box(full_cluster: FullCluster, namespace: str) -> None:
     there = full_cluster.within(namespace)
     listening = pod("listener", "cat")
     listening["spec"]["containers"][0] |= {"stdin": True, "tty": False}
-    failing = pod("failing", "if [ -e /kept/x ]; then echo second; sleep 3600; else touch /kept/x; echo first; exit 1; fi")
+    once = "if [ -e /kept/x ]; then echo second; sleep 3600; else touch /kept/x; echo first; exit 1; fi"
+    failing = pod("failing", once)
     failing["spec"]["containers"][0]["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
     failing["spec"]["volumes"] = [{"name": "kept", "emptyDir": {}}]
     for each in (pod("box", TICKS), listening, failing):
@@ -463,10 +465,8 @@ def upgraded(gateway: ApiGateway, path: str) -> bytes:
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
     )
-    with socket.create_connection((gateway.host, gateway.port), timeout=30) as plain:
-        with context.wrap_socket(plain, server_hostname=gateway.host) as wrapped:
-            wrapped.sendall(head.encode())
-            return wrapped.recv(65536)
+    plain = socket.create_connection((gateway.host, gateway.port), timeout=30)
+    with context.wrap_socket(plain, server_hostname=gateway.host) as wrapped:
+        wrapped.sendall(head.encode())
+        return wrapped.recv(65536)
 
-
-_Agents = Callable[..., Agent]
