@@ -175,7 +175,9 @@ class Desk:
         self._take_policies()
         decision = self.gate.decide({"k8s": ask.facts}, final=True)
         if not isinstance(decision, Decision) or decision.action is not admission.verdict.decision.action:
-            return "The policies that are in force now do not let it through."
+            said = decision.message if isinstance(decision, Decision) else ""
+            why = "The policies that are in force now do not let it through"
+            return f"{why}: {said}" if said else f"{why}."
         if decision.masks != admission.verdict.decision.masks:
             return "The policies that are in force now mask other parts of it."
         return ""
