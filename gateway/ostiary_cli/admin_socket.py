@@ -135,7 +135,7 @@ def _not_one(name: str, found: list[Item]) -> str:
 _NEXT: Final = {
     "unknown": "See: ostiary approvals --all",
     "ambiguous": "Give more of its name.",
-    "closed": "See: ostiary approvals --all. Sent again, the statement asks anew.",
+    "closed": "See: ostiary approvals --all. Sent again, it asks anew.",
     "own": "Somebody else has to decide.",
     "answered": "Somebody else has to answer too; `ostiary approval` says how many.",
     "group": "Somebody of these groups has to answer; who that is, `ostiary serve --approvers` says.",

@@ -22,12 +22,13 @@ STYLES: Final = {
 }  # fmt: skip
 MEANING: Final = {
     "Pending": "waits for an answer",
-    "Approved": "approved, and not used yet: sent again, the statement runs once",
+    "Approved": "approved, and not used yet: sent again, it runs once",
     "Denied": "denied",
     "Expired": "expired",
-    "Consumed": "approved, and the statement was let through",
+    "Consumed": "approved, and let through",
 }
 _ORDER: Final = tuple(STYLES)
+_DIFF_STYLES: Final = {"+": "green", "-": "red", "@": "dim", "…": "yellow"}
 
 
 def order(found: list[Item]) -> list[Item]:
@@ -81,10 +82,7 @@ def whole(each: Item) -> RenderableType:
     request = spec["request"]
     parts: list[RenderableType] = [_head(each, spec, metadata)]
     parts.append(Text("What it would run", "bold"))
-    sql = Syntax("", "postgresql", theme="ansi_dark", background_color="default", word_wrap=True)
-    text = sql.highlight(visible(request["summary"], lines=True))
-    text.rstrip()
-    parts.append(Padding(text, (0, 0, 0, 2)))
+    parts.append(Padding(_request(request), (0, 0, 0, 2)))
     parameters = request.get("facts", {}).get("sql", {}).get("params")
     if isinstance(parameters, list) and parameters:
         line = Text()
@@ -99,8 +97,7 @@ def whole(each: Item) -> RenderableType:
     parts.append(Text())
     parts += _facts(request.get("facts", {}).get("sql", {}))
     if (evidence := request.get("evidence")) is not None:
-        parts.append(Text("\nWhat PostgreSQL says it would do (EXPLAIN; nothing was run)", "bold"))
-        parts.append(Padding(Text(visible(evidence["text"], lines=True), "cyan"), (0, 0, 0, 2)))
+        parts += _evidence(evidence)
     parts += _answers(each, status)
     return Group(*parts)
 
@@ -132,6 +129,34 @@ def _head(each: Item, spec: dict[str, Any], metadata: dict[str, Any]) -> Rendera
     people = "one person" if count == 1 else f"{count} different people"
     grid.add_row("needs", visible(f"{people} of {' or '.join(terms['groups'])}"))
     return Panel(grid, title=Text(metadata["name"], "bold"), title_align="left", box=box.ROUNDED, expand=False)
+
+
+def _request(request: dict[str, Any]) -> Text:
+    summary = visible(request["summary"], lines=True)
+    if "sql" in request.get("facts", {}) or (request.get("evidence") or {}).get("type") == "Explain":
+        text = Syntax("", "postgresql", theme="ansi_dark", background_color="default", word_wrap=True).highlight(
+            summary
+        )
+    else:
+        first, _, rest = summary.partition("\n")
+        text = Text.assemble((first, "bold yellow"), (f"\n{rest}", "dim"))
+    text.rstrip()
+    return text
+
+
+def _evidence(evidence: dict[str, Any]) -> list[RenderableType]:
+    shown = visible(evidence["text"], lines=True)
+    if evidence["type"] == "Explain":
+        return [
+            Text("\nWhat PostgreSQL says it would do (EXPLAIN; nothing was run)", "bold"),
+            Padding(Text(shown, "cyan"), (0, 0, 0, 2)),
+        ]
+    text = Text()
+    for line in shown.splitlines(keepends=True):
+        text.append(line, _DIFF_STYLES.get(line[:1], ""))
+    text.rstrip()
+    title = "\nWhat the API server says it would change (a dry run; nothing was done)"
+    return [Text(title, "bold"), Padding(text, (0, 0, 0, 2))]
 
 
 def _facts(facts: dict[str, Any]) -> list[RenderableType]:

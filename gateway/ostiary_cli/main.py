@@ -18,7 +18,7 @@ COMMANDS = {
     "session": ("ostiary_cli.commands.session", "Print the transcript of a session."),
     "approvals": ("ostiary_cli.commands.approvals", "List what waits for a person's approval."),
     "approval": ("ostiary_cli.commands.approval", "Show one approval: all that one needs to decide."),
-    "approve": ("ostiary_cli.commands.approve", "Let a statement run, once."),
+    "approve": ("ostiary_cli.commands.approve", "Let a request run, once."),
     "deny": ("ostiary_cli.commands.deny", "Refuse a statement."),
     "export": ("ostiary_cli.commands.export", "Write the record as JSON lines."),
     "verify": ("ostiary_cli.commands.verify", "Check that nobody changed the record."),

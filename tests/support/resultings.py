@@ -139,7 +139,8 @@ class Api:
         self._connection.request(method, target, body=body or None, headers={**self._headers, **(headers or {})})
         response = self._connection.getresponse()
         kind = (response.getheader("content-type") or "").encode()
-        return UpstreamAnswer(response.status, kind, response.read())
+        told = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in response.getheaders())
+        return UpstreamAnswer(response.status, kind, response.read(), told)
 
     def send(self, method: str, target: str, body: object = None, content_type: str = JSON) -> tuple[int, Any]:
         """Status and document."""

@@ -21,7 +21,7 @@ from ostiary_cli.options import data_option, socket_option
 @socket_option
 @click.option("--json", "json_", is_flag=True, help="The ApprovalRequest as JSON.")
 def command(name: str, data: Path, socket: Path | None, json_: bool) -> None:
-    """Show one approval: who asks for what, why, and what PostgreSQL says it would do.
+    """Show one approval: who asks for what, why, and what the target says it would do.
 
     The beginning of NAME is enough.
     """

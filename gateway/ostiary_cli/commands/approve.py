@@ -16,7 +16,7 @@ from ostiary_cli.options import data_option, socket_option
 @data_option
 @socket_option
 def command(name: str, reason: str, data: Path, socket: Path | None) -> None:
-    """Approve a statement: it may run, once. Look at it first: ostiary approval NAME.
+    """Approve a request: it may run, once. Look at it first: ostiary approval NAME.
 
     You are the user of this machine that runs this command. The beginning of NAME is enough.
     """

@@ -16,7 +16,7 @@ from ostiary_cli.options import data_option, socket_option
 @data_option
 @socket_option
 def command(name: str, reason: str, data: Path, socket: Path | None) -> None:
-    """Deny a statement. One person is enough, whoever has approved it before.
+    """Deny a request. One person is enough, whoever has approved it before.
 
     You are the user of this machine that runs this command. The beginning of NAME is enough.
     """

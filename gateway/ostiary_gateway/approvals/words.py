@@ -48,13 +48,13 @@ def refusal(standing: Standing) -> tuple[str, str]:
         said = f": {reason}" if reason else "."
         return f"{who} denied it{said} ({name})", "Do something else, or talk to who denied it."
     if standing.state == "Expired":
-        return f"Nobody decided on {name} in time.", "Send the statement again: it asks anew."
+        return f"Nobody decided on {name} in time.", "Send it again: it asks anew."
     given = f" ({len(standing.approvers)} of {standing.min_approvals} so far)" if standing.approvers else ""
     note = standing.note or f"Nobody has decided in {standing.waited:.0f} s" if not given else "Not all have approved"
     until = f", open until {_time(standing.expires_at)}" if standing.expires_at else ""
     return (
         f"{note}: approval {name}{given}{until}.",
-        f"Decided with `{standing.decide}` (or deny). Then send the same statement again: it runs once.",
+        f"Decided with `{standing.decide}` (or deny). Then send the same again: it runs once.",
     )
 
 
@@ -62,7 +62,7 @@ def notice(standing: Standing, seconds: float) -> tuple[str, str]:
     """What the client is told at once while it is held: message and hint."""
     message = f"Waiting up to {seconds:.0f} s for approval {standing.name} by {people(standing)}."
     decided = f"Decided with `{standing.decide}` (or deny)."
-    return message, f"{decided} The statement runs as soon as it is approved; cancel it to stop waiting."
+    return message, f"{decided} It runs as soon as it is approved; cancel it to stop waiting."
 
 
 def for_record(standing: Standing) -> dict[str, object]:

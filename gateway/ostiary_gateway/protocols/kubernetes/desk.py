@@ -21,7 +21,7 @@ from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.facts import ClientFacts
 from ostiary_policy.policy_set import PolicySet
 
-from . import answers, dry_runs, request_detail
+from . import answers, dry_runs, evidence, request_detail
 from .asking import Next
 from .bodies import media_type
 from .facts import kubernetes_facts
@@ -159,12 +159,22 @@ class Desk:
         if decision.action is not Action.ALLOW and not granted:
             return self._denied(ask, decision, found.facts, standing, found.unknown)
         forward = made.forward if made is not None else ask.request
+        if made is not None and self.gate.full:
+            self._note_change(ask, made)
         admission = self._let_go(ask, decision, forward, standing, once=True)
         if settled is not None and settled.warning:
             admission.headers = (*admission.headers, (b"warning", _warning(settled.warning)))
         if made is not None and made.guarded:
             admission.settle = functools.partial(self._settle, ask, made)
         return admission
+
+    def _note_change(self, ask: Ask, made: Resulting) -> None:
+        """What the write changes goes into its record."""
+        try:
+            if change := evidence.brief(ask, made, Veil(self._policies.all_masks, ask.info).document):
+                ask.detail["diff"] = change
+        except Unmaskable:
+            pass  # then its body tells
 
     async def _settle(self, ask: Ask, made: Resulting, status: int, body: bytes) -> Admission | None:
         """A write was refused because its object is another by now: decided anew."""

@@ -17,7 +17,7 @@ import yaml
 
 from .normal import essential
 from .questions import Ask
-from .resulting import Resulting
+from .resulting import OBJECT, OLD, Resulting
 
 JsonObject = dict[str, object]
 Hide = Callable[[JsonObject], JsonObject]
@@ -33,6 +33,8 @@ MAX_TEXT: Final = 60_000
 """Characters of the diff."""
 MAX_LINES: Final = 4_000
 """Lines of each object that are compared."""
+MAX_BRIEF: Final = 200
+"""Lines of a change in the record."""
 MAX_LISTED: Final = 200
 """Objects that are named, of those that would be deleted."""
 _CONTEXT: Final = 3
@@ -73,9 +75,29 @@ def shown(ask: Ask, resulting: Resulting, hide: Hide) -> Shown:
     else:
         title = _title(ask, what)
         text = diff(old or {}, new or {}) if old != new else _dumped(old or {})
-    if resulting.missing and (why := next(iter(resulting.missing.values()))):
+    if why := resulting.missing.get(OBJECT):
         text = f"No dry run: {why}.\n{text}"
+    if (why := resulting.missing.get(OLD)) and ask.verb != "deletecollection":
+        text = f"What is there now is not shown: {why}.\n{text}"
     return Shown(f"{title}\n{ask.text}", _cut(text), hiding.touched)
+
+
+def brief(ask: Ask, resulting: Resulting, hide: Hide) -> str:
+    """The change of an object for the record, one line for each old and new value; empty if there is none to show."""
+    if not resulting.old or not resulting.object or ask.verb == "connect":
+        return ""
+    hiding = _Hiding(hide)
+    old = hiding.essential(resulting.old, ask.info.subresource)
+    new = hiding.essential(resulting.object, ask.info.subresource)
+    assert old is not None
+    assert new is not None
+    lines: list[str] = []
+    for path, was, now in changes(old, _marked(resulting.old, resulting.object, old, new)):
+        if len(lines) >= MAX_BRIEF:
+            lines.append("… and more")
+            break
+        lines += [f"{sign}{path}: {_value(value)}" for sign, value in (("-", was), ("+", now)) if value is not None]
+    return "\n".join(lines)
 
 
 def subject(ask: Ask, resulting: Resulting) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.resultings import MERGE, WEB, asked, changed, web
 
-from ostiary_gateway.protocols.kubernetes.evidence import LAST_APPLIED, MAX_LISTED, Shown, changes, shown
+from ostiary_gateway.protocols.kubernetes.evidence import LAST_APPLIED, MAX_LISTED, Shown, brief, changes, shown
 from ostiary_gateway.protocols.kubernetes.questions import Ask
 from ostiary_gateway.protocols.kubernetes.resulting import Resulting
 from ostiary_gateway.protocols.kubernetes.veil import Veil
@@ -86,6 +86,14 @@ def test_a_command_is_in_the_first_line_whatever_it_holds() -> None:
     assert seen(ask, {"kind": "Pod"}, {"kind": "Pod"}).summary.splitlines()[0] == (
         "run in Pod shop/web-1: sh -c 'id GET /nothing'"
     )
+
+
+def test_the_record_has_what_changes_line_by_line() -> None:
+    made = Resulting(PATCH.request, changed(web(50), spec__paused=True), web(3), (web(3),), 1)
+    hide = Veil(NOTHING, PATCH.info).document
+    assert brief(PATCH, made, hide) == "-spec.replicas: 3\n+spec.replicas: 50\n+spec.paused: true"
+    made.object = {}
+    assert brief(PATCH, made, hide) == ""
 
 
 # -- what is not shown

@@ -384,8 +384,7 @@ async def test_a_watch_ends_between_two_events_when_new_policies_would_deny_it()
         client = talk.client()
         await client.says(request(WATCH))
         talk.server.says(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b'5\r\n{"a":\r\n'
+            b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n'
         )
         assert body_of(await client.hears()) == b'5\r\n{"a":\r\n'
 
