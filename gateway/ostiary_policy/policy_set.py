@@ -120,14 +120,17 @@ class PolicySet:
         self._optional = sorted(self.reads & OPTIONAL)
         self._plans: dict[tuple[object, ...], MaskPlan] = {}
 
-    def reusable(self, varying: Varying) -> bool:
+    def reusable(self, varying: Varying, *, fixed: frozenset[str] = NONE) -> bool:
         """Whether a decision for this session stands for another request in which only such facts may differ.
 
         "request": the same text again. "text": the same normalised text with other literals, at another time.
-        A decision with errors stands as well: the same facts err again. Its `valid_until` ends it in any case.
+        `fixed`: paths of facts that are the same in all these requests, though not in every one (of what only reads,
+        `k8s.object` is always empty). A decision with errors stands as well: the same facts err again. Its
+        `valid_until` ends it in any case.
         """
         refused = ("request",) if varying == "request" else ("request", "text")
-        return not any(fact.doc.varies in refused for path in self.reads if (fact := BY_PATH.get(path)) is not None)
+        read = (BY_PATH[path] for path in self.reads - fixed if path in BY_PATH)
+        return not any(fact.doc.varies in refused for fact in read)
 
     def decide(self, facts: Mapping[str, object], now: float, *, final: bool = False) -> Decision | Needs:
         """Decide a request. `facts`: `request` and the variable of the protocol; `now`: seconds since the epoch.

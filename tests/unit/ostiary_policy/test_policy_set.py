@@ -548,3 +548,14 @@ def test_the_statement_that_the_facts_describe_stays_as_it_was() -> None:
 
 
 EVERYWHERE = {"namespaceSelector": {}}
+
+
+def test_a_decision_on_an_object_is_reusable_for_requests_that_have_none() -> None:
+    nothing = frozenset({"k8s.object", "k8s.oldObject"})
+    large = sets(rule("d", "Deny", "k8s.verb == 'patch' && k8s.object.spec.replicas > 10"))
+    assert not large.reusable("text")
+    assert not large.reusable("request")
+    assert large.reusable("text", fixed=nothing)
+    named = sets(rule("d", "Deny", "k8s.name == 'a' && k8s.object != {}"))
+    assert not named.reusable("text", fixed=nothing)
+    assert named.reusable("request", fixed=nothing)
