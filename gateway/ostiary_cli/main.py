@@ -23,6 +23,7 @@ COMMANDS = {
     "export": ("ostiary_cli.commands.export", "Write the record as JSON lines."),
     "verify": ("ostiary_cli.commands.verify", "Check that nobody changed the record."),
     "token": ("ostiary_cli.commands.token", "Make tokens for agents."),
+    "kubeconfig": ("ostiary_cli.commands.kubeconfig", "Write a kubeconfig for a Kubernetes Connection."),
     "version": ("ostiary_cli.commands.version", "Print versions."),
 }
 """Command → its module (which has it as `command`), and one line of help."""
