@@ -48,6 +48,9 @@ class Authenticators:
         reviews: TokenReviews | None = None,
     ) -> None:
         spec = connection.spec.authentication
+        over_http = connection.spec.protocol == "Kubernetes"
+        self._place = "bearer token" if over_http else "password"
+        self._certificate = "kubeconfig: client-certificate and client-key" if over_http else "psql: sslcert and sslkey"
         self._name = connection.metadata.name
         self._namespace = connection.metadata.namespace
         self._spec = spec
@@ -100,7 +103,7 @@ class Authenticators:
                 raise LoginRefused(
                     "certificate", "certificate: none was shown",
                     f"The Connection {self._name} asks for a client certificate, and none was shown.",
-                    f"Connect with {self.expected} (psql: sslcert and sslkey).",
+                    f"Connect with {self.expected} ({self._certificate}).",
                 )  # fmt: skip
         if shown is not None and self._mode != "WithToken":
             return shown
@@ -127,7 +130,7 @@ class Authenticators:
         if looks_like_a_jwt(secret):
             return await self._by_jwt(secret, certificate)
         raise LoginRefused(
-            "token", "unknown token", f"The password is no token that is known for the Connection {self._name}.",
+            "token", "unknown token", f"The {self._place} is no token that is known for the Connection {self._name}.",
             f"Send {self.expected}.",
         )  # fmt: skip
 
@@ -173,11 +176,11 @@ class Authenticators:
         """What a client must have to come in, in words."""
         secrets = []
         if self._spec.tokens == "Allow":
-            secrets.append("the agent's token as the password (`ostiary token create` makes one)")
+            secrets.append(f"the agent's token as the {self._place} (`ostiary token create` makes one)")
         if self._reviews is not None:
-            secrets.append(EXPECTED)
+            secrets.append(EXPECTED.format(place=self._place))
         if self._spec.oidc:
-            secrets.append(f"{self._oidc.expected}, as the password")
+            secrets.append(f"{self._oidc.expected}, as the {self._place}")
         if self._mtls is not None and (self._mode == "Required" or (self._mode == "Optional" and not secrets)):
             return self._mtls.expected
         if not secrets:

@@ -22,7 +22,7 @@ AUDIENCE: Final = "ostiary"
 LEEWAY: Final = 60.0
 """Seconds that clocks may differ: a token that expired a moment ago is left for the API server to refuse."""
 EXPECTED: Final = (
-    f"a ServiceAccount token for the audience {AUDIENCE}, as the password (a projected volume with "
+    f"a ServiceAccount token for the audience {AUDIENCE}, as the {{place}} (a projected volume with "
     f"serviceAccountToken.audience: {AUDIENCE}, or kubectl create token NAME --audience {AUDIENCE})"
 )
 

@@ -38,7 +38,8 @@ def kubeconfig(gateway: ApiGateway, *more: str) -> Cluster:
         "kubeconfig", "cluster", str(gateway.directory / "manifests"), "--data", str(gateway.directory / "data"),
         "--token-file", str(token), "--out", str(out), *more,
     )  # fmt: skip
-    return Cluster(gateway.plane.cluster.environment | {"KUBECONFIG": str(out)}, gateway.plane.cluster.namespace)
+    settings = {"KUBECONFIG": str(out), "KUBECACHEDIR": str(gateway.directory / "kubectl-cache")}
+    return Cluster(gateway.plane.cluster.environment | settings, gateway.plane.cluster.namespace)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,6 @@ def can_i(agent: Cluster, *question: str) -> tuple[str, int]:
 def test_a_kubeconfig_of_ostiary_is_all_that_kubectl_needs(gateway: ApiGateway) -> None:
     agent = kubeconfig(gateway, "--default-namespace", gateway.plane.cluster.namespace)
     agent.ok("create", "configmap", "hello", "--from-literal=a=b")
-    assert replace(agent, namespace="").environment["KUBECONFIG"]
     done = subprocess.run(
         ["kubectl", "get", "configmap", "hello", "-o", "jsonpath={.data.a}"],
         env=agent.environment, capture_output=True, text=True, timeout=60,
@@ -67,10 +67,10 @@ def test_a_kubeconfig_of_ostiary_is_all_that_kubectl_needs(gateway: ApiGateway) 
 
 def test_a_token_that_is_written_anew_is_used_without_another_kubeconfig(gateway: ApiGateway) -> None:
     agent = kubeconfig(gateway)
+    agent.ok("get", "configmaps")  # kubectl knows the API then, and shows what is said of this request
     (gateway.directory / "agents-token").write_text("somebody-else's-token-of-no-use-here")
-    assert "provide credentials" in agent.kubectl("get", "configmaps").stderr.lower() or agent.kubectl(
-        "get", "configmaps"
-    ).returncode
+    refused = agent.kubectl("get", "configmaps").stderr
+    assert "The bearer token is no token that is known for the Connection cluster. Send the agent's token" in refused
     (gateway.directory / "agents-token").write_text(TOKEN)
     agent.ok("get", "configmaps")
 
@@ -92,7 +92,7 @@ def test_can_i_tells_of_policies_what_rbac_does_not_know(gateway: ApiGateway) ->
         said, code = can_i(agent, *question)
         assert said.startswith("no - Secrets are not read. (rule default/agents#no-secrets) Ask for a mount."), said
         assert code == 1
-    assert can_i(agent, "create", "pods/exec")[0].startswith("no - No way into pods.")
+    assert can_i(agent, "create", "pods", "--subresource=exec")[0].startswith("no - No way into pods.")
     assert can_i(agent, "*", "*")[0].startswith("no - Policies decide about each kind")
     assert can_i(agent, "get", "/healthz") == ("yes", 0)
 
@@ -108,9 +108,7 @@ def test_a_review_says_what_depends_on_the_object_and_what_waits_for_a_person(ga
         }  # fmt: skip
         return json.loads(agent.ok("create", "-o", "json", "-f", "-", manifest=review))["status"]
 
-    assert "depends" in asked("patch", "apps", "deployments")["reason"] or "k8s.object" in (
-        asked("patch", "apps", "deployments")["reason"]
-    )
+    assert "rules read k8s.object" in asked("patch", "apps", "deployments")["reason"]
     assert "waits for approval by a member of ops" in asked("delete", "", "pods")["reason"]
 
 
@@ -169,5 +167,5 @@ def test_what_is_wrong_with_the_credential_is_told_and_is_not_the_agents_fault(s
     credentials = {"serviceAccountToken": {"name": "nobody", "secretRef": {"name": "api"}}}
     gateway = start(credentials=credentials)
     done = gateway.kubectl("get", "configmaps")
-    assert "kubectl create serviceaccount nobody -n default" in done.stderr
-    assert "ServiceUnavailable" in done.stderr or "unable to handle" in done.stderr, done.stderr
+    assert "(ServiceUnavailable)" in done.stderr
+    assert "make it (kubectl create serviceaccount nobody -n default)" in gateway.log_text()

@@ -351,12 +351,12 @@ class Exchange:
         self._lobby.counters.upstream_error(site.name, "connect")
         record = turn.record
         log.error("target not available", connection=site.name, problem=problem, record=record)
+        # Without Retry-After: with it kubectl would ask ten times, each discovery anew, and say nothing for minutes.
         self._client.reply(
             turn,
             refused(
                 503, "ServiceUnavailable", f"The API server of {site.connection.metadata.name} cannot be asked now.",
                 "Try again later; the gateway's log says under this id what is wrong.", record=record,
-                retry_after=answers.RETRY_AFTER,
             ),
         )  # fmt: skip
 
