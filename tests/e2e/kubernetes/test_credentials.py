@@ -132,6 +132,13 @@ def test_reviews_are_recorded_like_any_other_request(gateway: ApiGateway) -> Non
     assert any("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews" in text for text in texts)
 
 
+def test_nobody_answers_an_approval_through_a_gateway(start: StartApiGateway) -> None:
+    gateway = start()
+    path = f"/apis/ostiary.dev/v1alpha1/namespaces/{gateway.plane.cluster.namespace}/approvalrequests"
+    done = gateway.kubectl("create", "--raw", path, "-f", "-", manifest={"kind": "ApprovalRequest"})
+    assert "Approvals are answered by people, and not through a gateway." in done.stderr
+
+
 # -- credentials
 
 

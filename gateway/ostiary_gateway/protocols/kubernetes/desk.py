@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from ostiary_api.approval import ApprovalRequest
+from ostiary_api.meta import GROUP
 from ostiary_gateway.approvals.request import Standing
 from ostiary_gateway.audit.event import RecordError
 from ostiary_gateway.checkpoint import Gate, Verdict
@@ -37,6 +39,7 @@ from .weighing import Weighed, Weighing
 from .wire import Headers, Request, WireError
 
 _ALLOWED: Final = Decision(Action.ALLOW, None, "")
+_APPROVALS: Final = (GROUP, ApprovalRequest.plural)
 _FOREVER: Final = math.inf
 _VARYING: Final = frozenset(("name", "path", "labelSelector", "fieldSelector", "exec"))
 """Facts that a reused decision's text stands for, rather than its shape."""
@@ -222,6 +225,12 @@ class Desk:
             return self._refused(
                 ask, 403, "Forbidden", "Impersonation headers are not taken from agents.",
                 "Leave --as and --as-group out: requests are made as the agent that the token stands for.",
+            )  # fmt: skip
+        if (ask.info.group, ask.info.resource) == _APPROVALS and not ask.facts["readOnly"]:
+            # As whoever the gateway is to the API server, an agent could answer what it has asked for itself.
+            return self._refused(
+                ask, 403, "Forbidden", "Approvals are answered by people, and not through a gateway.",
+                "Answer with a kubeconfig of your own, that leads to the API server.",
             )  # fmt: skip
         return None
 
