@@ -26,7 +26,7 @@ SOURCES, CHECKS, SERVED = entries(FACT_SOURCES), entries(MASK_CHECKS), entries(P
 
 def test_what_is_declared_can_be_loaded_and_works() -> None:
     loaded = load_from(SOURCES, CHECKS, SERVED)
-    assert loaded.protocols == {"Postgres"}
+    assert loaded.protocols == {"Kubernetes", "Postgres"}
     test = PolicyTest.model_validate({"name": "a", "sql": "delete from t", "expect": "Deny"})
     connection = {"name": "db", "namespace": "shop", "labels": {}, "protocol": "Postgres"}
     facts = loaded.extensions.fact_sources["Postgres"](test, connection)  # type: ignore[arg-type]

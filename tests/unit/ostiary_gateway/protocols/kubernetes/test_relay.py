@@ -298,7 +298,7 @@ async def test_an_api_server_that_is_away_is_503() -> None:
         answer = await client.says(request(PODS))
 
         assert head_of(answer)[0] == "503 Service Unavailable"
-        assert head_of(answer)[1]["retry-after"] == "5"
+        assert "retry-after" not in head_of(answer)[1], "kubectl would ask ten times before it says anything"
 
 
 async def test_a_credential_that_the_api_server_refuses_is_not_the_agents() -> None:
