@@ -1,11 +1,12 @@
 """Which conformance tests ended differently through the gateway than directly: compare.py DIRECT GATEWAY.
 
 The arguments are directories with the reports that `run` made. Exit status 1 if a test passed directly and did not
-through the gateway.
+through the gateway.  compare.py --names DIRECTORY: the tests that ran, for `run`.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,6 +24,10 @@ def outcomes(directory: Path) -> dict[str, str]:
 
 
 def main() -> int:
+    if sys.argv[1] == "--names":
+        # As regular expressions, without the labels at the end.
+        print("\n".join(re.escape(name.rpartition(" [")[0]) for name in sorted(outcomes(Path(sys.argv[2])))))
+        return 0
     direct, gateway = (outcomes(Path(each)) for each in sys.argv[1:3])
     both = direct.keys() & gateway.keys()
     print(f"{len(direct)} ran directly, {len(gateway)} through the gateway, {len(both)} both ways")
