@@ -6,6 +6,7 @@ Each test is one session, which is played on both sides, in a namespace each. te
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from support.kubectl_objects import config_map, container, deployment, pod, widgets
@@ -249,11 +250,11 @@ def test_waiting_and_watching(sides: Sides) -> None:
 
 def test_who_one_is_and_what_one_may(sides: Sides) -> None:
     def session(k: Kubectl) -> None:
-        k.ok("auth", "whoami")
         k.ok("auth", "can-i", "create", "pods")
         k.ok("auth", "can-i", "get", "pods/log", "--subresource=log")
         k.ok("auth", "can-i", "get", "/healthz")
-        k.ok("auth", "can-i", "--list")
+        rights = k.aside("auth", "can-i", "--list")
+        k.note(("auth", "can-i", "--list"), rights.returncode, rights.stdout)
         role = {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
             "metadata": {"name": "reader", "namespace": k.namespace},
@@ -262,6 +263,13 @@ def test_who_one_is_and_what_one_may(sides: Sides) -> None:
         k.ok("auth", "reconcile", "-f", "-", manifest=role)
 
     same(session, *sides)
+    direct, gateway = sides
+    assert "system:serviceaccount:default:ostiary-tests" in direct.ok("auth", "whoami")
+    # The agent, and whom the API server takes it for.
+    assert re.search(r"Username +planner\n.*upstream-user +\[system:serviceaccount:default:ostiary-tests\]",
+                     gateway.ok("auth", "whoami"), re.DOTALL)  # fmt: skip
+    assert "policies of the gateway may say more" in gateway.aside("auth", "can-i", "--list").stderr
+    assert "Impersonation headers are not taken from agents." in gateway.fails("get", "pods", "--as=somebody")
 
 
 def test_a_node_is_drained(sides: Sides) -> None:
