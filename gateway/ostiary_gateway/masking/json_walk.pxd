@@ -27,7 +27,7 @@ cdef class Walker:
     cdef bytes _kept
     cdef const unsigned char* _classes
     cdef Py_ssize_t string(self, const unsigned char* data, Py_ssize_t at, Py_ssize_t end) except? -2
-    cdef Py_ssize_t scalar(self, bytes data, Py_ssize_t at, Py_ssize_t end) except? -2
+    cdef Py_ssize_t scalar(self, const unsigned char* data, Py_ssize_t at, Py_ssize_t end) except? -2
     cdef Py_ssize_t _end_of(self, bytes data, Py_ssize_t at, Py_ssize_t end) except? -2
     cdef list _walk(self, bytes data, Py_ssize_t begin, Py_ssize_t end, State root, bint several)
     cdef bint has_escape(self, const unsigned char* data, Py_ssize_t at, Py_ssize_t end) noexcept

@@ -25,7 +25,6 @@ _NORMAL, _QUOTE, _BACKSLASH, _CONTROL = 0, 1, 2, 3
 _MAX_DEPTH = MAX_DEPTH
 _STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+"')
 _ODD = re.compile(rb"\\/|\\u(?!003[cCeE]|0026|202[89])")
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 
 
 class Malformed(ValueError):
@@ -45,6 +44,38 @@ _CLASSES = _classes()
 def _nowhere(_position: int) -> int:
     """Where nothing is looked for, nothing is found."""
     return 0
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _stands(
+    data: cython.p_const_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    word: cython.p_const_uchar,
+    size: cython.Py_ssize_t,
+) -> cython.bint:
+    """True if these bytes stand here."""
+    index: cython.Py_ssize_t = 0
+    if end - at < size:
+        return False
+    while index < size and data[at + index] == word[index]:
+        index += 1
+    return index == size
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _digits(data: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Behind the digits that stand here; -1 if there are none."""
+    begin: cython.Py_ssize_t = at
+    if at < 0:
+        return -1
+    while at < end and 48 <= data[at] <= 57:
+        at += 1
+    return at if at > begin else -1
 
 
 @cython.cclass
@@ -155,6 +186,7 @@ class Walker:
         byte: cython.int
         index: cython.Py_ssize_t
         code: cython.int
+        classes: cython.p_const_uchar = self._classes
         self.odd = False
         if not cython.compiled:
             match = _STRING.match(data, at, end)
@@ -165,7 +197,7 @@ class Walker:
             return match.end()
         at += 1
         while at < end:
-            what = self._classes[data[at]]
+            what = classes[data[at]]
             if what == _NORMAL:
                 at += 1
                 continue
@@ -203,23 +235,32 @@ class Walker:
 
     @cython.cfunc
     @cython.exceptval(-2, check=True)
-    def scalar(self, data: bytes, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    def scalar(self, data: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
         """The end of a number or a literal."""
         byte: cython.int = data[at]
-        match: object
-        if byte == 116 and data[at : at + 4] == b"true":
-            at += 4
-        elif byte == 102 and data[at : at + 5] == b"false":
-            at += 5
-        elif byte == 110 and data[at : at + 4] == b"null":
-            at += 4
+        begin: cython.Py_ssize_t = at
+        if byte == 116 and _stands(data, at, end, b"true", 4):
+            return at + 4
+        if byte == 102 and _stands(data, at, end, b"false", 5):
+            return at + 5
+        if byte == 110 and _stands(data, at, end, b"null", 4):
+            return at + 4
+        # RFC 8259, section 6.
+        if byte == 45:
+            at += 1
+        if at < end and data[at] == 48:
+            at += 1
         else:
-            match = _NUMBER.match(data, at, end)
-            if match is None:
-                raise Malformed(f"no JSON value at byte {at}")
-            at = match.end()
-        if at > end:
-            raise Malformed(f"no JSON value at byte {at}")
+            at = _digits(data, at, end)
+        if at > begin and at < end and data[at] == 46:
+            at = _digits(data, at + 1, end)
+        if at > begin and at < end and data[at] | 32 == 101:
+            at += 1
+            if at < end and (data[at] == 43 or data[at] == 45):
+                at += 1
+            at = _digits(data, at, end)
+        if at <= begin:
+            raise Malformed(f"no JSON value at byte {begin}")
         return at
 
     def end_of(self, data: bytes, at: int, end: int) -> int:
@@ -247,7 +288,7 @@ class Walker:
                 at += 1
                 continue
             else:
-                at = self.scalar(data, at, end)
+                at = self.scalar(buffer, at, end)
             if depth <= 0:
                 return at
         raise Malformed("a value that does not end")
@@ -278,7 +319,10 @@ class Walker:
         edits: list[Edit] = []
         parents: list[State] = []
         counts: list[int] = []
-        kinds = bytearray()
+        # How many of the containers around here are in `parents`: below one of which nothing is picked, none is.
+        live: cython.Py_ssize_t = 0
+        stack = bytearray(_MAX_DEPTH)
+        kinds: cython.p_uchar = stack
         dead: State = self.dead
         state: State = root
         parent: State = dead
@@ -341,9 +385,9 @@ class Walker:
                     else:
                         expect = _VALUE
                         state = dead
-                        if parent.alive and captured < 0:
-                            counts[depth - 1] += 1
-                            state = self.next_element(data, at, end, parent, counts[depth - 1])
+                        if parent.alive:
+                            counts[live - 1] += 1
+                            state = self.next_element(data, at, end, parent, counts[live - 1])
                     continue
                 if depth == 0 or byte != kinds[depth - 1] + 2:
                     raise Malformed(f"a comma or the end is expected at byte {at}")
@@ -352,10 +396,13 @@ class Walker:
                 # The end of an object or an array.
                 at += 1
                 depth -= 1
-                del kinds[depth]
-                del counts[depth]
-                parents.pop()
-                parent = parents[depth - 1] if depth > 0 else dead
+                if live > depth:
+                    live -= 1
+                    parents.pop()
+                    counts.pop()
+                    parent = parents[live - 1] if live > 0 else dead
+                elif live == depth and live > 0:
+                    parent = parents[live - 1]
             elif byte == 34:
                 close = self.string(buffer, at, end)
                 if captured < 0:
@@ -383,9 +430,11 @@ class Walker:
                     captured_at = at
                     taken = state
                     state = dead
-                kinds.append(byte)
-                parents.append(state)
-                counts.append(0)
+                kinds[depth] = byte
+                if state.alive:
+                    parents.append(state)
+                    counts.append(0)
+                    live += 1
                 parent = state
                 depth += 1
                 at += 1
@@ -393,13 +442,13 @@ class Walker:
                     expect = _FIRST_KEY
                 else:
                     expect = _FIRST_VALUE
-                    if parent.alive and captured < 0:
+                    if parent.alive:
                         state = self.next_element(data, at, end, parent, 0)
                     else:
                         state = dead
                 continue
             else:
-                close = self.scalar(data, at, end)
+                close = self.scalar(buffer, at, end)
                 if captured < 0:
                     if state.acts:
                         raw = data[at:close]

@@ -10,6 +10,8 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, reduce
 from typing import Final
 
 from ostiary_gateway.masking import scan
@@ -62,6 +64,37 @@ def finder(detectors: Detectors) -> Finder | None:
     return find
 
 
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """What the tags of a state come to. `constant`: what stands for any text; empty if that depends on the text."""
+
+    strategy: Strategy | None = None
+    mark: Mark | None = None
+    is_bytes: bool = False
+    constant: bytes = b""
+    plain: bytes = b""
+
+
+@lru_cache(maxsize=1024)
+def _act(tags: frozenset[object]) -> _Act:
+    if Mark.KEEP in tags:
+        return _Act(mark=Mark.KEEP)
+    is_bytes = Mark.BYTES in tags
+    strategies = [tag for tag in tags if isinstance(tag, Strategy)]
+    if not strategies:
+        mark = next((mark for mark in Mark if mark in tags and mark is not Mark.BYTES), None)
+        return _Act(mark=mark, is_bytes=is_bytes)
+    strategy = reduce(stronger, sorted(strategies, key=repr))
+    if strategy.type != "Redact":
+        return _Act(strategy, is_bytes=is_bytes)
+    text = strategy.replacement.encode()
+    return _Act(strategy, None, is_bytes, quote(base64.b64encode(text) if is_bytes else text), quote(text))
+
+
+def _may_be_time(raw: bytes) -> bool:
+    return len(raw) > 20 and raw[5] == 0x2D and raw[11] == 0x54
+
+
 class ObjectEditor:
     """Edits the text of one response. Made anew for each; what it is made of is kept."""
 
@@ -75,6 +108,8 @@ class ObjectEditor:
         self._embedded = embedded
         self._typed = typed
         self._dead = dead
+        # A detector that finds something in a masked value matters only if its own mask is stronger.
+        self._constants = all(mask.strategy.type != "Null" for mask in plan.detectors)
         self._hidden: set[bytes] = set()
         self._managed: list[tuple[int, bytes]] = []
         self._columns = tables.Columns(plan, shape)
@@ -105,25 +140,24 @@ class ObjectEditor:
 
     def value(self, state: State, raw: bytes, begin: int) -> bytes:
         """See json_walk.Editor."""
-        tags = state.tags
-        if Mark.KEEP in tags:
+        act = _act(state.tags)
+        if act.strategy is not None:
+            if act.constant and self._constants and raw[:1] == b'"' and not _may_be_time(raw):
+                self._hidden.add(raw[1:-1] if b"\\" not in raw else unescape(raw))
+                return act.constant if self._typed or not act.is_bytes else act.plain
+            return self._masked(raw, act.strategy, act.is_bytes)
+        if act.mark is Mark.KEEP:
             return raw
-        strategy: Strategy | None = None
-        for tag in tags:
-            if isinstance(tag, Strategy):
-                strategy = tag if strategy is None else stronger(strategy, tag)
-        if strategy is not None:
-            return self._masked(raw, strategy, Mark.BYTES in tags)
-        if Mark.APPLIED in tags or Mark.ANNOTATION in tags:
-            return self._annotation(raw, Mark.APPLIED in tags)
-        if Mark.BYTES in tags:
+        if act.mark is Mark.APPLIED or act.mark is Mark.ANNOTATION:
+            return self._annotation(raw, act.mark is Mark.APPLIED)
+        if act.is_bytes:
             return self._searched_bytes(raw)
-        if Mark.COLUMNS in tags:
+        if act.mark is Mark.COLUMNS:
             self._columns.define(raw)
-        elif Mark.CELLS in tags:
+        elif act.mark is Mark.CELLS:
             shown = self._columns.cells(raw)
             return self._searched(raw if shown is None else shown, raw)
-        elif Mark.MANAGED in tags:
+        elif act.mark is Mark.MANAGED:
             self._managed.append((begin, raw))
         return self._searched(raw, raw)
 

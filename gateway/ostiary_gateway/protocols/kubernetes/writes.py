@@ -106,7 +106,9 @@ def _left_inside(strategy: Strategy) -> str:
         case "Pseudonym":
             return rf"(?<![A-Za-z0-9]){_PSEUDONYM}(?![A-Za-z0-9])"
         case "Partial":
-            return rf"(?:{re.escape(strategy.char)}[ -]?){{{_HIDDEN_RUN},}}"
+            char = re.escape(strategy.char)
+            # A card keeps its spaces and dashes; `* * * * *` is no card.
+            return rf"(?=[ {char}-]*{char}{{3}}){char}(?:[ -]?{char}){{{_HIDDEN_RUN - 1},}}"
         case _:
             return ""
 

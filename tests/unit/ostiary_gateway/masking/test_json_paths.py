@@ -102,7 +102,8 @@ def test_what_is_not_picked_stays_byte_for_byte() -> None:
         ("$.", "a name"),
         ("$.a[?(@.b == 'x'", "`\\)` is expected"), ("$.a[]", "a key in quotes"), ("$ .a", "`.name`"),
         ("$" + ".a" * 33, "more than 32 steps"), ("$.a[?" + "(" * 9 + "@.b" + ")" * 9 + "]", "brackets in one another"),
-        ("$.a ", "`.name`"), ("$['\\x']", "an escape that JSON does not know"), ("$.a\\.b", "`.name`"), ("$.a[00]", "`,` or `]`"),
+        ("$.a ", "`.name`"), ("$['\\x']", "an escape that JSON does not know"),
+        ("$.a\\.b", "`.name`"), ("$.a[00]", "`,` or `]`"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_followed_is_refused(path: str, wrong: str) -> None:
