@@ -97,6 +97,9 @@ def object_targets(plan: MaskPlan, shape: Shape) -> list[tuple[JsonPath, object]
     if (shape.group, shape.resource) == ("apps", "controllerrevisions"):
         # Its data is a part of a StatefulSet or DaemonSet.
         masks += [(names("data") + path, strategy) for path, strategy in masks]
+    if (shape.group, shape.resource) == ("", "secrets"):
+        # What is written as stringData is read as data; what kubectl applied last may hold either.
+        masks += [(names("stringData") + path[1:], strategy) for path, strategy in masks if _in_data(path)]
     targets = [*masks, *((path, Mark.KEEP) for path in _KEPT)]
     targets += [(path, Mark.BYTES) for path in _BYTES.get((shape.group, shape.resource), ())]
     annotations = names("metadata", "annotations")
@@ -105,6 +108,11 @@ def object_targets(plan: MaskPlan, shape: Shape) -> list[tuple[JsonPath, object]
         targets.append((annotations + names("*"), Mark.ANNOTATION))
         targets.append((names("metadata", "managedFields"), Mark.MANAGED))
     return targets
+
+
+def _in_data(path: JsonPath) -> bool:
+    first = path[0]
+    return not first.descendant and "data" in first.selectors
 
 
 @lru_cache(maxsize=256)

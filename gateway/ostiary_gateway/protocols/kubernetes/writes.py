@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from ostiary_gateway.masking.json_paths import JsonPath
 from ostiary_gateway.masking.json_walk import State
 from ostiary_gateway.masking.selection import Selection
 from ostiary_gateway.masking.strategies import MaskError
 from ostiary_policy.masking import MaskPlan, Strategy
 
 from .editing import decode
-from .targets import Mark, Shape, names, object_targets, shape_of
+from .targets import Mark, Shape, object_targets, shape_of
 
 if TYPE_CHECKING:
     from .request_info import RequestInfo
@@ -72,9 +71,6 @@ class _Check:
 @lru_cache(maxsize=256)
 def _check_for(plan: MaskPlan, shape: Shape) -> _Check:
     targets = object_targets(plan, shape)
-    if (shape.group, shape.resource) == ("", "secrets"):
-        # What is written to stringData is read from data.
-        targets += [(names("stringData") + path[1:], tag) for path, tag in targets if _in_data(path)]
     strategies = [*(mask.strategy for mask in plan.json_paths), *(mask.strategy for mask in plan.detectors)]
     texts = {each.replacement for each in strategies if each.type == "Redact"}
     whole = [re.escape(text) for text in texts if text]
@@ -92,11 +88,6 @@ def _check_for(plan: MaskPlan, shape: Shape) -> _Check:
         tuple(literals + [base64.b64encode(text) for text in literals]),
         tuple(re.compile(each) for each in sorted(anywhere)),
     )
-
-
-def _in_data(path: JsonPath) -> bool:
-    first = path[0]
-    return not first.descendant and "data" in first.selectors
 
 
 def _left_inside(strategy: Strategy) -> str:

@@ -96,6 +96,13 @@ def test_what_kubectl_keeps_of_an_object_is_masked_wherever_the_annotation_is() 
     assert loaded(shown(DATA, SECRET, dumped(broken))) == {"metadata": {"annotations": {LAST: "[redacted]"}}}
 
 
+def test_what_was_applied_as_string_data_is_data() -> None:
+    applied = {"kind": "Secret", "stringData": {"password": "hunter2", "time": "2026-11-23T00:00:00Z"}}
+    body = dumped({"metadata": {"annotations": {LAST: dumped(applied).decode()}}})
+    masked = loaded(shown(DATA, SECRET, body))["metadata"]["annotations"][LAST]
+    assert json.loads(masked)["stringData"] == {"password": "[redacted]", "time": None}
+
+
 def test_managed_fields_do_not_name_a_masked_value() -> None:
     fields = {"f:status": {"f:podIPs": {'k:{"ip":"10.0.0.9"}': {}, 'k:{"ip":"10.0.0.8"}': {}, 'v:"10.0.0.9"': {}}}}
     pod = {"metadata": {"managedFields": [{"fieldsV1": fields}]}, "status": {"podIPs": [{"ip": "10.0.0.9"}]}}
