@@ -91,7 +91,10 @@ def reached(value: Any, member: tuple[str, ...]) -> tuple[bool, Any]:
 class Reference:
     """One plan, on objects of one resource."""
 
-    def __init__(self, plan: MaskPlan, *, secret: bool = False) -> None:
+    def __init__(self, plan: MaskPlan, *, secret: bool = False, nested: bool = False) -> None:
+        """`nested`: the objects stand in an annotation."""
+        self.plan = plan
+        self.nested = nested
         self.paths = [(parse_path(mask.path), mask.strategy) for mask in plan.json_paths]
         self.detectors = Detectors(plan.detectors)
         self.secret = secret
@@ -126,7 +129,7 @@ class Reference:
     def node(self, value: Any, way: Way) -> Any:
         names = tuple(key for key, _ in way)
         if names in KEPT:
-            return value
+            return self.outside(value) if self.nested else value
         strategies = [strategy for path, strategy in self.paths if matches(path, way)]
         in_bytes = self.secret and len(names) == 2 and names[0] == "data" and isinstance(names[1], (str, int))
         if strategies:
@@ -167,7 +170,7 @@ class Reference:
             held = None
         if not isinstance(held, dict):
             return "[redacted]" if self.paths else self.scalar(value)
-        shown = self.object(held)
+        shown = Reference(self.plan, secret=self.secret, nested=True).object(held)
         return value if shown == held else {"json": shown}
 
     def inside(self, value: str) -> Any:
@@ -199,6 +202,6 @@ class Reference:
 
 def decoded_from(text: bytes) -> bytes | None:
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text.replace(b"\r", b"").replace(b"\n", b""), validate=True)
     except (binascii.Error, ValueError):
         return None

@@ -28,7 +28,7 @@ MAX_EMBEDDED: Final = 3
 """Objects in annotations of objects in annotations …"""
 
 _TIME: Final = re.compile(rb"[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\s]*={0,2}\s*")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*")
 
 Finder = Callable[[bytes], Callable[[int], int]]
 
@@ -142,12 +142,12 @@ class ObjectEditor:
         """See json_walk.Editor."""
         act = _act(state.tags)
         if act.strategy is not None:
-            if act.constant and self._constants and raw[:1] == b'"' and not _may_be_time(raw):
-                self._hidden.add(raw[1:-1] if b"\\" not in raw else unescape(raw))
+            if act.constant and self._constants and raw[:1] == b'"' and b"\\" not in raw and not _may_be_time(raw):
+                self._hidden.add(raw[1:-1])
                 return act.constant if self._typed or not act.is_bytes else act.plain
             return self._masked(raw, act.strategy, act.is_bytes)
         if act.mark is Mark.KEEP:
-            return raw
+            return self._searched(raw, raw) if self._embedded else raw
         if act.mark is Mark.APPLIED or act.mark is Mark.ANNOTATION:
             return self._annotation(raw, act.mark is Mark.APPLIED)
         if act.is_bytes:
@@ -245,7 +245,7 @@ class ObjectEditor:
 
 
 def decode(text: bytes) -> bytes | None:
-    """What base64 stands for; None if it is none."""
+    """What base64 stands for, as Go reads it: line breaks are nothing. None if it is none."""
     if not _BASE64.fullmatch(text):
         return None
     try:

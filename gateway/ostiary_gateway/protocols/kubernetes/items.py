@@ -151,7 +151,7 @@ class Members:
         while at < len(data):
             at = self._read(data, at)
         found, self._out = self._out, []
-        return found
+        return found if len(found) < 2 else [b"".join(found)]
 
     def finish(self) -> list[bytes]:
         """Raises Unmaskable: a list that does not end is cut, not ended."""
