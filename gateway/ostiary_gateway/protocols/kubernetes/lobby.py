@@ -126,8 +126,10 @@ class KubernetesLobby:
                 relay.forget()
                 if relay.busy:
                     relay.stop(401, "Unauthorized", "The credential does not count any more.", "Send a valid one.")
+            elif moved and relay.tunnels:
+                relay.stop(503, "ServiceUnavailable", _MOVED, "Begin it again.")
             elif moved and relay.busy:
-                relay.leave("The Connection's target or credential has changed.")
+                relay.leave(_MOVED)
         self.recheck()
 
     def recheck(self) -> None:
@@ -152,6 +154,9 @@ class KubernetesLobby:
     async def close(self) -> None:
         for each in (*self._old, self.upstream):
             await each.close()
+
+
+_MOVED: Final = "The Connection's target or credential has changed."
 
 
 def _peer(sock: socket.socket) -> str:

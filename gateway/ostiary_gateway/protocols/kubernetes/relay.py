@@ -114,6 +114,11 @@ class Relay(asyncio.Protocol):
         turn = self.turn
         return turn is None or (turn.streams and turn.begun)
 
+    @property
+    def tunnels(self) -> bool:
+        """True while it is an upgraded connection."""
+        return self._tunnelling is not None
+
     def forget(self) -> None:
         """The next request has to prove again who asks."""
         self.identity, self._headers, self._shown = None, None, b""
