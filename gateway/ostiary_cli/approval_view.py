@@ -70,7 +70,7 @@ def listing(found: list[Item], width: int, *, namespaces: bool = False) -> Rende
             Text(until(each), "yellow" if each["state"] == "Pending" else "dim"),
             Text(visible(spec["requester"]["username"])),
             Text(visible(" or ".join(terms["groups"])) + count),
-            Text(one_line(spec["request"]["summary"])),
+            Text(what(spec["request"])),
         )
     return table
 
@@ -133,7 +133,7 @@ def _head(each: Item, spec: dict[str, Any], metadata: dict[str, Any]) -> Rendera
 
 def _request(request: dict[str, Any]) -> Text:
     summary = visible(request["summary"], lines=True)
-    if "sql" in request.get("facts", {}) or (request.get("evidence") or {}).get("type") == "Explain":
+    if _is_sql(request):
         text = Syntax("", "postgresql", theme="ansi_dark", background_color="default", word_wrap=True).highlight(
             summary
         )
@@ -194,6 +194,18 @@ def _answers(each: Item, status: dict[str, Any]) -> list[RenderableType]:
             line.append(visible(f"  “{answer['reason']}”"), "italic")
         parts.append(line)
     return parts
+
+
+def what(request: dict[str, Any]) -> str:
+    """A request in one line."""
+    summary: str = request["summary"]
+    if _is_sql(request):
+        return one_line(summary)
+    return one_line(summary.partition("\n")[0])
+
+
+def _is_sql(request: dict[str, Any]) -> bool:
+    return "sql" in request.get("facts", {}) or (request.get("evidence") or {}).get("type") == "Explain"
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ostiary_cli.admin_socket import AdminSocket, Item
-from ostiary_cli.approval_view import one_line, until
+from ostiary_cli.approval_view import one_line, until, what
 
 
 def decide(name: str, verdict: str, reason: str, data: Path, socket: Path | None) -> None:
@@ -30,7 +30,7 @@ def report(found: Item, verdict: str) -> None:
         line.append(f"✓ your approval counts: {given} of {needed}  ", "bold yellow")
     else:
         line.append("✓ approved  ", "bold green")
-    line.append(full, "bold").append(f"  {one_line(spec['request']['summary'])}"[:200], "dim")
+    line.append(full, "bold").append(f"  {what(spec['request'])}"[:200], "dim")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(line)
     who = one_line(spec["requester"]["username"])

@@ -52,6 +52,8 @@ class Action:
     facts: Mapping[str, object]
     evidence: Evidence | None = None
     redacted: bool = False
+    title: str = ""
+    """One line for lists, if that is not the beginning of the summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def draft(
         request=RequestedAction(
             hash=hash_of(action, connection, subject, decision),
             summary=summary or "(an empty text)",
-            title=titled(action.summary),
+            title=titled(action.title or action.summary),
             facts=facts,
             evidence=evidence,
             truncated=facts_cut or evidence_cut or summary != action.summary or len(groups) > 256,

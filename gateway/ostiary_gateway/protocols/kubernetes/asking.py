@@ -158,7 +158,7 @@ class Asking:
         facts = {name: value for name, value in ask.facts.items() if name not in _OBJECTS}
         return Action(
             action.protocol, action.normal, None, shown.summary, {"k8s": facts},
-            Evidence(type="Diff", text=shown.diff[:65_536]), shown.redacted,
+            Evidence(type="Diff", text=shown.diff[:65_536]), shown.redacted, shown.summary.partition("\n")[0],
         )  # fmt: skip
 
 
