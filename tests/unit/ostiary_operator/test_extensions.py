@@ -38,7 +38,7 @@ def test_what_is_declared_can_be_loaded_and_works() -> None:
 
 
 def test_an_installed_distribution_has_them() -> None:
-    assert extensions.load().protocols == {"Postgres"}
+    assert extensions.load().protocols == {"Kubernetes", "Postgres"}
 
 
 @pytest.mark.parametrize("group", [FACT_SOURCES, MASK_CHECKS, PROTOCOLS])
