@@ -35,6 +35,17 @@ def test_the_manifests_load_without_a_problem_and_their_tests_pass() -> None:
     }  # fmt: skip
 
 
+def test_the_connection_to_the_api_server_and_its_policy_are_good_too() -> None:
+    outcome = load([EXAMPLE / "cluster"], complete=False, fact_sources=fact_sources(), in_cluster=True)
+    assert isinstance(outcome, Loaded), outcome
+    assert (outcome.problems, outcome.notices) == ((), ())
+    made = yaml.safe_load_all((EXAMPLE / "cluster" / "cluster.yaml").read_text())
+    named = {(item["kind"], item["metadata"]["name"]) for item in made}
+    account = outcome.bundle.connections["demo", "cluster"].connection.spec.credentials.service_account_token
+    assert account is not None
+    assert ("ServiceAccount", account.name) in named
+
+
 def test_kustomize_takes_what_kubectl_takes() -> None:
     listed = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())["resources"]
     assert [EXAMPLE / name for name in listed] == FILES

@@ -102,7 +102,7 @@ def compile_texts(
     namespaces = _namespaces(manifests)
     references = check_references(manifests, in_cluster=in_cluster)
     fatal = [*unread, *manifests.problems, *references, *check_masks(manifests, namespaces)]
-    missing = check_completeness(manifests)
+    missing = check_completeness(manifests, in_cluster=in_cluster)
     if complete and not fatal:
         fatal, missing = missing, []
     bundle = compile_bundle(

@@ -62,7 +62,7 @@ def _unusable_authentication(manifests: Manifests, connection: Connection) -> li
     return []
 
 
-def check_completeness(manifests: Manifests) -> list[Problem]:
+def check_completeness(manifests: Manifests, *, in_cluster: bool = False) -> list[Problem]:
     """What a gateway would miss when it serves these. Manifests that are only checked may be without: Secrets are
     seldom kept beside them."""
     found = [
@@ -79,7 +79,7 @@ def check_completeness(manifests: Manifests) -> list[Problem]:
             "it is needed outside of a cluster: https:// and the API server's address",
         )
         for connection in manifests.connections.values()
-        if connection.spec.protocol == "Kubernetes" and connection.spec.upstream.server is None
+        if not in_cluster and connection.spec.protocol == "Kubernetes" and connection.spec.upstream.server is None
     ]
     if not manifests.connections:
         file = next((source.file for source in manifests.sources.values()), "nothing")
