@@ -103,6 +103,8 @@ class KubernetesLobby:
             if relay.gate is None and now - relay.opened > LOGIN_TIMEOUT and not relay.busy:
                 self.counters.login_refused(self.site.name, "deadline")
                 relay.leave("nobody has proven who it is")
+            elif relay.overdue(now):
+                continue
             elif not relay.busy and now - relay.active > limit:
                 relay.leave(f"The connection was idle for more than {limit:.0f} s.")
             elif relay.identity is not None and (why := identities.ended(relay.identity, idle=relay.idle)):
