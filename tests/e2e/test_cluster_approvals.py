@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.approvals import action, decision
+from support.approvals import action, decision, write
 from support.cluster import Cluster
 from support.counting_operator import counting, requests
 from support.guarded import Guarded, guarded
@@ -125,6 +125,23 @@ async def test_a_question_is_asked_answered_and_used_once(world: Guarded, operat
     ]  # fmt: skip
 
 
+async def test_a_write_to_kubernetes_is_asked_with_its_change_and_granted_once(world: Guarded, operator: None) -> None:
+    async with replica(world) as store:
+        wanted = draft(
+            write(), name="unused", connection=at(world), subject=subject("planner"), session="s1", decision=decision(),
+            now=datetime.now(UTC),
+        )  # fmt: skip
+        approved = await granted(world, store, wanted)
+        request = stored(world, approved)["spec"]["request"]
+        assert request["title"] == "Deployment shop/web: spec.replicas 3 → 50"
+        assert request["evidence"]["type"] == "Diff"
+        assert request["facts"]["k8s"].items() >= {("verb", "patch"), ("namespace", "shop")}
+        assert "subresource" not in request["facts"]["k8s"], "what is empty tells nothing"
+        used = await store.take(approved, "session-1")
+        assert used is not None
+        assert await store.take(approved, "session-2") is None
+
+
 async def test_replicas_that_ask_at_once_make_one_question(world: Guarded) -> None:
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(replica(world)) for _ in range(4)]
@@ -195,9 +212,7 @@ async def test_what_was_denied_can_be_asked_again(world: Guarded, operator: None
         assert (await other.ask(wanted)).metadata.uid == again.metadata.uid
 
 
-async def test_a_question_of_another_connection_with_the_same_hash_is_not_ours(
-    world: Guarded, operator: None
-) -> None:
+async def test_a_question_of_another_connection_with_the_same_hash_is_not_ours(world: Guarded, operator: None) -> None:
     """Who may ask at `files` cannot have it approved there what then runs at `db`."""
     async with replica(world) as store, replica(world, "other", "gateway") as other:
         wanted = question(world)

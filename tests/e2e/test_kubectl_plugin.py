@@ -88,6 +88,28 @@ async def test_everything_that_one_needs_to_decide_is_shown(world: Guarded, oper
     assert json.loads(await ok(world, "alice", "show", name, "--json"))["metadata"]["name"] == name
 
 
+WRITE = {
+    "hash": "cd" * 32,
+    "title": "Deployment shop/web: spec.replicas 3 → 50",
+    "summary": "Deployment shop/web: spec.replicas 3 → 50\nPATCH /apis/apps/v1/namespaces/shop/deployments/web",
+    "facts": {"k8s": {"verb": "patch", "resource": "deployments", "namespace": "shop", "name": "web"}},
+    "evidence": {"type": "Diff", "text": "--- now\n+++ then\n@@ -8,3 +8,3 @@\n spec:\n-  replicas: 3\n+  replicas: 50"},
+}
+
+
+async def test_a_write_to_kubernetes_is_shown_as_what_it_changes(world: Guarded, operator: None) -> None:
+    name = world.asked(request=WRITE)
+    listed = await ok(world, "alice", "list")
+    assert re.search(rf"{name}\s+Pending.*Deployment shop/web: spec.replicas 3 → 50", listed)
+    assert "PATCH" not in listed
+    shown = await ok(world, "alice", "show", name)
+    assert "What the API server says it would change (a dry run; nothing was done)" in shown
+    assert "PostgreSQL" not in shown
+    assert re.search(r"spec: *\n +-  replicas: 3 *\n +\+  replicas: 50", shown), shown
+    columns = await asyncio.to_thread(world.cluster.ok, "get", "apr", name)
+    assert "Deployment shop/web: spec.replicas 3 → 50 " in columns
+
+
 @pytest.mark.parametrize(
     ("who", "why"),
     [
@@ -139,9 +161,7 @@ async def test_a_denial_says_why(world: Guarded, operator: None) -> None:
         ("bot", "people answer: no ServiceAccount"),
     ],
 )
-async def test_a_refusal_is_said_in_the_words_of_admission(
-    world: Guarded, operator: None, who: str, says: str
-) -> None:
+async def test_a_refusal_is_said_in_the_words_of_admission(world: Guarded, operator: None, who: str, says: str) -> None:
     said = await refused(world, who, "approve", world.asked())
     assert said.startswith("Error: The API server refuses:")
     assert says in said

@@ -15,8 +15,8 @@ from support.cluster import Cluster
 from support.gateway import AGENT, TOKEN, Gateway, Manifest, agent_token, secret
 from support.servers import Server, free_port, scratch
 
-ACCOUNT = "ostiary-tests"
-"""The ServiceAccount that gateways log in with; it may do everything."""
+ACCOUNT = "gateways-of-tests"
+"""The ServiceAccount that gateways log in with; it may do everything. Not named like what a release leaves behind."""
 
 
 @dataclass(frozen=True)

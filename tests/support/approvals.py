@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from support.policies import connection, subject
 
-from ostiary_api.approval import ApprovalRequest, ApproverDecision
+from ostiary_api.approval import ApprovalRequest, ApproverDecision, Evidence
 from ostiary_gateway.approvals.request import Action, draft
 from ostiary_policy.decision import Action as Decided
 from ostiary_policy.decision import Approval, Decision, Matched, RuleRef
@@ -27,6 +27,14 @@ def decision(rule: RuleRef = RULE, **terms: object) -> Decision:
 
 def action(text: str = "update orders", *parameters: object, facts: dict[str, object] | None = None) -> Action:
     return Action("Postgres", {"text": text}, list(parameters), text, facts or {})
+
+
+def write(diff: str = "-  replicas: 3\n+  replicas: 50") -> Action:
+    """Of a Deployment, through the Kubernetes API."""
+    title = "Deployment shop/web: spec.replicas 3 → 50"
+    summary = f"{title}\nPATCH /apis/apps/v1/namespaces/shop/deployments/web"
+    facts = {"k8s": {"verb": "patch", "resource": "deployments", "namespace": "shop", "name": "web", "subresource": ""}}
+    return Action("Kubernetes", {"path": "…"}, None, summary, facts, Evidence(type="Diff", text=diff), title=title)
 
 
 def question(

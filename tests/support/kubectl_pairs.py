@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,6 +101,16 @@ class Kubectl:
             finally:
                 process.kill()
 
+    @contextmanager
+    def forwarding(self, what: str, port: int) -> Iterator[int]:
+        """The local port of a `kubectl port-forward`."""
+        with self.running("port-forward", what, f":{port}") as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            local = re.search(r"127\.0\.0\.1:(\d+)", first)
+            assert local is not None, first
+            yield int(local[1])
+
     def until(self, holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Wait for something."""
         end = time.monotonic() + seconds
@@ -145,6 +156,13 @@ def both(gateway: ApiGateway, directory: Path, program: str = "kubectl") -> Iter
         admin.ok("create", "namespace", name)
     yield found[0], found[1]
     admin.ok("delete", "namespace", *names, "--wait=false")
+
+
+def page(port: int) -> bytes:
+    """What a web server at a local port shows."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
+        found: bytes = answer.read()
+        return found
 
 
 class Scenario(Protocol):

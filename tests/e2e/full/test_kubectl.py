@@ -9,6 +9,7 @@ import json
 import re
 
 import pytest
+from support.api_gateway import ACCOUNT
 from support.kubectl_objects import config_map, container, deployment, pod, widgets
 from support.kubectl_pairs import Kubectl, same
 
@@ -264,10 +265,12 @@ def test_who_one_is_and_what_one_may(sides: Sides) -> None:
 
     same(session, *sides)
     direct, gateway = sides
-    assert "system:serviceaccount:default:ostiary-tests" in direct.ok("auth", "whoami")
+    account = f"system:serviceaccount:default:{ACCOUNT}"
+    assert account in direct.ok("auth", "whoami")
     # The agent, and whom the API server takes it for.
-    assert re.search(r"Username +planner\n.*upstream-user +\[system:serviceaccount:default:ostiary-tests\]",
-                     gateway.ok("auth", "whoami"), re.DOTALL)  # fmt: skip
+    shown = gateway.ok("auth", "whoami")
+    assert re.search(r"^Username +planner$", shown, re.MULTILINE)
+    assert re.search(rf"upstream-user +\[{account}\]", shown)
     assert "policies of the gateway may say more" in gateway.aside("auth", "can-i", "--list").stderr
     assert "Impersonation headers are not taken from agents." in gateway.fails("get", "pods", "--as=somebody")
 

@@ -6,17 +6,15 @@ import hashlib
 import json
 import os
 import pty
-import re
 import select
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from support.kubectl_objects import container, pod
-from support.kubectl_pairs import IMAGE, Kubectl, same
+from support.kubectl_pairs import IMAGE, Kubectl, page, same
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -174,28 +172,14 @@ def test_port_forward(sides: Sides) -> None:
         ready(k, "web")
         for what in ("pod/web", "service/web"):
             port = 8080 if what.startswith("pod") else 80
-            with k.running("port-forward", what, f":{port}") as forward:
-                assert forward.stdout is not None
-                local = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-                assert local is not None
-                pages = [_page(int(local[1])) for _ in range(5)]
-            assert all(b"Directory listing" in page for page in pages)
-            # Nobody listens there in the pod; kubectl says so when somebody comes.
-        with k.running("port-forward", "pod/web", ":9") as forward:
-            assert forward.stdout is not None
-            local = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-            assert local is not None
-            with pytest.raises(OSError):
-                _page(int(local[1]))
+            with k.forwarding(what, port) as local:
+                assert all(b"Directory listing" in page(local) for _ in range(5))
+        # Nobody listens there in the pod.
+        with k.forwarding("pod/web", 9) as local, pytest.raises(OSError):
+            page(local)
         k.fails("port-forward", "pod/none", ":80")
 
     same(session, *sides)
-
-
-def _page(port: int) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
-        found: bytes = answer.read()
-        return found
 
 
 def test_debug(sides: Sides) -> None:

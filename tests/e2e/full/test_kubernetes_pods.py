@@ -1,4 +1,4 @@
-"""A Kubernetes Connection in a cluster: kubectl in an agent's pod, its projected token, a gateway made by the operator."""
+"""A Kubernetes Connection in a cluster: kubectl in an agent's pod, its projected token, the gateway of the operator."""
 
 from __future__ import annotations
 

@@ -245,6 +245,25 @@ def test_a_body_over_the_limit_is_refused_before_it_is_kept(
     assert len(wiretap.requests()) == before
 
 
+def test_who_sends_too_much_gets_to_read_why(gateway: ApiGateway, plane: Plane) -> None:
+    """Even while it is still sending: a connection that is reset would take the words with it."""
+    much = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "much"}, "data": {"a": "b" * 900_000}}
+
+    refused = gateway.kubectl("create", "-f", "-", manifest=much)
+
+    assert f"larger than {LIMIT} bytes (spec.limits.maxRequestBytes" in refused.stderr
+
+
+@pytest.mark.parametrize("token", ["", "of-nobody"])
+def test_a_body_of_somebody_unknown_is_not_waited_for(gateway: ApiGateway, token: str) -> None:
+    with Client(gateway) as client:
+        client.headers = f"Host: gateway\r\nAuthorization: Bearer {token}\r\n".encode()
+        client.says(post(f"Content-Length: {LIMIT}\r\nExpect: 100-continue\r\n", "{"))
+        ((status, answer),) = client.hears()
+
+    assert (status, answer["reason"]) == (401, "Unauthorized")
+
+
 def test_a_head_that_does_not_end_is_refused(gateway: ApiGateway) -> None:
     status, answer = said(gateway, b"GET /api HTTP/1.1\r\n@X: " + b"a" * 300_000)
 

@@ -103,8 +103,8 @@ class KubernetesLobby:
             if relay.gate is None and now - relay.opened > LOGIN_TIMEOUT and not relay.busy:
                 self.counters.login_refused(self.site.name, "deadline")
                 relay.leave("nobody has proven who it is")
-            elif relay.late(now):
-                relay.stop(408, "Timeout", "The head of the request did not come in time.", "Send it again.")
+            elif relay.overdue(now):
+                continue
             elif not relay.busy and now - relay.active > limit:
                 relay.leave(f"The connection was idle for more than {limit:.0f} s.")
             elif relay.identity is not None and (why := identities.ended(relay.identity, idle=relay.idle)):
@@ -115,9 +115,7 @@ class KubernetesLobby:
 
     def replace(self, site: Site) -> None:
         """A new bundle: who is proven no more goes, streams are decided anew, and another target is another way."""
-        before, self.site = self.site.connection.spec, site
-        spec = site.connection.spec
-        renewed = (before.recording, before.audit, before.limits) != (spec.recording, spec.audit, spec.limits)
+        self.site = site
         login = login_for(site, self.upstream.login)
         moved = login is not self.upstream.login
         if moved:
@@ -134,8 +132,6 @@ class KubernetesLobby:
                 relay.stop(503, "ServiceUnavailable", _MOVED, "Begin it again.")
             elif moved and relay.busy:
                 relay.leave(_MOVED)
-            elif renewed and relay.gate is not None:
-                relay.renew()
         self.recheck()
 
     def recheck(self) -> None:

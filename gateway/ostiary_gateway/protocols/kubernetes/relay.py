@@ -8,6 +8,7 @@ through without a task. Whatever must be waited for is waited for in one, and en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ssl
 import time
@@ -25,14 +26,14 @@ from ostiary_policy.facts import ClientFacts
 
 from . import answers, bearer, desk, request_detail
 from .answers import refused
+from .deadlines import overdue
 from .desk import Desk
 from .exchange import Exchange
 from .questions import Admission, Ask, Reply
-from .request_info import RequestInfo
 from .state import Turn
 from .streams import open_tunnel
 from .tunnelling import Tunnelling
-from .wire import CONTINUE, Request, RequestReader, WireError
+from .wire import CONTINUE, Request, RequestHead, RequestReader, WireError
 
 if TYPE_CHECKING:
     from .lobby import KubernetesLobby
@@ -41,10 +42,10 @@ log = structlog.get_logger(__name__)
 
 MAX_QUEUED: Final = 16
 """Requests that may wait behind the one that is under way; then nothing more is read."""
-HEAD_TIMEOUT: Final = 30.0
-"""Seconds that the head of a request may take from its first byte on."""
 PARTING: Final = 5.0
 """Seconds that a client gets to read the last words."""
+LINGER: Final = 0.5
+"""Seconds that a client gets to read why it is refused before all of its request came (as in Go's net/http)."""
 CUT: Final = 2.0
 """Seconds that a stream gets to come to the end of a line."""
 
@@ -78,12 +79,15 @@ class Relay(asyncio.Protocol):
         """The headers that `_identity` was proven by: those of a connection's requests are mostly the same object."""
         self._client: ClientFacts = ClientFacts(address="", application="")
         self.writable = True
-        self._held = self._renew = False
-        self._partial = 0.0
-        """When the first byte of a head came that is not whole (monotonic); 0: there is none."""
+        self._held = False
         self._leaving = ""
         """Why the session ends after what it is in the middle of; empty if it does not."""
         self._running = self._keeps_bodies = False
+        self._unread = False
+        """The client may still be sending what nobody will read."""
+        self._gone = asyncio.Event()
+        self._unfinished = 0.0
+        """Since when a request comes that is not complete; 0.0 for none."""
         self._to_client = 0
         self._tasks: asyncio.TaskGroup
         self._tunnelling: Tunnelling | None = None
@@ -99,6 +103,10 @@ class Relay(asyncio.Protocol):
                 reason = await self.over
                 self._drop()
                 if self._transport is not None:
+                    if self._unread:
+                        # With bytes unread a close is a reset, and the client may never see what it was told.
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._gone.wait(), LINGER)
                     self._transport.close()
                     self._loop.call_later(PARTING, self._transport.abort)
         finally:
@@ -123,14 +131,16 @@ class Relay(asyncio.Protocol):
         """True while it is an upgraded connection."""
         return self._tunnelling is not None
 
+    def overdue(self, now: float) -> bool:
+        """Whether a request takes too long to come. Then the client is told, and the connection ends."""
+        problem = overdue(self._reader, self._unfinished, now) if self.turn is None else None
+        if problem is not None:
+            self._misread(problem)
+        return problem is not None
+
     def forget(self) -> None:
         """The next request has to prove again who asks."""
         self.identity, self._headers, self._shown = None, None, b""
-
-    def renew(self) -> None:
-        """The Connection is another by now: the next request begins another session."""
-        self._renew = True
-        self.forget()
 
     def leave(self, reason: str) -> None:
         """Ends as soon as nothing is under way that the client would miss. May be called again."""
@@ -222,57 +232,28 @@ class Relay(asyncio.Protocol):
             return
         reader = self._reader
         try:
-            self._queue.extend(reader.feed(data))
+            came = reader.feed(data)
         except WireError as problem:
             if self.turn is None:
                 self._misread(problem)
             return
+        if came:
+            self._queue.extend(came)
+            self._unfinished = 0.0
+        elif not self._unfinished:
+            self._unfinished = self.active
         if self.turn is None:
             self._next()
-        if len(self._queue) > MAX_QUEUED:
-            self._hold()
-
-    def _await_rest(self) -> None:
-        """Of a request only a part has come: a head may take so long, and nobody sends a body who is not known."""
-        reader = self._reader
-        if reader.idle:
-            self._partial = 0.0
-            return
-        head = reader.head
-        if head is None:
-            self._partial = self._partial or self.active
-            return
-        self._partial = 0.0
-        if head.headers is not self._headers and bearer.shown_by(head) != self._shown:
-            turn = self.turn = Turn(Request(head))
-            self._hold()
-            self.wait(self._look_ahead(turn))
-        elif reader.wants_continue:
-            reader.wants_continue = False
-            self.write([CONTINUE])
-
-    async def _look_ahead(self, turn: Turn) -> None:
-        """Who sends the body that is to come; without an answer to that the connection ends."""
-        close, turn.close = turn.close, True
-        if await self._prove(turn, bearer.shown_by(turn.request.head)):
-            turn.close = close
-            self.turn = None
-            self._next()
-
-    def _hold(self) -> None:
-        """Reads nothing more until there is nothing that waits."""
-        if not self._held and self._transport is not None:
+        if len(self._queue) > MAX_QUEUED and not self._held:
             self._held = True
-            self._transport.pause_reading()
-
-    def late(self, now: float) -> bool:
-        """Whether the head of a request takes longer than it may (monotonic)."""
-        return bool(self._partial) and now - self._partial > HEAD_TIMEOUT
+            if self._transport is not None:
+                self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
         self._end("the client left")
 
     def pause_writing(self) -> None:
@@ -316,7 +297,28 @@ class Relay(asyncio.Protocol):
             if self._held and self._transport is not None:
                 self._held = False
                 self._transport.resume_reading()
-            self._await_rest()
+            if self.identity is None and (head := self._reader.head) is not None:
+                self._vouch(head)
+            elif self._reader.wants_continue:
+                self._reader.wants_continue = False
+                self.write([CONTINUE])
+
+    def _vouch(self, head: RequestHead) -> None:
+        """A stranger's body is not waited for: who asks is found out by the head."""
+        turn = self.turn = Turn(Request(head))
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self.wait(self._vouched(turn, bearer.shown_by(head)))
+
+    async def _vouched(self, turn: Turn, shown: bytes) -> None:
+        # Whoever is refused sends a body that nobody wants: nothing more is read.
+        turn.close = self._unread = True
+        proven = await self._prove(turn, shown)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        if proven and self.turn is turn:
+            self.turn, self._unread = None, False
+            self._next()
 
     def _begin(self, request: Request) -> None:
         turn = self.turn = Turn(request)
@@ -342,7 +344,7 @@ class Relay(asyncio.Protocol):
             self._decide(turn)
 
     async def _prove(self, turn: Turn, shown: bytes) -> bool:
-        """Who asks. A request that does not show it gets 401, whatever it is for; then False."""
+        """Who asks. A request that does not show it gets 401, whatever it is for, and this is False."""
         site = self._lobby.site
         if site.closed:
             self._lobby.counters.login_refused(site.name, "closed")
@@ -380,16 +382,12 @@ class Relay(asyncio.Protocol):
     def _enter(self, turn: Turn, identity: Identity) -> bool:
         """Opens a session for this subject, unless it has one here."""
         if self.gate is not None:
-            same = self.gate.identity.subject == identity.subject
-            if same and not self._renew:
+            if self.gate.identity.subject == identity.subject:
                 self.gate.identity = identity
                 return True
             self.count_bytes()
-            self.gate.close(
-                "the Connection has changed" if same else "the connection went over to another subject"
-            )
+            self.gate.close("the connection went over to another subject")
             self.gate, self._desk = None, None
-        self._renew = False
         lobby = self._lobby
         if lobby.full:
             lobby.counters.login_refused(lobby.site.name, "limit")
@@ -489,7 +487,7 @@ class Relay(asyncio.Protocol):
         ask = turn.admission.ask if turn.admission is not None else None
         if ask is not None:
             turn.full = self._keeps_bodies
-            turn.streams = _is_stream(ask.info)
+            turn.streams = ask.info.streams
             if turn.request.head.upgrade and not self._open_tunnel(turn, ask):
                 return
         self._exchange.forward(turn)
@@ -568,6 +566,7 @@ class Relay(asyncio.Protocol):
     def _misread(self, problem: WireError) -> None:
         """What came is no request, or could be read in two ways: an answer, and then nothing more."""
         self._lobby.counters.login_refused(self._lobby.site.name, "protocol")
+        self._unread = True
         record = ""
         if self.gate is not None:
             record = self.gate.refuse("(no request)", str(problem.status), problem.message).request
@@ -590,8 +589,3 @@ class Relay(asyncio.Protocol):
 
 _LOGIN: Final = {"issuer": (503, "ServiceUnavailable"), "review": (503, "ServiceUnavailable")}
 """Status and reason by what was wrong; 401 otherwise."""
-
-
-def _is_stream(info: RequestInfo) -> bool:
-    """Whether a response goes on until somebody ends it."""
-    return info.watch or (info.subresource == "log" and info.value("follow").lower() in ("1", "t", "true"))

@@ -61,6 +61,11 @@ class RequestInfo:
     dry_run: bool = False
     """The query has `dryRun=All`. Not every request's dry run is decided by its query."""
 
+    @property
+    def streams(self) -> bool:
+        """The response goes on until somebody ends it: a watch, or a log that is followed."""
+        return self.watch or (self.subresource == "log" and _is_true(_first(self.query, "follow")))
+
     def values(self, name: str) -> list[str]:
         """Those of a parameter, in their order."""
         return [value for key, value in self.query if key == name]
@@ -192,13 +197,17 @@ def _collection_read(query: tuple[tuple[str, str], ...]) -> tuple[str, str]:
 
     Options that do not parse leave it without a name, here as there; the API server then refuses the request.
     """
-    watch = _first(query, "watch")
-    verb = "list" if watch is None or watch == "0" or watch.casefold() == "false" else "watch"
+    verb = "watch" if _is_true(_first(query, "watch")) else "list"
     numbers = (_first(query, "timeoutSeconds"), _first(query, "limit"))
     name = _selected_name(_first(query, "fieldSelector") or "")
     if not name or name in (".", "..") or "/" in name or "%" in name:
         return verb, ""
     return verb, name if all(number is None or _is_int64(number) for number in numbers) else ""
+
+
+def _is_true(value: str | None) -> bool:
+    """A parameter as the API server takes it for a bool: whatever is there and not false is true."""
+    return value is not None and value != "0" and value.casefold() != "false"
 
 
 def _is_int64(text: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from support.approvals import RULE, action, decision, question
+from support.approvals import NOON, RULE, action, decision, question, write
 from support.policies import connection, subject
 
 from ostiary_gateway.approvals.request import MAX_FACTS, MAX_SUMMARY, bounded, draft, hash_of, shortened, titled
@@ -83,3 +83,12 @@ def test_the_question_names_the_rule_and_its_terms() -> None:
 )
 def test_a_list_shows_the_beginning_on_one_line(text: str, title: str) -> None:
     assert titled(text) == title
+
+
+def test_a_write_is_listed_by_its_first_line() -> None:
+    made = draft(
+        write(), name="apr-1", connection=connection(), subject=subject("agent"), session="s1", decision=decision(),
+        now=NOON,
+    )  # fmt: skip
+    assert made.spec.request.title == "Deployment shop/web: spec.replicas 3 → 50"
+    assert made.spec.request.summary.endswith("PATCH /apis/apps/v1/namespaces/shop/deployments/web")

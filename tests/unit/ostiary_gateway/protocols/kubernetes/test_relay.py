@@ -160,7 +160,7 @@ async def test_a_bad_request_is_answered_behind_the_good_ones_and_ends_the_conne
         first, _, rest = answers.partition(b"[]")
         assert first.startswith(b"HTTP/1.1 200 OK")
         assert rest.startswith(b"HTTP/1.1 505 ")
-        assert client.wire.closed
+        assert client.relay.over.done()
 
 
 async def test_a_client_that_waits_to_send_its_body_is_told_to() -> None:
@@ -421,52 +421,53 @@ async def test_a_revoked_token_ends_what_it_began() -> None:
         assert client.wire.closed
 
 
-async def test_nobody_sends_a_body_who_is_not_known() -> None:
+POST_PODS = "POST /api/v1/namespaces/shop/pods"
+
+
+async def test_a_stranger_is_told_so_before_its_body_is_waited_for() -> None:
     async with talking() as talk:
         client = talk.client()
-        post = request("POST /api/v1/namespaces/shop/pods", token="wrong", body=b"x" * 1000)
-        answer = await client.says(post[:-900])
+        for token in ("", "a token of nobody"):
+            client = talk.client()
+            answer = await client.says(
+                request(POST_PODS, "Content-Length: 900000", "Expect: 100-continue", token=token), b"{"
+            )
+            assert head_of(answer)[0] == "401 Unauthorized"
+            assert head_of(answer)[1]["connection"] == "close"
+        assert talk.servers == []
 
-        assert head_of(answer)[0] == "401 Unauthorized"
-        assert client.wire.closed
 
-
-async def test_a_body_that_comes_late_is_awaited_from_who_is_known() -> None:
+async def test_a_body_is_asked_for_once_it_is_known_who_asks() -> None:
     async with talking() as talk:
         client = talk.client()
-        post = request("POST /api/v1/namespaces/shop/pods", body=b'{"kind":"Pod"}')
-        assert await client.says(post[:-5]) == b""
+        assert (
+            await client.says(
+                request(POST_PODS, "Content-Length: 2", "Content-Type: application/json", "Expect: 100-continue")
+            )
+            == b"HTTP/1.1 100 Continue\r\n\r\n"
+        )
+        assert talk.servers == []
         assert not client.wire.paused
-        await client.says(post[-5:])
 
-        assert talk.server.heard().endswith(b'{"kind":"Pod"}')
+        await client.says(b"{}")
+        assert talk.server.heard().endswith(b"content-length: 2\r\n\r\n{}")
+        talk.server.says(response(b"{}"))
+        assert head_of(await client.hears())[0] == "200 OK"
 
 
-async def test_a_session_begins_anew_when_its_connection_is_recorded_otherwise() -> None:
+async def test_what_comes_too_slowly_is_ended_with_a_reason() -> None:
     async with talking() as talk:
         client = talk.client()
-        sessions = []
-        for recording in ("Full", "Metadata"):
-            talk.policies(recording=recording, audit="Relaxed")
-            await client.says(request(PODS))
-            talk.server.says(response())
-            await client.hears()
-            assert client.relay.gate is not None
-            sessions.append((client.relay.gate.id, client.relay.gate.full))
+        await client.says(request(PODS))
+        talk.server.says(response())
+        await client.hears()
+        now = client.relay.active
+        assert not client.relay.overdue(now + 3600), "nothing is on its way"
 
-        assert [full for _, full in sessions] == [True, False]
-        assert sessions[0][0] != sessions[1][0]
-
-
-async def test_reads_are_decided_once_though_rules_read_what_writes_result_in() -> None:
-    large = rule("large", "has(k8s.object.spec) && k8s.object.spec.replicas > 50", "Deny")
-    async with talking(policy("p", large, rule("all"))) as talk:
-        client = talk.client()
-        for name in ("a", "a", "b"):
-            await client.says(request(f"{PODS}/{name}"))
-            talk.server.says(response())
-            await client.hears()
-
-        assert client.relay.gate is not None
-        assert client.relay.gate.requests == 3
-        assert sum(talk.checkpoint.counters.decision_buckets) == 1
+        await client.says(request(PODS)[:20])
+        assert not client.relay.overdue(now + 29)
+        await client.says(request(PODS)[20:30])
+        assert client.relay.overdue(now + 31 + (client.relay.active - now))
+        told = status_of(await client.hears())
+        assert (told["code"], told["reason"]) == (408, "Timeout")
+        assert "not complete after 30 s" in str(told["message"])

@@ -148,3 +148,22 @@ def test_only_what_the_api_server_takes_for_a_dry_run_is_one(query: str, dry: bo
 
 def test_it_can_be_a_key() -> None:
     assert {request_info("GET", b"/api"), request_info("GET", b"/api")} == {RequestInfo(False, "/api", "get")}
+
+
+@pytest.mark.parametrize(
+    ("target", "streams"),
+    [
+        ("/api/v1/pods?watch=1", True),
+        ("/api/v1/watch/pods", True),
+        ("/api/v1/namespaces/n/pods/p/log?follow=true", True),
+        ("/api/v1/namespaces/n/pods/p/log?follow=yes", True),
+        ("/api/v1/namespaces/n/pods/p/log?follow=", True),
+        ("/api/v1/namespaces/n/pods/p/log?follow=False", False),
+        ("/api/v1/namespaces/n/pods/p/log?follow=0&follow=1", False),
+        ("/api/v1/namespaces/n/pods/p/log", False),
+        ("/api/v1/namespaces/n/pods/p?watch=1", False),
+        ("/api/v1/pods?follow=1", False),
+    ],
+)
+def test_what_goes_on_until_somebody_ends_it_is_known(target: str, streams: bool) -> None:
+    assert request_info("GET", target.encode()).streams is streams
