@@ -10,6 +10,7 @@ from ostiary_api.manifests import Manifests
 from ostiary_api.problems import Location, Problem
 from ostiary_api.secret import Secret
 from ostiary_api.secret_uses import secrets_of_connection
+from ostiary_gateway.feed.kubernetes_notices import kubernetes_notices
 from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
 from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.identity.tokens import TokenIdentities
@@ -114,6 +115,12 @@ def notices(manifests: Manifests, bundle: Bundle, *, in_cluster: bool = False) -
         manifests.problem(policy, "spec.match", "matches no Connection here")
         for policy in manifests.policies.values()
         if (policy.metadata.namespace, policy.metadata.name) not in used
+    ]
+    found += [
+        manifests.problem(policy, field, text)
+        for policy in manifests.policies.values()
+        if (compiled := bundle.policies.get((policy.metadata.namespace, policy.metadata.name))) is not None
+        for field, text in kubernetes_notices(compiled)
     ]
     served = {connection.metadata.namespace for connection in manifests.connections.values()}
     tokens = {secret.metadata.namespace for secret in manifests.secrets.values() if secret.token is not None}
