@@ -49,6 +49,7 @@ MODULES = {
     "guard": ("test_guard", "FACTS"),
     "kubernetes_requests": ("test_kubernetes_wire", "REQUESTS"),
     "kubernetes_responses": ("test_kubernetes_wire", "RESPONSES"),
+    "kubernetes_masks": ("test_kubernetes_masks", "TARGET"),
     "kubernetes_targets": ("test_kubernetes_bodies", "TARGETS"),
     "kubernetes_json": ("test_kubernetes_bodies", "JSON_BODIES"),
     "kubernetes_yaml": ("test_kubernetes_bodies", "YAML_BODIES"),

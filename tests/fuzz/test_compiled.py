@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 RUN = Path(__file__).with_name("run.py")
-TARGETS = ("wire", "hostile_server", "rows", "copies", "folding")
+TARGETS = ("wire", "hostile_server", "rows", "copies", "folding", "kubernetes_masks")
 MUTATIONS = 600
 
 

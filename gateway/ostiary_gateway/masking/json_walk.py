@@ -152,6 +152,9 @@ class Editor(Protocol):
     def number(self, raw: bytes) -> bytes:
         """A number in which something may be found."""
 
+    def between(self) -> None:
+        """One of several values has ended."""
+
 
 @cython.cclass
 class Walker:
@@ -378,6 +381,7 @@ class Walker:
                     if depth == 0:
                         if not several:
                             raise Malformed(f"more than one value, at byte {at}")
+                        self.editor.between()
                         state = root
                         expect = _VALUE
                     elif kinds[depth - 1] == 123:

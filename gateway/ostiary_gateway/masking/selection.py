@@ -140,6 +140,9 @@ class _Collector:
     def number(self, raw: bytes) -> bytes:
         return raw
 
+    def between(self) -> None:
+        """Values are looked into one by one."""
+
 
 _MEMBERS: Final[dict[tuple[str, ...], Selection]] = {}
 _KEPT_MEMBERS: Final = 256

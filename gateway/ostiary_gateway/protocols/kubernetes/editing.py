@@ -111,32 +111,33 @@ class ObjectEditor:
         # A detector that finds something in a masked value matters only if its own mask is stronger.
         self._constants = all(mask.strategy.type != "Null" for mask in plan.detectors)
         self._hidden: set[bytes] = set()
-        self._managed: list[tuple[int, bytes]] = []
+        self._managed: list[tuple[int, bytes, bytes]] = []
+        """managedFields of the object that is being walked: where, as it came, and as the detectors leave it."""
+        self._late: list[Edit] = []
         self._columns = tables.Columns(plan, shape)
         self._walker = Walker(self, finder(detectors), dead, detectors.finds_digits, detectors.searches)
 
     def edited(self, data: bytes, begin: int, end: int, root: State, *, several: bool = False) -> bytes:
         """A value (with `several`: values with commas between them) as it may be shown. Raises Malformed."""
         edits = self._walker.walk(data, begin, end, root, several)
-        if self._managed:
-            edits = self._with_managed(edits)
-        if not self._embedded:
-            self._hidden.clear()
+        self.between()
+        if self._late:
+            # Of two edits in one place the later one goes on from the earlier.
+            edits = sorted({edit[0]: edit for edit in (*edits, *self._late)}.values())
+            self._late.clear()
         return apply(data, begin, end, edits)
 
-    def _with_managed(self, edits: list[Edit]) -> list[Edit]:
-        """The keys in managedFields, once it is known what was masked."""
-        changed = {begin: (begin, end, new) for begin, end, new in edits}
-        for begin, raw in self._managed:
-            known = changed.get(begin)
-            before = raw if known is None else known[2]
-            shown = applied.without_keys(before, self._hidden)
-            if shown is not before:
-                changed[begin] = begin, begin + len(raw), shown
-        self._managed.clear()
-        return [changed[begin] for begin in sorted(changed)]
-
     # -- what the walk asks
+
+    def between(self) -> None:
+        """An object has ended: now it is known what was masked in it, and so which keys in managedFields name that."""
+        for begin, raw, shown in self._managed:
+            kept = applied.without_keys(shown, self._hidden)
+            if kept is not shown:
+                self._late.append((begin, begin + len(raw), kept))
+        self._managed.clear()
+        if not self._embedded:
+            self._hidden.clear()
 
     def value(self, state: State, raw: bytes, begin: int) -> bytes:
         """See json_walk.Editor."""
@@ -158,7 +159,9 @@ class ObjectEditor:
             shown = self._columns.cells(raw)
             return self._searched(raw if shown is None else shown, raw)
         elif act.mark is Mark.MANAGED:
-            self._managed.append((begin, raw))
+            shown = self._searched(raw, raw)
+            self._managed.append((begin, raw, shown))
+            return shown
         return self._searched(raw, raw)
 
     def text(self, raw: bytes, key: bool) -> bytes:

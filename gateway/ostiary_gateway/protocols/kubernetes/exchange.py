@@ -97,6 +97,10 @@ class Exchange:
         self._server: ServerConnection | None = None
         self._kept_back: tuple[ResponseHead, list[bytes]] | None = None
         """A response that is looked at whole before the client gets it."""
+        self._unsent: list[bytes] = []
+        """The head of one that a mask must have whole: if it cannot be masked, the client still gets an error."""
+        self._begun = False
+        """Something of the response is on its way to the client."""
         self._relieving = False
         self._unrelieved = 0
         self._tunnelling: Tunnelling | None = None
@@ -105,6 +109,7 @@ class Exchange:
         """Sends what was admitted: at once, if a connection is free and the credential is there."""
         identity = self._client.identity
         assert identity is not None
+        self._begun = False
         upstream = self._lobby.upstream
         try:
             credentials = upstream.login.ready(identity)
@@ -120,6 +125,7 @@ class Exchange:
         """Gives up what is under way: the server stops what it does for it."""
         server, self._server = self._server, None
         self._kept_back = None
+        self._unsent = []
         if self._tunnelling is not None:
             self._tunnelling.end("client", "the client left")
         elif server is not None:
@@ -170,7 +176,7 @@ class Exchange:
         client.active = _monotonic()
         if turn is None:
             return
-        parts: list[bytes] = []
+        parts, self._unsent = self._unsent, []
         for item in items:
             if isinstance(item, bytes):
                 if not self._body(turn, item, parts):
@@ -186,6 +192,10 @@ class Exchange:
                 assert isinstance(item, Upgraded)
                 self._upgraded(turn, item.rest)
                 return
+        if turn.waits:
+            self._unsent = parts
+            return
+        self._begun = True
         client.write(parts)
         if turn.cutting and turn.over:
             self.stop()
@@ -194,6 +204,7 @@ class Exchange:
     def lost(self, problem: str) -> None:
         turn, server = self._client.turn, self._server
         self._server = self._kept_back = None
+        self._unsent = []
         if self._tunnelling is not None:
             self._tunnelling.end("server", problem)
             return
@@ -381,7 +392,7 @@ class Exchange:
     def _unmaskable(self, turn: Turn, problem: str) -> None:
         self.stop()
         log.warning("response withheld", connection=self._lobby.site.name, problem=problem, record=turn.record)
-        if turn.begun:
+        if self._begun:
             self._client.break_off(problem)
             return
         reply = refused(

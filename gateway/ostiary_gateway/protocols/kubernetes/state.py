@@ -13,7 +13,7 @@ import orjson
 
 from .answers import REQUEST_HEADER
 from .forwarding import returned
-from .questions import Admission, BodyMask, Header, Shaper
+from .questions import Admission, BodyMask, Header, Shaper, Unmaskable
 from .streams import Tunnel
 from .wire import LAST_CHUNK, Request, ResponseHead, chunk, encode_response_head
 
@@ -81,6 +81,8 @@ class Turn:
             content_type = head.get(b"content-type") or b""
             self._masks = [mask for make in shapers if (mask := make(status, content_type)) is not None]
             if self._masks:
+                if (head.get(b"content-encoding") or b"identity").strip().lower() != b"identity":
+                    raise Unmaskable("The answer came compressed, which nobody asked for, so it cannot be masked.")
                 length = None
             if recorder is not None and (self.full or self._keeps):
                 self._record = recorder(status, content_type)
@@ -92,6 +94,11 @@ class Turn:
         headers += more
         self.begun = True
         return encode_response_head(status, head.reason, headers, length=length, close=self.close)
+
+    @property
+    def waits(self) -> bool:
+        """A mask has let nothing out yet, and it is no stream: so it may still turn out that nothing can be shown."""
+        return bool(self._masks) and self.size == 0 and not self.streams
 
     def body(self, data: bytes) -> list[bytes]:
         """More of the body, framed for the client."""

@@ -28,6 +28,8 @@ class Crosses:
     def number(self, raw: bytes) -> bytes:
         return raw
 
+    def between(self) -> None: ...
+
 
 def picked(path: str, document: str) -> str:
     selection = Selection([(parse_path(path), "tag")])
