@@ -30,6 +30,7 @@ cdef class Gate:
     cdef bint _open
     cdef dict _kept
     cdef object _reuse
+    cdef object _reuse_of_reads
     cdef str _revision
     cdef object _policies
     cdef object _connection_facts

@@ -21,6 +21,7 @@ from ostiary_policy.bundle import Bundle
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.facts import ClientFacts, ConnectionFacts, RequestFacts, SessionFacts
 from ostiary_policy.policy_set import PolicySet, Varying
+from ostiary_policy.schema import COSTLY
 
 _WIDEST_FIRST: Final[tuple[Varying, ...]] = ("text", "request")
 MAX_KEPT: Final = 512
@@ -131,6 +132,7 @@ class Gate:
         self._open = True
         self._kept: dict[tuple[bytes, str], Decision] = {}
         self._reuse: Varying | None = None
+        self._reuse_of_reads: Varying | None = None
         self._revision = ""
         self._policies: PolicySet
         self._connection_facts: ConnectionFacts
@@ -160,7 +162,11 @@ class Gate:
         self._revision = bundle.revision
         self._policies = bound.for_subject(self.identity.subject, self._client)
         self._connection_facts = self._policies.connection
-        self._reuse = next((varying for varying in _WIDEST_FIRST if self._policies.reusable(varying)), None)
+        policies = self._policies
+        self._reuse = next((varying for varying in _WIDEST_FIRST if policies.reusable(varying)), None)
+        self._reuse_of_reads = next(
+            (varying for varying in _WIDEST_FIRST if policies.reusable(varying, fixed=COSTLY)), None
+        )
         self._kept.clear()
         return True
 
@@ -180,15 +186,18 @@ class Gate:
         shape: bytes | None = None,
         text: str = "",
         final: bool = False,
+        reads: bool = False,
     ) -> Decision | Needs:
         """What the policies say. `shape` is all of the facts that differs neither with a statement's literals nor from
         one request to the next (Doc.varies), `text` what differs with the literals. Where the policies read nothing
-        else, the decision may be one that was made before for the same."""
+        else, the decision may be one that was made before for the same. `reads`: the request is of those whose costly
+        facts are always the same, so that they do not stand against that."""
         policies = self.policies
         now = time.time()
         key: tuple[bytes, str] | None = None
-        if shape is not None and self._reuse is not None:
-            key = (shape, text if self._reuse == "request" else "")
+        reuse = self._reuse_of_reads if reads else self._reuse
+        if shape is not None and reuse is not None:
+            key = (shape, text if reuse == "request" else "")
             kept = self._kept.get(key)
             if kept is not None and kept.valid_until > now:
                 return kept
@@ -261,6 +270,11 @@ class Gate:
     def reuse(self) -> Varying | None:
         """In what a request may differ from one whose decision stands for it; None: in nothing."""
         return self._reuse
+
+    @property
+    def reuse_of_reads(self) -> Varying | None:
+        """The same among requests whose costly facts are always the same."""
+        return self._reuse_of_reads
 
     def refuse(self, text: str, code: str, reason: str) -> Verdict:
         """Records a request that was refused before any policy was asked."""

@@ -115,7 +115,9 @@ class KubernetesLobby:
 
     def replace(self, site: Site) -> None:
         """A new bundle: who is proven no more goes, streams are decided anew, and another target is another way."""
-        self.site = site
+        before, self.site = self.site.connection.spec, site
+        spec = site.connection.spec
+        renewed = (before.recording, before.audit, before.limits) != (spec.recording, spec.audit, spec.limits)
         login = login_for(site, self.upstream.login)
         moved = login is not self.upstream.login
         if moved:
@@ -132,6 +134,8 @@ class KubernetesLobby:
                 relay.stop(503, "ServiceUnavailable", _MOVED, "Begin it again.")
             elif moved and relay.busy:
                 relay.leave(_MOVED)
+            elif renewed and relay.gate is not None:
+                relay.renew()
         self.recheck()
 
     def recheck(self) -> None:

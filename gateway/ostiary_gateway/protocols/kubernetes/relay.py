@@ -79,6 +79,7 @@ class Relay(asyncio.Protocol):
         """The headers that `_identity` was proven by: those of a connection's requests are mostly the same object."""
         self._client: ClientFacts = ClientFacts(address="", application="")
         self.writable = True
+        self._renew = False
         self._held = False
         self._leaving = ""
         """Why the session ends after what it is in the middle of; empty if it does not."""
@@ -141,6 +142,11 @@ class Relay(asyncio.Protocol):
     def forget(self) -> None:
         """The next request has to prove again who asks."""
         self.identity, self._headers, self._shown = None, None, b""
+
+    def renew(self) -> None:
+        """The Connection is another by now: the next request begins another session."""
+        self._renew = True
+        self.forget()
 
     def leave(self, reason: str) -> None:
         """Ends as soon as nothing is under way that the client would miss. May be called again."""
@@ -382,12 +388,14 @@ class Relay(asyncio.Protocol):
     def _enter(self, turn: Turn, identity: Identity) -> bool:
         """Opens a session for this subject, unless it has one here."""
         if self.gate is not None:
-            if self.gate.identity.subject == identity.subject:
+            same = self.gate.identity.subject == identity.subject
+            if same and not self._renew:
                 self.gate.identity = identity
                 return True
             self.count_bytes()
-            self.gate.close("the connection went over to another subject")
+            self.gate.close("the Connection has changed" if same else "the connection went over to another subject")
             self.gate, self._desk = None, None
+        self._renew = False
         lobby = self._lobby
         if lobby.full:
             lobby.counters.login_refused(lobby.site.name, "limit")

@@ -471,3 +471,33 @@ async def test_what_comes_too_slowly_is_ended_with_a_reason() -> None:
         told = status_of(await client.hears())
         assert (told["code"], told["reason"]) == (408, "Timeout")
         assert "not complete after 30 s" in str(told["message"])
+
+
+async def test_a_session_begins_anew_when_its_connection_is_recorded_otherwise() -> None:
+    async with talking() as talk:
+        client = talk.client()
+        sessions = []
+        for recording in ("Full", "Metadata"):
+            talk.policies(recording=recording, audit="Relaxed")
+            await client.says(request(PODS))
+            talk.server.says(response())
+            await client.hears()
+            assert client.relay.gate is not None
+            sessions.append((client.relay.gate.id, client.relay.gate.full))
+
+        assert [full for _, full in sessions] == [True, False]
+        assert sessions[0][0] != sessions[1][0]
+
+
+async def test_reads_are_decided_once_though_rules_read_what_writes_result_in() -> None:
+    large = rule("large", "has(k8s.object.spec) && k8s.object.spec.replicas > 50", "Deny")
+    async with talking(policy("p", large, rule("all"))) as talk:
+        client = talk.client()
+        for name in ("a", "a", "b"):
+            await client.says(request(f"{PODS}/{name}"))
+            talk.server.says(response())
+            await client.hears()
+
+        assert client.relay.gate is not None
+        assert client.relay.gate.requests == 3
+        assert sum(talk.checkpoint.counters.decision_buckets) == 1
