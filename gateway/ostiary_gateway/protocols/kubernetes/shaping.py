@@ -30,7 +30,8 @@ def shaped(ask: Ask, request: Request, plan: MaskPlan, all_masks: MaskPlan, judg
         accept = accept_for(plan, ask.info, accept)
         shapers.append(functools.partial(response_mask, plan, ask.info))
     if (review := shaper_for(ask, judge)) is not None:
-        accept = _JSON
+        # Who takes nothing but a Table is told by the API server that there is none (406).
+        accept = _JSON if _takes_plain(accept) else accept
         shapers.append(review)
     return (request if accept == asked else _asking(request, accept)), tuple(shapers)
 
@@ -48,6 +49,11 @@ def recorded_body(info: RequestInfo, request: Request) -> bytes:
     if mask is None:
         return request.body
     return b"".join((*mask.feed(request.body), *mask.finish()))
+
+
+def _takes_plain(accept: bytes) -> bool:
+    """Whether an object as it is would do, and not only a Table or its metadata made of it."""
+    return any(b";as=" not in each.replace(b" ", b"").lower() for each in accept.split(b","))
 
 
 def _asking(request: Request, accept: bytes) -> Request:
