@@ -88,6 +88,8 @@ class Desk:
         self._policies: PolicySet
         self.asked: Ask
         """What `admit` could not decide at once."""
+        self._needed: Decision | Needs | None = None
+        """What was said of it then."""
         self._found: dict[tuple[str, bytes], _Found] = {}
         self._refusals = Refusals(gate)
         self._weighing = Weighing(gate)
@@ -96,6 +98,7 @@ class Desk:
     def _take_policies(self) -> PolicySet:
         self._bundle = self._checkpoint.bundle
         self._policies = self.gate.policies
+        self._needed = None
         self._found.clear()
         return self._policies
 
@@ -121,7 +124,7 @@ class Desk:
             return reply
         decision = self._decide(ask)
         if isinstance(decision, Needs) or decision.action is Action.REQUIRE_APPROVAL:
-            self.asked = ask
+            self.asked, self._needed = ask, decision
             return None
         return self._conclude(ask, decision)
 
@@ -129,9 +132,10 @@ class Desk:
         """Decides what was not decided at once. May be cancelled at any time: then nobody is there for the answer."""
         if self._checkpoint.bundle is not self._bundle:
             self._take_policies()
+        first, self._needed = self._needed, None
         try:
             check_write(self._policies.all_masks, ask.info, ask.request)
-            found = await self._weighing.weigh(ask, self.upstream)
+            found = await self._weighing.weigh(ask, self.upstream, first)
         except MaskedValueReturned as problem:
             return self._masked_value(ask, problem)
         except Refused as problem:

@@ -38,13 +38,14 @@ class Weighing:
         self.asking = Asking(gate)
         self._gate = gate
 
-    async def weigh(self, ask: Ask, upstream: Upstream) -> Weighed:
-        """Decides with all that is needed. May be cancelled at any time.
+    async def weigh(self, ask: Ask, upstream: Upstream, first: Decision | Needs | None = None) -> Weighed:
+        """Decides with all that is needed. May be cancelled at any time. `first`: what was said of the request just now.
 
         Raises resulting.Refused, WireError, QuestionFailed: the request cannot go on.
         """
         while True:
-            found = await self._decide(ask, upstream)
+            found = await self._decide(ask, upstream, first)
+            first = None
             if found.decision.action is not Action.REQUIRE_APPROVAL or found.resulting is None:
                 return found
             veil = Veil(self._gate.policies.all_masks, ask.info)
@@ -52,20 +53,24 @@ class Weighing:
             if settled.next is not Next.AGAIN:
                 return Weighed(found.decision, found.facts, found.resulting, settled)
 
-    async def _decide(self, ask: Ask, upstream: Upstream) -> Weighed:
+    async def _decide(self, ask: Ask, upstream: Upstream, first: Decision | Needs | None) -> Weighed:
         gate = self._gate
-        decision = gate.decide({"k8s": ask.facts})
+        decision = first if first is not None else gate.decide({"k8s": ask.facts})
         facts, made, needs = ask.facts, None, frozenset[str]()
-        if isinstance(decision, Needs):
-            needs = decision.facts
+        while isinstance(decision, Needs):
+            if decision.facts <= needs:
+                decision = gate.decide({"k8s": facts}, final=True)
+                break
+            # Other policies may have come meanwhile, which read more.
+            needs |= decision.facts
             made = await self._work_out(ask, upstream, needs)
             facts = {**ask.facts, **made.facts(needs)}
-            decision = gate.decide({"k8s": facts}, final=True)
+            decision = gate.decide({"k8s": facts})
         assert isinstance(decision, Decision)
         if decision.action is Action.REQUIRE_APPROVAL and gate.approvals is not None and not needs >= EVERYTHING:
             # A person sees old and new, and what is granted is this change: decided anew on the same look.
             made = await self._work_out(ask, upstream, EVERYTHING)
-            facts = {**ask.facts, **made.facts(needs)}
+            facts = {**ask.facts, **made.facts(EVERYTHING)}
             decision = gate.decide({"k8s": facts}, final=True)
             assert isinstance(decision, Decision)
         return Weighed(decision, facts, made)

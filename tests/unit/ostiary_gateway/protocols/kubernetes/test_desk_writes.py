@@ -178,3 +178,18 @@ async def test_a_client_that_goes_stops_the_questions() -> None:
         await client.hears()
         assert talk.server.wire.aborted
         assert re.search(rb"200|403", client.wire.heard) is None
+
+
+async def test_policies_that_come_while_the_api_server_is_asked_are_those_that_decide() -> None:
+    async with talking(policy("p", FEW)) as talk:
+        client = talk.client()
+        await client.says(patch(b'{"spec":{"replicas":5}}'))
+        assert heard(talk) == [f"{PATCH}?dryRun=All"]
+        grown = rule("same", "k8s.readOnly || k8s.object.spec.replicas == k8s.oldObject.spec.replicas")
+        talk.policies(policy("p", grown))
+        talk.server.says(answer(web(5)))
+        await client.hears()
+        assert heard(talk) == [f"GET {WEB}", f"{PATCH}?dryRun=All"], "they read more"
+        for server, made in zip(list(talk.servers), (web(3), web(5)), strict=False):
+            server.says(answer(made))
+        assert status_of(await client.hears())["code"] == 403
