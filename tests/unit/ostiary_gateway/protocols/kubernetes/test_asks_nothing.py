@@ -15,14 +15,13 @@ GUARD = policy(
     rule("kept", "!k8s.readOnly && k8s.oldObject != {} && has(k8s.oldObject.metadata.labels)", "Deny"),
     rule("rest"),
 )
-MERGE = "Content-Type: application/merge-patch+json"
 
 
 @pytest.mark.parametrize(
     "wanted",
     [
         request(f"DELETE {SHOP}/secrets/db"),
-        request(f"PATCH {SHOP}/secrets/db", MERGE, body=b"{}"),
+        request(f"PATCH {SHOP}/secrets/db", body=b"{}"),
         request(f"DELETE {SHOP}/secrets"),
         request("POST /api/v1/namespaces/prod/services/web/proxy/admin"),
         request(f"GET {SHOP}/secrets/db"),
