@@ -39,7 +39,7 @@ class Weighing:
         self._gate = gate
 
     async def weigh(self, ask: Ask, upstream: Upstream, first: Decision | Needs | None = None) -> Weighed:
-        """Decides with all that is needed. May be cancelled at any time. `first`: what was said of the request just now.
+        """Decides with all that is needed. May be cancelled at any time. `first`: what was said of it just now.
 
         Raises resulting.Refused, WireError, QuestionFailed: the request cannot go on.
         """
