@@ -37,7 +37,7 @@ def without_values(body: bytes) -> bytes:
     message = status.get("message")
     if status.get("status") == "Success" or (not message and not status.get("details")):
         return body
-    if reason in TELLS_NOTHING or (reason == "Forbidden" and isinstance(message, str) and _is_rbac(message)):
+    if isinstance(message, str) and _is_of_names(reason, message):
         return body
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
@@ -70,6 +70,13 @@ def _cause(cause: dict[str, object]) -> dict[str, object]:
             # Keys of maps and of lists stand in it, values do not.
             found[name] = value
     return found
+
+
+def _is_of_names(reason: object, message: str) -> bool:
+    """Whether the API server itself has made the words. An admission webhook chooses words and reason."""
+    if " denied the request" in message or " denied request" in message:
+        return False
+    return reason in TELLS_NOTHING or (reason == "Forbidden" and _is_rbac(message))
 
 
 def _is_rbac(message: str) -> bool:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-import yaml
-
 from ostiary_gateway.masking.json_walk import State
 from ostiary_gateway.masking.selection import Selection
 from ostiary_gateway.masking.strategies import MaskError
 from ostiary_policy.masking import MaskPlan, Strategy
 
+from .bodies import parse_yaml
 from .editing import decode
 from .targets import Mark, Shape, object_targets, shape_of
+from .wire import WireError
 
 if TYPE_CHECKING:
     from .request_info import RequestInfo
@@ -137,8 +137,8 @@ def _read(body: bytes) -> object:
     except ValueError:
         pass
     try:
-        return _as_members(yaml.load(body, Loader=yaml.BaseLoader))  # noqa: S506 (texts only)
-    except (yaml.YAMLError, ValueError):
+        return _as_members(parse_yaml(body))
+    except WireError:
         raise MaskedValueReturned(
             "$", "The body cannot be read, so it cannot be checked for masked values.", "Send JSON."
         ) from None

@@ -100,6 +100,11 @@ def test_yaml_is_read_too() -> None:
     assert refused(DATA, SECRET, b"a: [", method="PATCH", kind=APPLY) == "$"
 
 
+def test_yaml_that_grows_is_refused() -> None:
+    lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert refused(DATA, SECRET, "\n".join(lines).encode(), method="PATCH", kind=APPLY) == "$"
+
+
 def test_a_member_that_stands_twice_is_looked_at_twice() -> None:
     twice = b'{"data":{"a":"W3JlZGFjdGVkXQ==","a":"bmV3"}}'
     assert refused(DATA, SECRET, twice) == "$.data.a"

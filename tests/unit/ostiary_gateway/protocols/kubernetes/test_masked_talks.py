@@ -73,6 +73,16 @@ async def test_a_masked_value_that_comes_back_goes_nowhere() -> None:
         assert "$.data.password is masked for you" in str(status["message"])
 
 
+async def test_warnings_are_not_passed_on_with_what_is_masked() -> None:
+    async with talking(MASKS) as talk:
+        client = talk.client()
+        await client.says(request(f"GET {SECRET}"))
+        talk.server.heard()
+        talk.server.says(response(BODY, "200 OK", 'Warning: 299 - "the password aHVudGVyMg== is weak"'))
+
+        assert b"aHVudGVyMg" not in await client.hears()
+
+
 async def test_a_list_that_breaks_off_does_not_end_as_if_it_were_whole() -> None:
     async with talking(MASKS) as talk:
         client = talk.client()

@@ -162,6 +162,13 @@ def test_an_error_made_of_names_passes(reason: str) -> None:
     assert shown(DATA, SECRET, body, status=404) == body
 
 
+def test_a_webhook_may_say_anything_under_any_reason() -> None:
+    words = f'admission webhook "w" denied the request: password {VALUE} is bad'
+    for reason in ("NotFound", "Forbidden", "Conflict"):
+        body = dumped({"kind": "Status", "status": "Failure", "reason": reason, "message": words, "code": 404})
+        assert VALUE.encode() not in shown(DATA, SECRET, body, status=404)
+
+
 def test_what_is_no_text_becomes_null_and_what_clients_need_stays() -> None:
     pod = {
         "apiVersion": "v1", "kind": "Pod",
