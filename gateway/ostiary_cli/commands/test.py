@@ -62,7 +62,7 @@ def command(paths: tuple[Path, ...], json_: bool) -> None:
 def _print(console: Console, results: Results) -> None:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in ("", "Policy", "Test", "Decision", "Decided by"):
-        table.add_column(column, overflow="fold", no_wrap=column != "Test")
+        table.add_column(column, overflow="fold", no_wrap=column not in ("Policy", "Test"))
     counts = {True: 0, False: 0, None: 0}
     failures: list[tuple[str, TestResult]] = []
     for policy, found in results.items():
