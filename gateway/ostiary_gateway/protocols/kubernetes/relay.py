@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 MAX_QUEUED: Final = 16
 """Requests that may wait behind the one that is under way; then nothing more is read."""
+MAX_EARLY: Final = 65_536  # bytes that may wait for an upgrade to be agreed to
 PARTING: Final = 5.0
 """Seconds that a client gets to read the last words."""
 LINGER: Final = 0.5
@@ -250,10 +251,9 @@ class Relay(asyncio.Protocol):
             self._unfinished = self.active
         if self.turn is None:
             self._next()
-        if len(self._queue) > MAX_QUEUED and not self._held:
+        if not self._held and (len(self._queue) > MAX_QUEUED or reader.surplus > MAX_EARLY):
             self._held = True
-            if self._transport is not None:
-                self._transport.pause_reading()
+            self.read(False)
 
     def eof_received(self) -> bool:
         return False
@@ -300,9 +300,9 @@ class Relay(asyncio.Protocol):
         finally:
             self._running = False
         if self.turn is None and not self._queue and not self.over.done():
-            if self._held and self._transport is not None:
+            if self._held:
                 self._held = False
-                self._transport.resume_reading()
+                self.read(True)
             if self.identity is None and (head := self._reader.head) is not None:
                 self._vouch(head)
             elif self._reader.wants_continue:
@@ -430,6 +430,9 @@ class Relay(asyncio.Protocol):
         self._tunnelling = tunnelling
         if not self.writable:
             tunnelling.hold()
+        if self._held:
+            self._held = False
+            self.read(True)
         if rest := self._reader.take_rest():
             tunnelling.from_client(rest)
 
@@ -568,8 +571,6 @@ class Relay(asyncio.Protocol):
         if self._leaving:
             turn.close = True
         self.end_turn(turn, [turn.last()])
-        if turn.close and self._leaving:
-            self._end(self._leaving)
 
     def _misread(self, problem: WireError) -> None:
         """What came is no request, or could be read in two ways: an answer, and then nothing more."""

@@ -128,6 +128,11 @@ class RequestReader:
             return [request]
         return self._parse(data)
 
+    @property
+    def surplus(self) -> int:
+        """Bytes that wait for `take_rest`."""
+        return len(self._rest) if self._rest is not None else 0
+
     def take_rest(self) -> bytes:
         """What came behind a request for an upgrade: it belongs to the other protocol."""
         if self._rest is None:

@@ -501,3 +501,17 @@ async def test_reads_are_decided_once_though_rules_read_what_writes_result_in() 
         assert client.relay.gate is not None
         assert client.relay.gate.requests == 3
         assert sum(talk.checkpoint.counters.decision_buckets) == 1
+
+
+async def test_what_is_sent_before_an_upgrade_is_agreed_to_is_bounded() -> None:
+    async with talking() as talk:
+        client = talk.client()
+        exec_of = request(
+            "GET /api/v1/namespaces/shop/pods/web/exec?command=ls&stdout=true", "Connection: Upgrade",
+            "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol: v5.channel.k8s.io",
+        )  # fmt: skip
+        await client.says(exec_of, b"x" * 60_000)
+        assert not client.wire.paused
+        await client.says(b"x" * 6_000)
+        assert client.wire.paused
