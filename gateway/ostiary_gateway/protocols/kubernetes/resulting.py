@@ -270,7 +270,8 @@ class _Case:
         old_version = Version.of(made.old or {})
         new_version = Version.of(result or {}) if not born else None
         if old_version is not None and new_version is not None and not _same(old_version, new_version):
-            if info.subresource in ("", "scale", "status", "ephemeralcontainers"):
+            kinds = {(each or {}).get("kind") for each in (made.old, result)}
+            if info.subresource in ("", "scale") or len(kinds) == 1:
                 return False
             new_version = None  # what another subresource answers with may be an object of its own
         made.object = self._object(made, result, path) if result is not None else None

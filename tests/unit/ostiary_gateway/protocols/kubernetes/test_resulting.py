@@ -157,6 +157,23 @@ def test_an_object_that_may_not_be_read_is_not_known() -> None:
     assert json.loads(talk.result.forward.body)["metadata"] == {"resourceVersion": "7"}
 
 
+@pytest.mark.parametrize("subresource", ["status", "approval", "finalize"])
+def test_a_subresource_that_answers_with_the_object_is_a_write_to_that_version(subresource: str) -> None:
+    talk = Talk(asked("PUT", f"{WEB}/{subresource}", web(3)))
+    assert talk.asks == [f"GET {WEB}", f"PUT {WEB}/{subresource}?dryRun=All"]
+    talk.told((200, web(3, "7")), (200, web(3, "8")))
+    assert talk.done is None, "it changed meanwhile"
+    talk.told((200, web(3, "8")), (200, web(3, "8")))
+    assert json.loads(talk.result.forward.body)["metadata"]["resourceVersion"] == "8"
+
+
+def test_a_subresource_with_an_object_of_its_own_has_no_version_of_the_other() -> None:
+    talk = Talk(asked("POST", "/api/v1/namespaces/shop/pods/web/binding", {"target": {"name": "node"}}))
+    talk.told((200, web(3)), (201, {"kind": "Status", "status": "Success"}))
+    assert talk.result.object == {"kind": "Status", "status": "Success"}
+    assert not talk.result.guarded
+
+
 # -- what is not there yet
 
 
