@@ -180,6 +180,29 @@ async def test_a_drain_lets_a_command_go_on_until_it_must_end() -> None:
         assert client.wire.closed
 
 
+async def test_a_watch_and_a_command_that_are_silent_for_hours_go_on() -> None:
+    async with talking(limits={"idleTimeout": "1m"}) as talk:
+        command, watch, idle = await upgraded(talk), talk.client(), talk.client()
+        shell = talk.server
+        await watch.says(request("GET /api/v1/pods?watch=1"))
+        talk.server.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+        watched = talk.server
+        await watch.hears()
+        await idle.says(request("GET /api/v1/pods"))
+        talk.server.says(response())
+        await idle.hears()
+        for client in (command, watch, idle):
+            client.relay.active -= 7200
+        talk.lobby.sweep()
+
+        await idle.hears()
+        assert idle.wire.closed, "nothing is under way there"
+        shell.says(SHOWN)
+        watched.says(b"3\r\n[]\n\r\n")
+        assert await command.hears() == SHOWN
+        assert await watch.hears() == b"3\r\n[]\n\r\n"
+
+
 async def test_spdy_is_told_on_the_error_stream() -> None:
     async with talking() as talk:
         client, sender = talk.client(), SpdySender()
