@@ -101,6 +101,11 @@ class Kubectl:
             finally:
                 process.kill()
 
+    def fetch(self, source: str, target: str) -> None:
+        """`kubectl cp` out of a pod. Its words are not noted: it ends with the archive, before or after tar's."""
+        done = self.aside("cp", source, target)
+        assert done.returncode == 0, done.stderr
+
     @contextmanager
     def forwarding(self, what: str, port: int) -> Iterator[int]:
         """The local port of a `kubectl port-forward`."""

@@ -49,11 +49,12 @@ def test_a_version_does_through_the_gateway_what_it_does_directly(
         k.ok("delete", "deployment/web")
         k.ok("create", "-f", "-", manifest=pod("web"))
         k.ok("wait", "--for=condition=Ready", "pod/web", "--timeout=120s")
-        k.ok("logs", "web")
+        # Only what it says first: probes are logged as they come.
+        k.ok("logs", "web", "--limit-bytes=6")
         assert k("exec", "web", "--", "sh", "-c", "echo out; exit 3").returncode == 3
         assert k.ok("exec", "-i", "web", "--", "cat", text="said") == "said"
         k.ok("cp", "next.json", "web:/tmp/next.json")
-        k.ok("cp", "web:/tmp/next.json", "back.json")
+        k.fetch("web:/tmp/next.json", "back.json")
         assert (k.directory / "back.json").read_text() == (k.directory / "next.json").read_text()
         with k.forwarding("pod/web", 8080) as local:
             assert b"Directory listing" in page(local)
