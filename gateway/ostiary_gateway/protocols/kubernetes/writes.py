@@ -220,7 +220,7 @@ class _Checker:
 
     def _may_read(self, pointer: str) -> bool:
         state, masked = self._at(pointer)
-        if masked or not self._plan.json_paths:
+        if masked or not self._plan.json_paths or Mark.KEEP in state.tags:
             return masked
         marks = (Mark.APPLIED, Mark.ANNOTATION, Mark.MANAGED)
         return any(isinstance(tag, Strategy) or tag in marks for tag in self._selection.below(state))
