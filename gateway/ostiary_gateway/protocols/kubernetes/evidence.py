@@ -15,7 +15,7 @@ from typing import Final
 
 import yaml
 
-from .normal import essential
+from .normal import essential, writes_status
 from .questions import Ask
 from .resulting import OBJECT, OLD, Resulting
 
@@ -61,8 +61,8 @@ class Shown:
 def shown(ask: Ask, resulting: Resulting, hide: Hide) -> Shown:
     """What a person needs to decide."""
     hiding = _Hiding(hide)
-    old = hiding.essential(resulting.old, ask.info.subresource)
-    new = hiding.essential(resulting.object, ask.info.subresource)
+    status = writes_status(ask, resulting)
+    old, new = hiding.essential(resulting.old, status), hiding.essential(resulting.object, status)
     if old and new:
         new = _marked(resulting.old, resulting.object, old, new)
     what = subject(ask, resulting)
@@ -87,8 +87,8 @@ def brief(ask: Ask, resulting: Resulting, hide: Hide) -> str:
     if not resulting.old or not resulting.object or ask.verb == "connect":
         return ""
     hiding = _Hiding(hide)
-    old = hiding.essential(resulting.old, ask.info.subresource)
-    new = hiding.essential(resulting.object, ask.info.subresource)
+    status = writes_status(ask, resulting)
+    old, new = hiding.essential(resulting.old, status), hiding.essential(resulting.object, status)
     assert old is not None
     assert new is not None
     lines: list[str] = []
@@ -252,10 +252,10 @@ class _Hiding:
         self._hide = hide
         self.touched = False
 
-    def essential(self, document: JsonObject | None, subresource: str) -> JsonObject | None:
+    def essential(self, document: JsonObject | None, status: bool) -> JsonObject | None:
         if not document:
             return None
-        kept = essential(document, subresource)
+        kept = essential(document, status)
         metadata = kept.get("metadata")
         if isinstance(metadata, dict) and isinstance(metadata.get("annotations"), dict):
             notes = {key: value for key, value in metadata["annotations"].items() if key != LAST_APPLIED}

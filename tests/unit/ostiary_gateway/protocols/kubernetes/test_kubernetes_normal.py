@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.resultings import APPLY, JSON_PATCH, MERGE, WEB, asked, changed, web
+from support.resultings import APPLY, JSON_PATCH, MERGE, PROTOBUF, WEB, asked, changed, web
 
 from ostiary_gateway.protocols.kubernetes.normal import normal_form
 from ostiary_gateway.protocols.kubernetes.questions import Ask
@@ -27,7 +27,7 @@ PATCH = form(asked("PATCH", WEB, FIFTY, MERGE))
     [
         form(asked("PATCH", f"{WEB}?fieldManager=kubectl&timeout=5s", FIFTY, MERGE)),
         form(asked("PATCH", WEB, '{"spec":\n{"replicas":50}}', MERGE)),
-        form(asked("PATCH", WEB, FIFTY, MERGE), web(3, "8", status={"readyReplicas": 1}), web(50, "8")),
+        form(asked("PATCH", WEB, FIFTY, MERGE), *(web(count, "8", status={"readyReplicas": 1}) for count in (3, 50))),
         form(asked("PATCH", WEB, FIFTY, MERGE), changed(web(3), metadata__generation=9, metadata__managedFields=[1])),
         form(asked("PATCH", WEB, {**FIFTY, "metadata": {"resourceVersion": "7"}}, MERGE)) | {"body": FIFTY},
     ],
@@ -95,3 +95,56 @@ def test_a_test_of_the_version_in_a_json_patch_counts_for_nothing() -> None:
     replace = {"op": "replace", "path": "/spec/replicas", "value": 50}
     test = {"op": "test", "path": "/metadata/resourceVersion", "value": "7"}
     assert form(asked("PATCH", WEB, [test, replace], JSON_PATCH)) == form(asked("PATCH", WEB, [replace], JSON_PATCH))
+
+
+def test_a_name_of_ones_own_counts_beside_a_prefix() -> None:
+    ask = asked("POST", WEB.removesuffix("/web"), b"k8s\0", PROTOBUF)
+    one, other = ({"metadata": {"generateName": "web-", "name": name}} for name in ("cart", "checkout"))
+    assert form(ask, {}, one) != form(ask, {}, other)
+
+
+CSR = "/apis/certificates.k8s.io/v1/certificatesigningrequests/agent"
+
+
+def answered(kind: str) -> dict[str, Any]:
+    return {"metadata": {"name": "agent", "uid": "u"}, "status": {"conditions": [{"type": kind, "status": "True"}]}}
+
+
+def test_a_certificate_that_may_be_denied_may_not_be_approved() -> None:
+    old = {"metadata": {"name": "agent", "uid": "u"}, "status": {}}
+    deny, approve = (
+        form(asked("PUT", f"{CSR}/approval", answered(kind)), old, answered(kind)) for kind in ("Denied", "Approved")
+    )
+    assert deny != approve
+    assert deny["body"] != approve["body"]
+    assert deny["object"] != approve["object"]
+
+
+def test_a_status_counts_where_a_write_changes_it() -> None:
+    # As of a custom resource without the subresource status.
+    ask = asked("PATCH", "/apis/example.com/v1/namespaces/shop/valves/main", {"status": {"open": True}}, MERGE)
+    old = {"metadata": {"name": "main"}, "status": {"open": False}}
+    opened, emptied = (
+        form(ask, old, {"metadata": {"name": "main"}, "status": status}) for status in ({"open": True}, {})
+    )
+    assert opened != emptied
+    assert form(asked("POST", WEB, {"status": 1}), {}) != form(asked("POST", WEB, {"status": 2}), {})
+
+
+SERVICE = "/api/v1/namespaces/shop/services/admin/proxy/tables"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (asked("POST", f"{SERVICE}?dryRun=All"), asked("POST", SERVICE)),
+        (asked("POST", f"{SERVICE}?timeout=1"), asked("POST", f"{SERVICE}?timeout=2")),
+        (asked("POST", SERVICE, {"status": "keep"}), asked("POST", SERVICE, {"status": "drop"})),
+        (asked("POST", SERVICE, b"k8s\0a", PROTOBUF), asked("POST", SERVICE, b"k8s\0b", PROTOBUF)),
+        (asked("POST", SERVICE, "{}"), asked("POST", SERVICE, "{}", "text/plain")),
+        (asked("POST", "/debug/x?pretty=1"), asked("POST", "/debug/x?pretty=2")),
+    ],
+)
+def test_of_what_is_passed_on_all_counts(one: Ask, other: Ask) -> None:
+    service = {"metadata": {"name": "admin"}}
+    assert form(one, service, service) != form(other, service, service)
