@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Which headers pass a gateway, in either direction, and how a request is written for the API server. No I/O.
 
 Sources: RFC 9110 section 7.6.1 (hop-by-hop), Kubernetes "Authenticating" (front proxies, impersonation).

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The way to one API server: connections that are kept for the next request, and questions of the gateway's own."""
 
 from __future__ import annotations
