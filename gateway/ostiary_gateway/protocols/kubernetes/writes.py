@@ -99,7 +99,9 @@ def _left_inside(strategy: Strategy) -> str:
         case "Partial":
             char = re.escape(strategy.char)
             # A card keeps its spaces and dashes; `* * * * *` is no card.
-            return rf"(?=[ {char}-]*{char}{{3}}){char}(?:[ -]?{char}){{{_HIDDEN_RUN - 1},}}"
+            # Only from where a run begins, and no further than it goes: else it is looked at again from each character.
+            begins = rf"(?<!{char})(?<!{char}[ -])"
+            return rf"{begins}(?=(?:{char}[ -]?)*?{char}{{3}}){char}(?:[ -]?{char}){{{_HIDDEN_RUN - 1},}}"
         case _:
             return ""
 
