@@ -283,8 +283,9 @@ def kubectl_proxy(plane: Plane) -> Iterator[Target]:
 def prepare(plane: Plane, load: Load) -> None:
     """The objects that are asked for."""
     cluster = plane.cluster
-    there = cluster.kubectl("get", "namespace", NAMESPACE).returncode == 0
+    there = cluster.kubectl("get", "pod", f"pod-{PODS}", "--namespace", NAMESPACE).returncode == 0
     if not there:
+        cluster.ok("delete", "namespace", NAMESPACE, "--ignore-not-found")
         cluster.ok("create", "namespace", NAMESPACE)
     direct = Target("direct", plane.server, plane.token, list)
     for name in ("small", "watched"):
@@ -312,7 +313,8 @@ def _make(load: Load, direct: Target, path: str, body: str, count: int, *, clust
 def _pod_spec() -> dict[str, object]:
     environment = [{"name": f"SETTING_{number}", "value": f"value-{number}@example.org"} for number in range(12)]
     container = {"name": "app", "image": "registry.example/app:1", "env": environment}
-    return {"containers": [container], "nodeName": "nowhere"}
+    # Nobody schedules it, so that it neither runs nor is collected with a node that is not there.
+    return {"containers": [container], "schedulerName": "nobody"}
 
 
 def _rate(found: dict[str, float]) -> float:
