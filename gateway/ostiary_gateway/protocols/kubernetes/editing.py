@@ -28,7 +28,7 @@ MAX_EMBEDDED: Final = 3
 """Objects in annotations of objects in annotations …"""
 
 _TIME: Final = re.compile(rb"[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\r\n]*+={0,2}[\r\n]*+")
 
 Finder = Callable[[bytes], Callable[[int], int]]
 

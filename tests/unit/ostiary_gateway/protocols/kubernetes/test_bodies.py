@@ -114,6 +114,14 @@ def test_json_that_readers_read_differently_is_refused(body: bytes, why: str) ->
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize(("digits", "value"), [(b"1", 1.1111111111111112), (b"0", 0.0)])
+def test_a_number_with_many_digits_is_looked_at_once(digits: bytes, value: float) -> None:
+    # It took the square of their number: hours for a megabyte.
+    assert parse_json(b"[0." + digits * 1_000_000 + b"e1, 12345678901234567890.5, -9223372036854775808]") == [
+        value, 12345678901234567890.5, -(1 << 63),
+    ]  # fmt: skip
+
+
 MANIFEST = b"""\
 apiVersion: apps/v1
 kind: Deployment

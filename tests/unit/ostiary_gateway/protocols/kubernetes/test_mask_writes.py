@@ -196,3 +196,9 @@ def test_a_long_text_like_a_mask_is_looked_at_once(text: str) -> None:
     else:
         check(masks, CONFIG, body)
     assert refused(masks, CONFIG, {"data": {"note": f"{text * 50_000} ****-****-****-1111"}}) == "$.data.note"
+
+
+def test_a_long_text_that_is_almost_base64_is_looked_at_once() -> None:
+    check(DATA, SECRET, {"data": {"a": "\n" * 1_000_000 + "!"}})
+    check(DATA, SECRET, {"data": {"a": "\n" * 1_000_000 + "==\n!"}})
+    assert refused(DATA, SECRET, {"data": {"a": "\nW3JlZGF\njdGVkXQ==\n"}}) == "$.data.a"
