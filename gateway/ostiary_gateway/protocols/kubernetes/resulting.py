@@ -299,7 +299,8 @@ class _Case:
             made.missing[OBJECT] = why
             return None
         found = _document(dry.body)
-        if not found:
+        if not found or (found.get("kind"), found.get("apiVersion")) == ("Status", "v1"):
+            # A binding is answered so: that it would go well, and nothing of the pod.
             made.missing[OBJECT] = "the API server's answer to the dry run is no object"
             return None
         return found

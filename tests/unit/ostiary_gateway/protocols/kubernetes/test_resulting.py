@@ -169,9 +169,21 @@ def test_a_subresource_that_answers_with_the_object_is_a_write_to_that_version(s
 
 def test_a_subresource_with_an_object_of_its_own_has_no_version_of_the_other() -> None:
     talk = Talk(asked("POST", "/api/v1/namespaces/shop/pods/web/binding", {"target": {"name": "node"}}))
-    talk.told((200, web(3)), (201, {"kind": "Status", "status": "Success"}))
-    assert talk.result.object == {"kind": "Status", "status": "Success"}
+    talk.told((200, web(3)), (201, {"kind": "Token", "apiVersion": "example.com/v1"}))
+    assert talk.result.object == {"kind": "Token", "apiVersion": "example.com/v1"}
     assert not talk.result.guarded
+
+
+def test_what_a_binding_makes_of_its_pod_is_not_known() -> None:
+    done = (201, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
+    talk = Talk(asked("POST", "/api/v1/namespaces/shop/pods/web/binding", {"target": {"name": "node"}}))
+    talk.told((200, web(3)), done)
+    assert "object" not in talk.result.facts(EVERYTHING), "or rules would take it for one that has no spec"
+    assert talk.result.facts(EVERYTHING)["oldObject"] == web(3)
+    assert talk.result.missing
+    talk = Talk(asked("POST", "/api/v1/namespaces/shop/bindings", {"target": {"name": "node"}}))
+    talk.told(done)
+    assert "object" not in talk.result.facts(EVERYTHING)
 
 
 # -- what is not there yet
