@@ -189,12 +189,13 @@ class Walker:
         byte: cython.int
         index: cython.Py_ssize_t
         code: cython.int
+        began: cython.Py_ssize_t = at
         classes: cython.p_const_uchar = self._classes
         self.odd = False
         if not cython.compiled:
             match = _STRING.match(data, at, end)
             if match is None:
-                raise Malformed(f"a string that does not end or has an unknown escape, at byte {at}")
+                raise Malformed(f"a string that does not end or has an unknown escape, at byte {began}")
             if b"\\" in match.group():
                 self.odd = self.any_escape or _ODD.search(match.group().replace(b"\\\\", b"")) is not None
             return match.end()
@@ -222,7 +223,7 @@ class Walker:
                     elif 97 <= (byte | 32) <= 102:
                         code = code * 16 + (byte | 32) - 87
                     else:
-                        raise Malformed(f"an escape that is none, at byte {at}")
+                        raise Malformed(f"a string that does not end or has an unknown escape, at byte {began}")
                 # What Go's encoder always escapes: < > & and two line separators.
                 if code != 0x3C and code != 0x3E and code != 0x26 and code != 0x2028 and code != 0x2029:
                     self.odd = True
@@ -234,7 +235,7 @@ class Walker:
                 at += 2
             else:
                 break
-        raise Malformed(f"a string that does not end or has an unknown escape, at byte {at}")
+        raise Malformed(f"a string that does not end or has an unknown escape, at byte {began}")
 
     @cython.cfunc
     @cython.exceptval(-2, check=True)
