@@ -138,7 +138,7 @@ class Sessions:
 
     async def close(self) -> None:
         for session in self.by_place.values():
-            with suppress(Exception):
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
                 await session.close(timeout=5)
 
 

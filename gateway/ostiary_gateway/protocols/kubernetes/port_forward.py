@@ -8,6 +8,7 @@ kubelet's older WebSocket protocol, with two channels a port.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -151,7 +152,7 @@ class _SpdyForward:
         return b"".join([*said, spdy.goaway(self._last)])
 
 
-class _Forward:
+class _Forward(ABC):
     """What every port-forward's tunnel has."""
 
     due: float | None = None
@@ -165,7 +166,8 @@ class _Forward:
         self._ended_by = ""
 
     def tick(self) -> None:
-        """Nothing is held back."""
+        """Nothing is held back, so there is nothing to do."""
+        assert self.due is None
 
     def from_client(self, data: bytes) -> None:
         self._feed(_CLIENT, data, self.to_server)
@@ -182,11 +184,13 @@ class _Forward:
             who = ("client", "server")[side]
             self.over = f"The {who} broke the protocol of the port-forward: {problem}."
 
+    @abstractmethod
     def _passed(self, side: int, data: bytes, out: list[bytes]) -> None:
-        raise NotImplementedError
+        """Bytes of one side, put into `out` for the other. Raises Broken."""
 
+    @abstractmethod
     def _parting(self, message: str) -> bytes:
-        raise NotImplementedError
+        """How the client is told that the gateway ends it; empty where the protocol has no words just now."""
 
     def ended(self, by: Literal["client", "server", "gateway"], message: str = "") -> None:
         """It is over. `message`: what the client is told, if the gateway ends it."""
