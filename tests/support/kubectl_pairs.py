@@ -41,6 +41,8 @@ _VARIES = (
     (r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-XXXXX"),
     (r"\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?m?s\b", "AGE"),
     (r"\b\d+m\b", "AGE"),
+    # How often an event has come is a matter of when one looks.
+    (r"\bAGE \(x\d+ over AGE\)", "AGE"),
     (r"[ \t]+", " "),
 )
 

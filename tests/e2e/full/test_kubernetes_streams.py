@@ -28,7 +28,7 @@ from support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-TICKS = "python3 -m http.server 8080 & i=0; while true; do echo tick $i; i=$((i+1)); sleep 0.2; done"
+TICKS = "python3 -m http.server 8080 2>/dev/null & i=0; while true; do echo tick $i; i=$((i+1)); sleep 0.2; done"
 CARD = "4111 1111 1111 1111"
 WAYS = {"websocket": "true", "spdy": "false"}
 """How kubectl begins a stream, and what it is told so by; from 1.31 on it begins with WebSocket, before with SPDY."""
