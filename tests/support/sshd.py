@@ -59,7 +59,7 @@ Subsystem upper /usr/bin/tr a-z A-Z
 
 @dataclass(slots=True)
 class Sshd:
-    """One sshd. The only login is `user`: who runs the tests. A key, or a certificate of the user authority, opens it."""
+    """One sshd. Its login is `user`, who runs the tests: by a key, or by a certificate of the user authority."""
 
     directory: Path
     port: int
