@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
@@ -15,6 +15,9 @@ from ostiary_gateway.counters import Counters
 from ostiary_gateway.identity.authenticators import Authenticators
 from ostiary_gateway.kube.access import Access
 from ostiary_gateway.workers.place import ALONE, Place
+
+if TYPE_CHECKING:
+    from ostiary_gateway.protocols.ssh.host_keys import SSHKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Site:
     """Why nobody can log in just now, in words for agents: something that the gateway needs is missing. Empty: open."""
     api: Access | None = None
     """In a pod: the way to the API server of its cluster, as the gateway's own ServiceAccount."""
+    ssh: SSHKeys | None = None
+    """What an SSH listener shows and signs with; None for other protocols."""
 
     @property
     def namespace(self) -> str:

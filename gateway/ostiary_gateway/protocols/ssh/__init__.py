@@ -1,0 +1,1 @@
+"""SSH, between agents and their targets."""
