@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints, WithJsonSchema
 
-from ostiary_api.meta import LIST_ATOMIC, LIST_SET, DnsLabel, DnsName, GroupName, Model, Port, Username, Validation
+from ostiary_api.meta import LIST_ATOMIC, LIST_SET, DnsLabel, DnsName, GroupName, Model, Username, Validation
 from ostiary_api.units import Timestamp
 
 ShortText = Annotated[str, StringConstraints(max_length=512)]
@@ -121,27 +121,63 @@ class KubernetesTest(Model):
 class SSHDestination(Model):
     """Where a forward leads, in a test."""
 
-    host: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
-        description="Host that the forward leads to."
+    host: Name = Field(
+        default="", description="Host that the forward leads to; of a remote one the address that is listened on."
     )
-    port: Port = Field(description="TCP port that the forward leads to.")
+    port: Annotated[StrictInt, Field(ge=0, le=65535)] = Field(
+        default=0, description="TCP port that the forward leads to; 0 only for a remote one, on any port."
+    )
+    path: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="Path of a Unix socket, in place of host and port."
+    )
 
 
 class SSHTest(Model):
     """A request over SSH, in a test. The fields are the facts of `ssh`."""
 
-    kind: Literal["exec", "shell", "sftp", "forward"] = Field(
+    kind: Literal["exec", "shell", "subsystem", "sftp", "scp", "forward", "agent", "x11", "env"] = Field(
         default="exec",
-        description="What is asked for: a command, an interactive shell, a file operation, or a forwarded port.",
+        description="What is asked for: a command, an interactive shell, a file operation (sftp, scp), another "
+        "subsystem, a forwarded port or socket, the forwarding of the agent's keys or of X11, or a variable of the "
+        "environment.",
     )
-    user: ShortText = Field(default="", description="Name of the login at the target.")
+    user: ShortText = Field(default="", description="Name of the login at the target; default: agent.")
     command: Annotated[str, StringConstraints(max_length=32768)] = Field(
-        default="", description="The command line; for sftp the name of the operation."
+        default="", description="The command line of an exec; the name of a subsystem."
+    )
+    pty: StrictBool = Field(default=False, description="Whether an exec gets a terminal. A shell has one.")
+    env: dict[ShortText, Annotated[str, StringConstraints(max_length=4096)]] = Field(
+        default={},
+        max_length=64,
+        description="Variables of the environment that were let through before the command or shell.",
+    )
+    name: ShortText = Field(default="", description="For env: name of the variable.")
+    value: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="For env: value of the variable."
+    )
+    operation: ShortText = Field(
+        default="",
+        description="For sftp and scp: session (its beginning), read, write, append, readwrite, stat, list, mkdir, "
+        "rmdir, remove, rename, symlink, link, setstat, readlink, realpath, statvfs, or the name of an extension.",
     )
     path: Annotated[str, StringConstraints(max_length=4096)] = Field(
-        default="", description="The file or directory that an sftp operation is about."
+        default="", description="For sftp and scp: the file or directory that the operation is about."
     )
-    destination: SSHDestination | None = Field(default=None, description="Where a forwarded port leads to.")
+    target: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="The second path: of a rename or link the new name, of a symlink what it leads to."
+    )
+    real_path: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        default=None, description="For sftp: the path with symbolic links followed (ssh.realPath). Default: path."
+    )
+    size: Annotated[StrictInt, Field(ge=0, le=2**53)] = Field(
+        default=0, description="For scp: bytes of the file that is written."
+    )
+    direction: Literal["local", "remote"] | None = Field(
+        default=None,
+        description="For forward: whether the target connects (local, ssh -L) or listens (remote, ssh -R). Default: "
+        "local.",
+    )
+    destination: SSHDestination | None = Field(default=None, description="Where a forward leads to, or listens.")
 
 
 class PolicyTest(Model):

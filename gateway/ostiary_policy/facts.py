@@ -248,33 +248,117 @@ class KubernetesFacts(TypedDict):
 
 
 class CommandFacts(TypedDict):
-    """One simple command of a shell command line."""
+    """One simple command of a shell command line; sudo, env, xargs, `sh -c` and their like are seen through."""
 
-    program: Annotated[str, Doc("Program, sudo and env seen through; its base name.")]
-    argv: Annotated[list[str], Doc("The program and its arguments, quotes removed.")]
-    flags: Annotated[list[str], Doc("Flags, short ones split: `-rf` is `-r` and `-f`.")]
-    redirects: Annotated[list[str], Doc("Files that output is written to.")]
-    substitutions: Annotated[list[str], Doc("Command and process substitutions in it.")]
+    program: Annotated[str, Doc("Program that runs, its base name: `rm` of `sudo /bin/rm`.", varies="text")]
+    path: Annotated[str, Doc("The program as it is written: `/bin/rm`.", varies="text")]
+    argv: Annotated[list[str], Doc("The program and its arguments, quotes removed.", varies="text")]
+    exact: Annotated[
+        bool,
+        Doc(
+            "True if argv is what the program gets, to the letter; false if a variable, a pattern, a substitution or the "
+            "input of xargs stands in it.",
+            varies="text",
+        ),
+    ]
+    flags: Annotated[list[str], Doc("Flags, short ones split: `-rf` is `-r` and `-f`.", varies="text")]
+    assignments: Annotated[
+        list[str], Doc("Names of the variables set for it: `LD_PRELOAD` of `LD_PRELOAD=x ls`.", varies="text")
+    ]
+    inputs: Annotated[list[str], Doc("Files that its input is redirected from.", varies="text")]
+    redirects: Annotated[list[str], Doc("Files that its output is redirected to.", varies="text")]
+    substitutions: Annotated[list[str], Doc("Command and process substitutions in it.", varies="text")]
+    via: Annotated[
+        list[str], Doc("The programs that were seen through, the outermost first: `sudo` and `env`.", varies="text")
+    ]
+    runAs: Annotated[
+        str, Doc("Whom sudo or su runs it as, `root` for plain sudo; empty if it runs as the login.", varies="text")
+    ]
 
 
 class DestinationFacts(TypedDict):
-    """Where a forward leads."""
+    """Where a forward leads. For other requests every field of it is empty."""
 
-    host: Annotated[str, Doc("Host.")]
-    port: Annotated[int, Doc("TCP port.")]
+    host: Annotated[str, Doc("Host as it is asked for; of a remote forward the address to listen on.", varies="text")]
+    port: Annotated[int, Doc("TCP port; 0 for a Unix socket, and for a remote forward to any port.", varies="text")]
+    path: Annotated[str, Doc("Path of a Unix socket; empty for TCP.", varies="text")]
 
 
 class SshFacts(TypedDict):
-    """`ssh`: one exec, shell, file operation or forward."""
+    """`ssh`: one command, shell, file operation or forward. What a kind does not have is empty."""
 
-    kind: Annotated[str, Doc("`exec`, `shell`, `sftp` or `forward`.")]
+    kind: Annotated[
+        str,
+        Doc(
+            "`exec` (a command), `shell` (an interactive one), `sftp` and `scp` (one file operation, or the beginning "
+            "of such a session), `subsystem` (any other), `forward`, `agent` (forwarding of the agent's keys), `x11`, "
+            "`env` (a variable of the environment, before the command that it is for)."
+        ),
+    ]
     user: Annotated[str, Doc("Login at the target.")]
-    command: Annotated[str, Doc("The command line; for sftp the operation.", varies="text")]
-    commands: Annotated[list[CommandFacts], Doc("The simple commands in it.")]
-    opaque: Annotated[bool, Doc("True if what it does cannot be known from its text.")]
-    opaqueReason: Annotated[str, Doc("Why it is opaque; empty if it is not.")]
-    path: Annotated[str, Doc("For sftp: the path.")]
-    destination: Annotated[DestinationFacts, Doc("For forwards: where to.")]
+    command: Annotated[str, Doc("The command line of exec and scp, as sent; the name of a subsystem.", varies="text")]
+    commands: Annotated[
+        list[CommandFacts],
+        Doc(
+            "The simple commands in the command line, those of pipelines, lists, loops and substitutions too.",
+            varies="text",
+        ),
+    ]
+    opaque: Annotated[
+        bool,
+        Doc("True if what the command line does cannot be known from its text. True for a shell and a subsystem too."),
+    ]
+    opaqueReason: Annotated[str, Doc("Why it is opaque, for people; empty if it is not.", varies="text")]
+    pty: Annotated[bool, Doc("True if the command or shell gets a terminal.")]
+    env: Annotated[
+        dict[str, str], Doc("Variables that were let through for the command or shell, each by `env`.", varies="text")
+    ]
+    name: Annotated[str, Doc("For env: the variable's name.", varies="text")]
+    value: Annotated[str, Doc("For env: its value.", varies="text")]
+    operation: Annotated[
+        str,
+        Doc(
+            "For sftp and scp: `session` (its beginning), `read`, `write`, `append`, `readwrite` (a file is opened for "
+            "that), `stat`, `list`, `mkdir`, `rmdir`, `remove`, `rename`, `symlink`, `link`, `setstat`, `readlink`, "
+            "`realpath`, `statvfs`; of any other extension of SFTP its name."
+        ),
+    ]
+    path: Annotated[
+        str,
+        Doc(
+            "For sftp and scp: the file or directory; without `.`, `..` and doubled slashes where it is absolute. "
+            "Symbolic links are not followed: see realPath.",
+            varies="text",
+        ),
+    ]
+    target: Annotated[
+        str, Doc("The second path: of rename and link the new name, of symlink what it leads to.", varies="text")
+    ]
+    realPath: NotRequired[
+        Annotated[
+            str,
+            Doc(
+                "For sftp: the path with symbolic links followed, as the target has it just now; of what is made, "
+                "removed or renamed that of its directory. Empty if the target does not say, and for other kinds.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
+    size: Annotated[
+        int, Doc("For scp: bytes of the file that is written, as announced; 0 if not known.", varies="text")
+    ]
+    readOnly: Annotated[
+        bool,
+        Doc(
+            "True only if it is known to change nothing: reading, stat and listing by sftp and scp, and the beginning "
+            "of such a session. Never of a command."
+        ),
+    ]
+    direction: Annotated[
+        str, Doc("For forward: `local` (the target connects, ssh -L and -D) or `remote` (it listens, ssh -R).")
+    ]
+    destination: Annotated[DestinationFacts, Doc("For forward: where it leads; of a remote one where it listens.")]
 
 
 VARIABLES: dict[str, type] = {"request": RequestFacts, "sql": SqlFacts, "k8s": KubernetesFacts, "ssh": SshFacts}

@@ -20,8 +20,8 @@ An expression that reads a variable of another protocol errs, and an error denie
 
 Types are those of CEL. A name that begins with a capital is an object, described in its own section.
 
-- **costly**: working it out asks the target (EXPLAIN, a dry run). It is worked out only when a rule needs it, and
-  denies if it cannot be had. Put what is cheap before it: `variables.writes && sql.estimatedRows > 1000`.
+- **costly**: working it out asks the target (EXPLAIN, a dry run, where a path leads). It is worked out only when a rule
+  needs it, and denies if it cannot be had. Put what is cheap before it: `variables.writes && sql.estimatedRows > 1000`.
 - **may be absent**: ask with `has()` first, or let the error deny.
 - **varies** is for those who care about speed: a decision is made once and kept for a session as long as
   nothing that the policies read can differ. `text` changes with the literals of a statement, `request` with every
