@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StringConstraints
 
-from ostiary_api.meta import LIST_SET, CARef, DnsLabel, DnsName, Model, SecretKey, Validation, list_map
+from ostiary_api.meta import LIST_SET, CARef, DnsLabel, DnsName, Model, SecretKey, SecretRef, Validation, list_map
 from ostiary_api.units import duration
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -164,6 +164,20 @@ class MTLS(Model):
     )
 
 
+class SSHLoginCertificates(Model):
+    """Certificates for agents' own SSH keys, which `ostiary ssh cert` gets for a token."""
+
+    ca_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret with the private key that signs them, as privateKey. Needed in a cluster; elsewhere the "
+        "gateway makes its own. It must not be the authority that targets trust.",
+    )
+    ttl: Annotated[float, *duration("1m", "24h")] = Field(
+        default=28800.0,
+        description="How long one is valid after it was signed, and never longer than the token it was made with.",
+    )
+
+
 class Authentication(Model):
     """How agents prove who they are."""
 
@@ -184,6 +198,11 @@ class Authentication(Model):
     )
     mtls: MTLS | None = Field(
         default=None, description="Client certificates that count: X.509-SVIDs of a SPIFFE trust domain."
+    )
+    ssh_certificates: SSHLoginCertificates | None = Field(
+        default=None,
+        description="SSH: certificates instead of a token. In a cluster they are off without this; elsewhere they are "
+        "on, with what is the default here.",
     )
     sessions_outlive_credential: StrictBool = Field(
         default=False,

@@ -143,9 +143,7 @@ def pack(header: Header, lines: Iterable[str], *, max_part_bytes: int = MAX_PART
     return Packed(sha256_hex(text.encode("ascii")), tuple(parts))
 
 
-def unpack(
-    gateway: str, config_maps: Mapping[str, ConfigMapData], previous: FeedBundle | None = None
-) -> FeedBundle:
+def unpack(gateway: str, config_maps: Mapping[str, ConfigMapData], previous: FeedBundle | None = None) -> FeedBundle:
     """Read the ConfigMaps of a gateway's bundle (name → data; others may be among them). Lines that are in `previous`
     too give the same objects.
 

@@ -40,6 +40,9 @@ PublicKey = Annotated[
 ]
 Principal = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 RoleName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+CertificateExtension = Literal[
+    "permit-pty", "permit-port-forwarding", "permit-agent-forwarding", "permit-X11-forwarding", "permit-user-rc"
+]
 
 
 class UpstreamTLS(Model):
@@ -159,6 +162,18 @@ class SSHCertificateCredentials(Model):
     ttl: Annotated[float, *duration("10s", "24h")] = Field(
         default=60.0, description="How long a certificate is valid after it was signed."
     )
+    extensions: tuple[CertificateExtension, ...] = Field(
+        default=("permit-pty",),
+        max_length=5,
+        description="What the certificate permits at the target (sshd refuses the rest, whatever policies allow). "
+        "Forwards need permit-port-forwarding, ssh -A needs permit-agent-forwarding.",
+        json_schema_extra=LIST_SET,
+    )
+    source_address: Literal["Bind", "Omit"] = Field(
+        default="Bind",
+        description="Bind: the certificate counts only from the address that the gateway has on its connection to the "
+        "target. Omit: from anywhere, for targets that see another address than that (NAT, a proxy, a load balancer).",
+    )
 
 
 _CREDENTIALS = ("static", "postgres_role", "service_account_token", "impersonate", "ssh_certificate")
@@ -233,7 +248,12 @@ class Listener(Model):
 
     port: Port = Field(description="TCP port that agents connect to.")
     tls: ListenerTLS = Field(
-        default=ListenerTLS(), description="TLS towards agents; required unless it is disabled here."
+        default=ListenerTLS(), description="TLS towards agents; required unless it is disabled here. Not for SSH."
+    )
+    host_key_ref: SecretRef | None = Field(
+        default=None,
+        description="SSH: Secret with the gateway's own host key, as privateKey. Without it the gateway makes one; in "
+        "a cluster each pod makes its own, so agents that pin it need this.",
     )
 
 
@@ -304,6 +324,16 @@ class Limits(Model):
     )
 
 
+class SSHOptions(Model):
+    """What is particular to SSH."""
+
+    file_content: Literal["Digest", "Content"] = Field(
+        default="Digest",
+        description="What the record keeps of files that go through sftp and scp. Digest: size and sha256. Content: "
+        "with recording Full also what is in them, as far as limits.maxRecordedBytes goes.",
+    )
+
+
 class ConnectionSpec(Model):
     """What is wanted."""
 
@@ -331,6 +361,7 @@ class ConnectionSpec(Model):
     limits: Limits = Field(
         default=Limits(), description="Bounds on sessions, requests and records, so that no agent takes all."
     )
+    ssh: SSHOptions | None = Field(default=None, description="SSH: what is particular to it.")
 
     validations = (
         Validation("self.protocol == oldSelf.protocol", "protocol cannot be changed; make another Connection", None),
@@ -399,6 +430,39 @@ class ConnectionSpec(Model):
             lambda self: self.protocol == "SSH" or self.credentials.ssh_certificate is None,
         ),
         Validation(
+            "self.protocol == 'SSH' || !has(self.listener.hostKeyRef) && !has(self.authentication.sshCertificates) && "
+            "!has(self.ssh)",
+            "listener.hostKeyRef, authentication.sshCertificates and ssh are for SSH",
+            lambda self: (
+                self.protocol == "SSH"
+                or (
+                    self.listener.host_key_ref is None and self.authentication.ssh_certificates is None and not self.ssh
+                )
+            ),
+        ),
+        Validation(
+            "self.protocol != 'SSH' || self.listener.tls.mode == 'Require' && !has(self.listener.tls.secretRef) && "
+            "!has(self.authentication.mtls)",
+            "listener.tls and authentication.mtls are not for SSH, which has host keys (listener.hostKeyRef) and "
+            "authentication.sshCertificates",
+            lambda self: (
+                self.protocol != "SSH" or (self.listener.tls == ListenerTLS() and self.authentication.mtls is None)
+            ),
+        ),
+        Validation(
+            "!has(self.authentication.sshCertificates) || !has(self.authentication.sshCertificates.caSecretRef) || "
+            "!has(self.credentials.sshCertificate) || self.authentication.sshCertificates.caSecretRef.name != "
+            "self.credentials.sshCertificate.caSecretRef.name",
+            "authentication.sshCertificates and credentials.sshCertificate must not have the same caSecretRef: what "
+            "signs for agents must not open targets",
+            lambda self: (
+                self.authentication.ssh_certificates is None
+                or self.authentication.ssh_certificates.ca_secret_ref is None
+                or self.credentials.ssh_certificate is None
+                or self.authentication.ssh_certificates.ca_secret_ref != self.credentials.ssh_certificate.ca_secret_ref
+            ),
+        ),
+        Validation(
             "!has(self.authentication.mtls) || self.listener.tls.mode != 'Disable'",
             "authentication.mtls needs TLS; leave listener.tls.mode out",
             lambda self: self.authentication.mtls is None or self.listener.tls.mode != "Disable",
@@ -409,6 +473,11 @@ class ConnectionSpec(Model):
             lambda self: self.protocol != "Kubernetes" or self.upstream.tls.mode != "Disable",
         ),
     )
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the record has what is in files that go through."""
+        return self.recording == "Full" and self.ssh is not None and self.ssh.file_content == "Content"
 
     @property
     def upstream_port(self) -> int:

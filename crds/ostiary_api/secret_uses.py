@@ -9,6 +9,7 @@ from ostiary_api.connection import Connection
 from ostiary_api.policy import GatewayPolicy
 
 CERTIFICATE: Final = ("tls.crt", "tls.key")
+_KEY_LOGIN: Final = ("username", "privateKey")
 
 
 class SecretUse(NamedTuple):
@@ -35,8 +36,8 @@ def secrets_of_connection(connection: Connection) -> list[SecretUse]:
     credentials, upstream, listener = spec.credentials, spec.upstream, spec.listener
     uses: list[SecretUse] = []
     if credentials.static is not None:
-        keys = {"Postgres": ("username", "password"), "Kubernetes": ("token",), "SSH": ("username",)}[spec.protocol]
-        otherwise = CERTIFICATE if spec.protocol == "Kubernetes" else ()
+        keys = {"Postgres": ("username", "password"), "Kubernetes": ("token",), "SSH": _KEY_LOGIN}[spec.protocol]
+        otherwise = {"Postgres": (), "Kubernetes": CERTIFICATE, "SSH": ("username", "password")}[spec.protocol]
         name = credentials.static.secret_ref.name
         uses.append(SecretUse("spec.credentials.static.secretRef", name, keys, otherwise))
     if credentials.postgres_role is not None:
@@ -51,6 +52,12 @@ def secrets_of_connection(connection: Connection) -> list[SecretUse]:
         uses.append(SecretUse("spec.credentials.sshCertificate.caSecretRef", name, ("privateKey",)))
     if listener.tls.secret_ref is not None:
         uses.append(SecretUse("spec.listener.tls.secretRef", listener.tls.secret_ref.name, CERTIFICATE))
+    if listener.host_key_ref is not None:
+        uses.append(SecretUse("spec.listener.hostKeyRef", listener.host_key_ref.name, ("privateKey",)))
+    certificates = spec.authentication.ssh_certificates
+    if certificates is not None and certificates.ca_secret_ref is not None:
+        name = certificates.ca_secret_ref.name
+        uses.append(SecretUse("spec.authentication.sshCertificates.caSecretRef", name, ("privateKey",)))
     for number, issuer in enumerate(spec.authentication.oidc):
         field = f"spec.authentication.oidc[{number}]"
         if issuer.jwks_ref is not None:
