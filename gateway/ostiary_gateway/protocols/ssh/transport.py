@@ -608,6 +608,9 @@ class Trust(Protocol):
     def check(self, key_data: bytes) -> asyncssh.SSHKey:
         """The key of a host key or host certificate (blob) that may be believed. Raises ValueError, in words."""
 
+    def refuse_types(self, offered: Sequence[bytes]) -> str:
+        """Why none of the host keys that a target has can be believed, by their types; empty if one can."""
+
 
 class _Target(asyncssh.SSHClient):
     """The owner of a leg towards a target, as asyncssh calls it."""
@@ -655,6 +658,16 @@ class TargetLeg(Leg, SSHClientConnection):
 
     def _connection_made(self) -> None:
         """asyncssh's reads known_hosts, and looks for keys and agents of the machine."""
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Most servers just hang up when they have no host key of the wanted types: it is said before they can."""
+        if pkttype == _KEXINIT and not self._session_id:
+            asked = SSHPacket(packet.get_full_payload())
+            asked.get_bytes(17)
+            asked.get_namelist()
+            if problem := self._trust.refuse_types(asked.get_namelist()):
+                raise asyncssh.HostKeyNotVerifiable(problem)
+        return super().process_packet(pkttype, pktid, packet)
 
     def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
         try:
