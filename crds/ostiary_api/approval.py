@@ -34,12 +34,15 @@ TERMINAL = ("Approved", "Denied", "Expired", "Consumed")
 
 
 class Evidence(Model):
-    """What the request would do, as the target itself says."""
+    """What the request would do, as the target itself says, or as it can be read from a command."""
 
-    type: Literal["Explain", "Diff"] = Field(
-        description="Explain: the plan of PostgreSQL. Diff: what a dry run of the API server would change."
+    type: Literal["Explain", "Diff", "Command"] = Field(
+        description="Explain: the plan of PostgreSQL. Diff: what a dry run of the API server would change. Command: "
+        "what a request over SSH would run or do, and where."
     )
-    text: Annotated[str, StringConstraints(max_length=65536)] = Field(description="The plan or the diff, as text.")
+    text: Annotated[str, StringConstraints(max_length=65536)] = Field(
+        description="The plan, the diff, or the parts of the request, as text."
+    )
 
 
 class RequestedAction(Model):

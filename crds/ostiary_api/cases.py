@@ -169,6 +169,9 @@ class SSHTest(Model):
     real_path: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
         default=None, description="For sftp: the path with symbolic links followed (ssh.realPath). Default: path."
     )
+    real_target: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        default=None, description="The same for target (ssh.realTarget). Default: target."
+    )
     size: Annotated[StrictInt, Field(ge=0, le=2**53)] = Field(
         default=0, description="For scp: bytes of the file that is written."
     )

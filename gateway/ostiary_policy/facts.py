@@ -339,7 +339,18 @@ class SshFacts(TypedDict):
             str,
             Doc(
                 "For sftp: the path with symbolic links followed, as the target has it just now; of what is made, "
-                "removed or renamed that of its directory. Empty if the target does not say, and for other kinds.",
+                "removed or renamed that of its directory, with its name. Absent if the target does not say; empty for what "
+                "has no path.",
+                costly=True,
+                varies="request",
+            ),
+        ]
+    ]
+    realTarget: NotRequired[
+        Annotated[
+            str,
+            Doc(
+                "The same for `target`, of what has a second path to a file (rename, link); empty for others.",
                 costly=True,
                 varies="request",
             ),

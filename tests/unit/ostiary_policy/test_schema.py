@@ -18,7 +18,7 @@ def test_every_fact_is_documented() -> None:
 
 def test_costly_facts_may_be_absent() -> None:
     objects = {"k8s.object", "k8s.oldObject", "k8s.oldObjects", "k8s.affected"}
-    assert {"sql.estimatedRows", "ssh.realPath", *objects} == COSTLY
+    assert {"sql.estimatedRows", "ssh.realPath", "ssh.realTarget", *objects} == COSTLY
     assert COSTLY <= OPTIONAL
 
 

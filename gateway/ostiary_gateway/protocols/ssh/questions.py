@@ -41,9 +41,13 @@ class Question:
     """What was sent, byte for byte, where the facts are only a reading of it: a grant is for these bytes."""
     tell: Callable[[str], None] | None = None
     """Takes a line for the client while it is held (with PREFIX, without the line's end). None: nobody can be told."""
-    find: Callable[[Callable[[str], None]], None] | None = None
-    """Begins to find out `ssh.realPath`, and gives it to what it is called with: empty if it cannot be known. Called
-    while `decide` runs, before it returns, and only if a rule needs it. None: it cannot be found out."""
+    find: Callable[[Callable[[str, str], None]], None] | None = None
+    """Begins to find out `ssh.realPath` and `ssh.realTarget`, and gives both to what it is called with: empty where it
+    cannot be known. Called while `decide` runs, before it returns, and only if a rule needs it. None: they cannot be
+    found out."""
+    quiet: bool = False
+    """If it is allowed it makes no record of its own (`number` 0, no `end`): what reads names and attributes, by the
+    hundred. A refusal is recorded."""
     tag: object = None
     """Whoever asks keeps here what is to go on."""
 
