@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
@@ -35,6 +35,9 @@ from ostiary_gateway.protocols import LOBBIES, Lobby, Site
 from ostiary_gateway.tls import TLSError, listener_context, own_context
 from ostiary_gateway.workers.place import ALONE, Place
 from ostiary_policy.bundle import Bundle
+
+if TYPE_CHECKING:
+    from ostiary_gateway.protocols.ssh.host_keys import SSHKeys
 
 log = structlog.get_logger(__name__)
 
@@ -261,11 +264,16 @@ class Gateway:
     def _site(self, key: Key, connection: Connection, identities: TokenIdentities) -> Site:
         closed = self._closed.get(key, "")
         services = self.pod.host_names(key[1]) if self.pod is not None else ()
+        ssh = connection.spec.protocol == "SSH"
+        keys: SSHKeys | None = None
         tls = connection.spec.listener.tls
         secret = self._secrets.get((key[0], tls.secret_ref.name)) if tls.secret_ref is not None else None
         context: ssl.SSLContext | None
         try:
-            context = listener_context(connection, secret, self._data, self._listen, services=services)
+            if ssh:
+                context, keys = None, _ssh_keys(connection, self._secrets, self._data, pod=self.pod is not None)
+            else:
+                context = listener_context(connection, secret, self._data, self._listen, services=services)
             authenticators = Authenticators(
                 connection, identities, self._secrets, self._issuer_keys, reviews=self._reviews
             )
@@ -275,14 +283,15 @@ class Gateway:
                 raise
             # Nobody gets in, and who comes hears why: better than a port that does not answer.
             closed = closed or str(problem)
-            context = own_context(self._data, self._listen, services)
+            context = None if ssh else own_context(self._data, self._listen, services)
             spec = connection.spec.model_copy(update={"authentication": Authentication()})
             barred = connection.model_copy(update={"spec": spec})
+            keys = _ssh_keys(None, self._secrets, self._data, pod=True) if ssh else None
             authenticators = Authenticators(
                 barred, identities, self._secrets, self._issuer_keys, reviews=self._reviews
             )
         api = self.pod.kube.access if self.pod is not None else None
-        return Site(connection, context, authenticators, self._secrets, self._place, closed, api)
+        return Site(connection, context, authenticators, self._secrets, self._place, closed, api, keys)
 
     def _bind(self, port: int) -> socket.socket:
         if self._place.shares_ports and not self._place.others_serve():
@@ -386,6 +395,14 @@ class _Listener:
             for task in stuck:
                 task.cancel()
         await self.lobby.close()
+
+
+def _ssh_keys(connection: Connection | None, secrets: Mapping[Key, Secret], data: Path, *, pod: bool) -> SSHKeys:
+    """Imported when a Connection needs it, as the protocol is. Without a Connection only a host key, of the gateway's
+    own. Raises AuthenticationError."""
+    from ostiary_gateway.protocols.ssh.host_keys import keys_of, own_keys
+
+    return own_keys(data) if connection is None else keys_of(connection, secrets, data, pod=pod)
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:
