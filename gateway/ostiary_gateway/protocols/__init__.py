@@ -101,7 +101,14 @@ def _kubernetes(site: Site, checkpoint: Checkpoint, counters: Counters) -> Lobby
     return KubernetesLobby(site, checkpoint, counters)
 
 
+def _ssh(site: Site, checkpoint: Checkpoint, counters: Counters) -> Lobby:
+    from ostiary_gateway.protocols.ssh.lobby import SshLobby
+
+    return SshLobby(site, checkpoint, counters)
+
+
 LOBBIES: Final[dict[str, Callable[[Site, Checkpoint, Counters], Lobby]]] = {
     "Postgres": _postgres,
     "Kubernetes": _kubernetes,
+    "SSH": _ssh,
 }
