@@ -154,7 +154,7 @@ class Play:
         self.c(wire.open_channel(b"session", self.mine, window, LIMIT))
         key = wire.read_open(self.target.payloads[-1]).sender
         self.t(wire.confirmation(key, self.theirs, target_window, LIMIT))
-        self.heard
+        assert self.heard is not None
         return key
 
     def running(self, command: bytes = b"true", *, window: int = WINDOW, target_window: int = 100_000) -> int:
@@ -162,7 +162,7 @@ class Play:
         key = self.session_channel(window=window)
         self.c(wire.request(key, b"exec", True, wire.string(command)))
         self.t(wire.success(key)).t(wire.adjust(key, target_window))
-        self.heard
+        assert self.heard is not None
         return key
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ostiary_gateway.protocols.ssh import wire
 from support.ssh_talks import Play, no, yes
+
+from ostiary_gateway.protocols.ssh import wire
 
 
 def test_a_command_is_decided_before_the_target_hears_of_it_and_then_runs_as_if_directly() -> None:
