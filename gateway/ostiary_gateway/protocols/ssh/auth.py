@@ -67,6 +67,11 @@ class AgentLogin(asyncssh.SSHServer):
         self._told = ""
         self._barred = False
 
+    @property
+    def refused(self) -> bool:
+        """True if it has counted and recorded a refusal."""
+        return bool(self._told)
+
     # -- what asyncssh asks
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:

@@ -20,7 +20,6 @@ from ostiary_gateway.leg import LegClosed
 from ostiary_gateway.protocols import Site
 from ostiary_policy.facts import ClientFacts
 
-from . import agent_certificates
 from .auth import AgentLogin, make_server
 from .desk import Desk
 from .probe import probe
@@ -53,33 +52,25 @@ class SshLobby:
         """One client, from its socket to the end of its session. `admitted` is called once the login has ended."""
         client = ClientFacts(address=_peer(sock), application="")
         leg: ClientLeg | None = None
+        server = make_server(self.site, self._checkpoint, self._counters, client)
         try:
             try:
                 async with asyncio.timeout(LOGIN_TIMEOUT):
-                    server, leg = await self._login(sock, client)
+                    leg = await ClientLeg.accept(sock, server, self._options)
             finally:
                 admitted()
-            if server is not None:
-                await self._enter(leg, server, client)
+            await self._enter(leg, server, client)
             await leg.parted()
         except TimeoutError:
             self._counters.login_refused(self.site.name, "deadline")
         except (LegClosed, OSError):
-            self._counters.login_refused(self.site.name, "other")
+            if not server.refused:
+                self._counters.login_refused(self.site.name, "protocol")
         finally:
             if leg is not None:
                 leg.abort()
             else:
                 sock.close()
-
-    async def _login(self, sock: socket.socket, client: ClientFacts) -> tuple[AgentLogin | None, ClientLeg]:
-        site = self.site
-        if site.closed:
-            self._counters.login_refused(site.name, "closed")
-            self._checkpoint.refuse_login(site.name, client, f"closed: {site.closed}")
-            return None, await ClientLeg.accept(sock, _Closed(site.closed), self._options)
-        server = make_server(site, self._checkpoint, self._counters, client)
-        return server, await ClientLeg.accept(sock, server, self._options)
 
     async def _enter(self, leg: ClientLeg, server: AgentLogin, client: ClientFacts) -> None:
         site, identity = self.site, server.identity
@@ -89,7 +80,11 @@ class SshLobby:
             self._checkpoint.refuse_login(site.name, client, why)
             leg.disconnect(BY_APPLICATION, f"{why} Connect again with a valid credential.")
         elif server.wants_certificate:
-            await self._certify(leg, site, identity, client)
+            self._serving.add(leg)
+            try:
+                await server.serve_certificate(leg)
+            finally:
+                self._serving.discard(leg)
         elif self.full:
             self._counters.login_refused(site.name, "limit")
             record = self._checkpoint.refuse_login(site.name, client, "too many sessions")
@@ -105,15 +100,6 @@ class SshLobby:
                 await session.run()
             finally:
                 self._sessions.discard(session)
-
-    async def _certify(self, leg: ClientLeg, site: Site, identity: Identity, client: ClientFacts) -> None:
-        self._serving.add(leg)
-        try:
-            leg.receiver = agent_certificates.receiver(leg, site, self._checkpoint, identity, client)
-            async with asyncio.timeout(LOGIN_TIMEOUT):
-                await leg.wait_closed()
-        finally:
-            self._serving.discard(leg)
 
     # -- upkeep
 
@@ -136,7 +122,7 @@ class SshLobby:
             relay = session.relay
             relay.count_bytes()
             session.upkeep(now)
-            if now - relay.active > limit and relay.idle:
+            if now - relay.active > limit and not relay.busy:
                 relay.stop(f"The session was idle for more than {limit:.0f} s. Connect again.")
             elif why := identities.ended(session.identity, idle=relay.idle):
                 relay.stop(f"{why} Connect again with a new one.")
@@ -266,22 +252,6 @@ class _Tally:
     @property
     def written(self) -> int:
         return self.relay.written if self.relay is not None else 0
-
-
-class _Closed(asyncssh.SSHServer):
-    """Lets nobody in, and says why."""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._leg = conn
-
-    def begin_auth(self, username: str) -> bool:
-        text = f"{self._why} Try again in a while; the Connection's status says what is wrong."
-        self._leg.send_auth_banner(f"ostiary: {text}\n")
-        self._leg.disconnect(asyncssh.DISC_SERVICE_NOT_AVAILABLE, text)
-        return True
 
 
 _WITHDRAWN: Final = {
