@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from .file_talks import is_scp, talk_of
 from .questions import Admission, Question
 from .state import Session
 
 if TYPE_CHECKING:
     from .desk import Desk
+    from .talks import Talk
     from .transport import Leg
 
 log = structlog.get_logger(__name__)
@@ -96,8 +98,9 @@ class Relay:
         self._target: Leg | None = None
         self._later = _Later()
         spec = desk.gate.connection.spec
+        self._content = spec.keeps_files
         self._session = Session(
-            client, self._later, now=time.monotonic, digests=spec.recording != "None",
+            client, self._later, now=time.monotonic, digests=spec.recording != "None", talks=self._talk, is_scp=is_scp,
         )  # fmt: skip
         self._opened = time.monotonic()
         self.client_side = _ClientSide(self, self._session)
@@ -108,6 +111,10 @@ class Relay:
         self._leaving = ""
         self._counted = (0, 0)
         self._settling = False
+
+    def _talk(self, question: Question, _admission: Admission) -> Talk | None:
+        version = self._target.peer_version if self._target is not None else ""
+        return talk_of(question, time.monotonic, content=self._content, version=version)
 
     # -- the session
 

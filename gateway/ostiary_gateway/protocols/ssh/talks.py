@@ -39,9 +39,6 @@ class Talk(Protocol):
 
     def answer(self, question: Question, admission: Admission) -> None: ...
 
-    def find(self, question: Question) -> None:
-        """A costly fact is wanted: asks the target, puts it into the facts and the question into `questions` again."""
-
     def ended(self) -> None:
         """The channel is over, whichever way: ends every request that was begun."""
 
