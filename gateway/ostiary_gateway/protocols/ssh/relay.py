@@ -257,7 +257,8 @@ class Relay:
     def settle(self) -> None:
         """Decides what is asked, and looks whether the session goes on. After every batch of packets."""
         session = self._session
-        if self._settling or self.over.done():
+        if self._settling or self._group is None or self.over.done():
+            # What came before `run` is settled by that.
             return
         self._settling = True
         try:
@@ -290,7 +291,7 @@ class Relay:
             session.answer(question, decided)
             return
         session.progress(question)
-        assert self._group is not None
+        assert self._group is not None, "nothing is decided before the session runs"
         self._tasks[question] = self._group.create_task(self._wait(question, decided))
 
     async def _wait(self, question: Question, decided: Awaitable[Admission]) -> None:
