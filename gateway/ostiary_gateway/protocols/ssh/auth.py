@@ -5,6 +5,8 @@ Sources: RFC 4252, RFC 4256. Why a login is refused is told in a banner (RFC 425
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +66,7 @@ class AgentLogin(asyncssh.SSHServer):
         self._conn: asyncssh.SSHServerConnection
         self._attempts = 0
         self._keys = 0
-        self._told = ""
+        self._refused = b""
         self._barred = False
 
     @property
@@ -108,7 +110,7 @@ class AgentLogin(asyncssh.SSHServer):
     def get_kbdint_challenge(
         self, username: str, lang: str, submethods: str
     ) -> tuple[str, str, str, list[tuple[str, bool]]]:
-        return "", self._told, "en", [(PROMPT, False)]
+        return "", "", "en", [(PROMPT, False)]
 
     async def validate_kbdint_response(self, username: str, responses: list[str]) -> bool:  # type: ignore[override]
         if len(responses) != 1:
@@ -150,6 +152,12 @@ class AgentLogin(asyncssh.SSHServer):
     # -- the login
 
     async def _by_secret(self, username: str, secret: str) -> bool:
+        digest = hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
+        if hmac.compare_digest(digest, self._refused):
+            # A client without a person asks for the same again and again, at a server that has said no.
+            self._conn.disconnect(_NO_MORE_METHODS, "The same token was refused before.")
+            return False
+
         async def ask() -> str:
             return secret
 
@@ -157,6 +165,7 @@ class AgentLogin(asyncssh.SSHServer):
             return await self._site.identities.authenticate(None, ask)
 
         if not await self._enter(username, prove):
+            self._refused = digest
             return False
         if self.wants_certificate:
             self._secret = secret
@@ -177,7 +186,8 @@ class AgentLogin(asyncssh.SSHServer):
         if asked_only:
             return True
         if username != CERTIFICATE_LOGIN and not self._is_offered(username):
-            self._count()
+            # Nothing that this client sends would change that: it need not try its other ways.
+            self._conn.disconnect(_NO_MORE_METHODS, "This login is not possible.")
             return False
         self.identity, self.login = identity, username
         self.wants_certificate = username == CERTIFICATE_LOGIN
@@ -202,8 +212,8 @@ class AgentLogin(asyncssh.SSHServer):
         self._refuse(
             "other", f"login: {asked} is none that the Connection offers",
             f"The Connection {name} has no login {asked!r}.",
-            f"Its logins are: {', '.join(logins)}. Use one as the user name (ssh {logins[0]}@…), and the token as the "
-            "password.",
+            f"Its logins are: {', '.join(logins)}. Use one as the user name (ssh {logins[0]}@HOST), and the token as "
+            "the password.",
         )  # fmt: skip
         return False
 
@@ -211,9 +221,8 @@ class AgentLogin(asyncssh.SSHServer):
         """Counts, records and tells a refused login; the record's id."""
         self._counters.login_refused(self._site.name, kind)
         record = self._checkpoint.refuse_login(self._site.name, self._client, reason)
-        self._told = f"ostiary: {message} [{record}]\r\nostiary: {hint}\r\n"
         try:
-            self._conn.send_auth_banner(self._told)
+            self._conn.send_auth_banner(f"ostiary: {message} [{record}]\r\nostiary: {hint}\r\n")
         except OSError:
             # It has gone, or is past its login by another way.
             pass

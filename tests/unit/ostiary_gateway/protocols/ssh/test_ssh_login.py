@@ -68,7 +68,7 @@ async def test_which_logins_there_are_is_told_to_who_has_proven_who_it_is_and_to
         with pytest.raises(PermissionError) as told:
             await login(at, user="root")
         assert "The Connection host has no login 'root'." in str(told.value)
-        assert "Its logins are: deploy, app. Use one as the user name (ssh deploy@…)" in str(told.value)
+        assert "Its logins are: deploy, app. Use one as the user name (ssh deploy@HOST)" in str(told.value)
         with pytest.raises(PermissionError) as told:
             await login(at, user="root", password="wrong")
         assert "deploy" not in str(told.value)
@@ -91,23 +91,39 @@ async def test_no_credential_is_no_login() -> None:
             await login(at, password=None)
 
 
+class Stubborn(Client):
+    """Asks with one password after another, as long as it may."""
+
+    def __init__(self, *passwords: str) -> None:
+        super().__init__()
+        self.passwords = list(passwords)
+        self.tries = 0
+
+    def password_auth_requested(self) -> str | None:
+        self.tries += 1
+        return self.passwords.pop(0) if self.passwords else None
+
+    async def comes_to(self, at: Door) -> None:
+        await asyncssh.create_connection(
+            lambda: self, "127.0.0.1", at.port, username="deploy", config=None, client_keys=None, agent_path=None,
+            known_hosts=str(at.known_hosts), preferred_auth="password",
+        )  # fmt: skip
+
+
 async def test_who_tries_too_often_has_to_connect_again() -> None:
     async with door() as at:
-
-        class Stubborn(Client):
-            tries = 0
-
-            def password_auth_requested(self) -> str:
-                self.tries += 1
-                return "wrong"
-
-        client = Stubborn()
+        client = Stubborn(*(f"wrong {number}" for number in range(20)))
         with pytest.raises(asyncssh.DisconnectError, match="Too many refused logins"):
-            await asyncssh.create_connection(
-                lambda: client, "127.0.0.1", at.port, username="deploy", config=None, client_keys=None,
-                agent_path=None, known_hosts=str(at.known_hosts), preferred_auth="password",
-            )  # fmt: skip
+            await client.comes_to(at)
         assert client.tries == MAX_ATTEMPTS
+
+
+async def test_who_sends_the_same_again_is_not_asked_a_third_time() -> None:
+    async with door() as at:
+        client = Stubborn("wrong", "wrong", "wrong")
+        with pytest.raises(asyncssh.DisconnectError, match="The same token was refused before"):
+            await client.comes_to(at)
+        assert (client.tries, at.refusals) == (2, {("default/host", "token"): 1})
 
 
 async def test_a_closed_connection_says_so_before_anything_is_asked_for() -> None:
