@@ -30,6 +30,9 @@ class OutputMask(Protocol):
     def flush(self) -> bytes:
         """What waited, as far as it is known."""
 
+    def seen(self, data: bytes) -> None:
+        """This went on past the mask: what follows is looked at behind it."""
+
 
 class MaskedOutput:
     """make: makes what goes over one stream. now: seconds of a clock that only grows."""
@@ -51,6 +54,9 @@ class MaskedOutput:
     def stdout(self, data: bytes, *, last: bool = False) -> bytes:
         """What of it the client may see now."""
         echo = b"" if self._stdout.held else self._echo(data)
+        if echo:
+            # Who types the beginning of what must not be seen does not get the rest of it.
+            self._stdout.seen(echo)
         return echo + self._fed(self._stdout, data[len(echo) :], last)
 
     def stderr(self, data: bytes, *, last: bool = False) -> bytes:

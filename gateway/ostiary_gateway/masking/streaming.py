@@ -94,6 +94,12 @@ class StreamMask:
         self._context = context
         return shown
 
+    def seen(self, data: bytes) -> None:
+        """This was given out past the mask: what follows is looked at behind it."""
+        line = data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]
+        before = self._context if len(line) == len(data) else b""
+        self._context = (before + line)[-self._longest :]
+
     def finish(self) -> bytes:
         """The stream has ended: the rest."""
         return self.flush()
@@ -127,8 +133,10 @@ class StreamMask:
         return here
 
     def _shown(self, text: bytes) -> bytes:
+        if not text:
+            return text
         context, self._context = self._context, b""
-        if not text or (not context and not self._detectors.anywhere and not self._detectors.could_hit(text)):
+        if not context and not self._detectors.anywhere and not self._detectors.could_hit(text):
             return text
         if self._keys and _KEY_BEGINS.match(text):
             shown = self._behind(context, text)

@@ -6,39 +6,19 @@ Clients are told how it ended on the channel where the server would have said it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import orjson
 
 from ostiary_gateway.audit.stream_recording import Kind, Writer, size_data, terminal_size
+from ostiary_gateway.masking.output import MaskedOutput, OutputMask
 
 from .carriers import ERROR, OTHER, RESIZE, STDERR, STDIN, STDOUT, Broken, Carrier, Piece
 
-INTERACTIVE: Final = 0.05
-"""Seconds that output of a terminal may be held back, where it might be the beginning of something to mask."""
-PLAIN: Final = 0.5
-"""Seconds, without a terminal: nobody sees the characters come."""
 MAX_STATUS: Final = 65536
 """Bytes of the last word that are looked at."""
-MAX_TYPED: Final = 1024
-"""Bytes of what was typed whose echo is waited for."""
-
 _KINDS: Final = {STDIN: Kind.STDIN, STDOUT: Kind.STDOUT, STDERR: Kind.STDERR, ERROR: Kind.ERROR}
 _NAMES: Final = {STDIN: "stdin", STDOUT: "stdout", STDERR: "stderr"}
-
-
-class OutputMask(Protocol):
-    """Goes over output as it streams."""
-
-    @property
-    def held(self) -> int:
-        """Bytes that wait, since they may be the beginning of something."""
-
-    def feed(self, data: bytes) -> bytes:
-        """What may go on."""
-
-    def flush(self) -> bytes:
-        """What waited, as far as it is known."""
 
 
 class RemoteCommand:
@@ -65,13 +45,9 @@ class RemoteCommand:
         """Why the gateway must end it; empty as long as it need not."""
         self._carrier = carrier
         self._attach = attach
-        self._tty = tty
         self._now = now
-        self._masks = {STDOUT: mask(), STDERR: mask()} if mask is not None else {}
+        self._masks = MaskedOutput(mask, tty=tty, now=now) if mask is not None else None
         self._mask_text = mask_text
-        self._window = INTERACTIVE if tty else PLAIN
-        self._deadline: float | None = None
-        self._typed = bytearray()
         self._writer = Writer(now(), tty=tty)
         self._record = record
         self._counts = dict.fromkeys(_NAMES, 0)
@@ -99,9 +75,8 @@ class RemoteCommand:
             self._counts[STDIN] += len(piece.data)
             if piece.data:
                 self._keep(Kind.STDIN, piece.data)
-                if self._masks and self._tty:
-                    self._typed += piece.data.replace(b"\r", b"\r\n")
-                    del self._typed[:-MAX_TYPED]
+                if self._masks is not None:
+                    self._masks.typed(piece.data)
             if piece.fin:
                 self._keep(Kind.CLOSED, b"")
         elif piece.channel == RESIZE and (size := terminal_size(piece.data)) is not None:
@@ -129,34 +104,16 @@ class RemoteCommand:
             self.to_client.append(piece.raw)
 
     def _output(self, piece: Piece) -> None:
-        mask = self._masks.get(piece.channel)
-        if mask is None:
+        if self._masks is None:
             shown = piece.data
             self.to_client.append(piece.raw)
         else:
-            shown = self._echo(mask, piece)
-            shown += mask.feed(piece.data[len(shown) :])
-            if piece.fin:
-                shown += mask.flush()
+            feed = self._masks.stdout if piece.channel == STDOUT else self._masks.stderr
+            shown = feed(piece.data, last=piece.fin)
             self.to_client += self._carrier.encode(piece.channel, shown, fin=piece.fin)
-            if mask.held and self._deadline is None:
-                self._deadline = self._now() + self._window
         self._counts[piece.channel] += len(shown)
         if shown:
             self._keep(_KINDS[piece.channel], shown)
-
-    def _echo(self, mask: OutputMask, piece: Piece) -> bytes:
-        """The beginning of the output that only repeats what was typed: the agent knows it, and waits for it."""
-        typed = self._typed
-        if not typed or mask.held or piece.channel != STDOUT:
-            return b""
-        size = 0
-        for mine, theirs in zip(typed, piece.data, strict=False):
-            if mine != theirs:
-                break
-            size += 1
-        del typed[:size]
-        return piece.data[:size]
 
     def _said(self, piece: Piece) -> None:
         self._release()
@@ -186,17 +143,19 @@ class RemoteCommand:
     @property
     def due(self) -> float | None:
         """Seconds from now on until `tick` is wanted; None: it is not."""
-        return None if self._deadline is None else max(0.0, self._deadline - self._now())
+        at = None if self._masks is None else self._masks.due
+        return None if at is None else max(0.0, at - self._now())
 
     def tick(self) -> None:
         """Lets go what was held back for long enough."""
-        if self._deadline is not None and self._now() >= self._deadline:
+        if self._masks is not None and self._masks.overdue:
             self._release()
 
     def _release(self) -> None:
-        self._deadline = None
-        for channel, mask in self._masks.items():
-            if mask.held and (shown := mask.flush()):
+        if self._masks is None:
+            return
+        for channel, shown in zip((STDOUT, STDERR), self._masks.release(), strict=True):
+            if shown:
                 self._counts[channel] += len(shown)
                 self._keep(_KINDS[channel], shown)
                 self.to_client += self._carrier.encode(channel, shown, fin=False)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol
 
 from ostiary_gateway.masking.detectors import Detectors
+from ostiary_gateway.masking.output import OutputMask
 from ostiary_gateway.masking.streaming import StreamMask
 from ostiary_policy.masking import MaskPlan
 
 from .carriers import SpdyStreams, WebSocketChannels
 from .port_forward import ChannelPortForward, SpdyPortForward, TunnelledPortForward
 from .questions import Ask, Header
-from .remote_command import OutputMask, RemoteCommand
+from .remote_command import RemoteCommand
 from .websocket import accept_value
 from .wire import ResponseHead, WireError
 

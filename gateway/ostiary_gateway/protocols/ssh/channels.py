@@ -168,6 +168,14 @@ class Channel:
             self.down.extended(wire.STDERR, text)
 
     @property
+    def due(self) -> float | None:
+        """When something must happen on it by itself; None: nothing must."""
+        held = self.streams.due if self.streams is not None and not self.cut else None
+        if self.kill_at is None or held is None:
+            return self.kill_at if held is None else held
+        return min(self.kill_at, held)
+
+    @property
     def line_end(self) -> str:
         return "\n" if self.terminal is None else "\r\n"
 

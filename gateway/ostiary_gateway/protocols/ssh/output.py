@@ -16,14 +16,14 @@ MAX_SIGNALS: Final = 16
 class Streams:
     """Of one exec, shell or subsystem.
 
-    mask: makes what goes over one output; None: nothing is masked. record: takes what is kept of it; None: nothing is.
-    now: seconds of a clock that only grows. digests: whether what passes is hashed. `plain`: bytes pass as they are and
-    are not kept, so that the caller may count and hash them by itself.
+    mask: makes what goes over one output; None: nothing is masked. record: takes what is kept of it, `limit` bytes;
+    None: nothing is. now: seconds of a clock that only grows. digests: whether what passes is hashed.
+    `plain`: bytes pass as they are and are not kept, so that the caller may count and hash them by itself.
     """
 
     __slots__ = (
-        "_masks", "_now", "_record", "_size", "_started", "_writer", "err_bytes", "err_hash", "in_bytes", "in_hash",
-        "out_bytes", "out_hash", "plain", "result", "signals",
+        "_left", "_masks", "_now", "_record", "_size", "_started", "_writer", "err_bytes", "err_hash", "in_bytes",
+        "in_hash", "out_bytes", "out_hash", "plain", "result", "signals",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +35,7 @@ class Streams:
         size: tuple[int, int],
         now: Callable[[], float],
         digests: bool,
+        limit: int = 0,
     ) -> None:
         self._now = now
         self._started = now()
@@ -46,12 +47,13 @@ class Streams:
         self.in_hash = hashlib.sha256() if digests else None
         self.out_hash = hashlib.sha256() if digests else None
         self.err_hash = hashlib.sha256() if digests else None
-        self.plain = mask is None and record is None
         self.result: dict[str, object] = {}
         """How it ended, as the target said it."""
         self.signals: list[str] = []
-        if self._record is not None:
-            self._record(self._writer.header)
+        self.plain = mask is None and record is None
+        self._left = limit
+        if record is not None:
+            record(self._writer.header)
             if all(size):
                 self._keep(Kind.RESIZE, size_data(*size))
 
@@ -142,4 +144,10 @@ class Streams:
 
     def _keep(self, kind: Kind, data: bytes | memoryview) -> None:
         if self._record is not None:
-            self._record(self._writer.frame(self._now(), kind, bytes(data)))
+            frame = self._writer.frame(self._now(), kind, bytes(data))
+            self._record(frame)
+            self._left -= len(frame)
+            if self._left <= 0:
+                # The record has all that it takes.
+                self._record = None
+                self.plain = self._masks is None

@@ -218,7 +218,7 @@ class Programs:
         size = (channel.terminal.columns, channel.terminal.rows) if channel.terminal is not None else (0, 0)
         channel.streams = streams = Streams(
             admission.mask, None if talk is not None or not admission.keeps else admission.record,
-            tty=tty, size=size, now=session.now, digests=session.digests and talk is None,
+            tty=tty, size=size, now=session.now, digests=session.digests and talk is None, limit=session.recorded,
         )  # fmt: skip
         up = channel.up
         for kind, more in channel.held:
@@ -233,6 +233,8 @@ class Programs:
             self._note(channel, admission.stderr(pty=tty))
         if talk is None and streams.plain:
             channel.plain = streams
+        if admission.detectors is not None:
+            session.timed.add(channel.key)
         up.grants = True
         up.grant(force=True)
         if talk is not None:
@@ -269,6 +271,8 @@ class Programs:
         else:
             channel.up.data(content)
             channel.up.grant()
+            if streams.plain:
+                channel.plain = streams
 
     def target_data(self, channel: Channel, content: memoryview, code: int) -> None:
         if channel.cut or channel.told_client:
@@ -286,6 +290,8 @@ class Programs:
             return
         else:
             channel.down.data(streams.stdout(content))
+            if streams.plain:
+                channel.plain = streams
         channel.down.grant()
 
     def client_eof(self, channel: Channel) -> None:
@@ -444,6 +450,7 @@ class Programs:
         if channel.kind == b"session" and channel.started and not channel.told_target:
             channel.up.packet(_signal(channel, b"TERM"))
             channel.kill_at = self._session.now() + KILL_AFTER
+            self._session.timed.add(channel.key)
         else:
             channel.close_target()
         self.ended_keeping(channel)

@@ -151,6 +151,8 @@ class Relay:
         for payload in self._later.packets:
             target.send(payload)
         self._later.packets.clear()
+        if self._held:
+            target.pause_reading()
 
     def _end(self, code: int, message: str, reason: str = "") -> None:
         """Ends now: the client hears why."""
@@ -228,6 +230,7 @@ class Relay:
 
     def hold_target(self, hold: bool) -> None:
         """The client does not read: nothing more is read of the target."""
+        self._held = hold
         if self._target is not None:
             if hold:
                 self._target.pause_reading()
@@ -276,7 +279,7 @@ class Relay:
             self._end(PROTOCOL_ERROR, session.over)
         elif self._leaving and session.idle:
             self._end(BY_APPLICATION, self._leaving)
-        else:
+        elif session.timed:
             self._set_timer()
 
     def _decide(self, question: Question) -> None:

@@ -47,7 +47,8 @@ class Session:
 
     now: seconds of a clock that only grows. talks: the talk of a question that was allowed; None: a plain stream.
     is_scp: whether a command is one end of the old scp.
-    digests: whether what commands read and write is hashed for the record.
+    digests: whether what commands read and write is hashed for the record. recorded: bytes
+    of what one command reads and writes that are kept.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Session:
         talks: Callable[[Question, Admission], Talk | None] = lambda _question, _admission: None,
         is_scp: Callable[[bytes], bool] = lambda _command: False,
         digests: bool = True,
+        recorded: int = 1 << 30,
     ) -> None:
         self.client = client
         self.target = target
@@ -76,6 +78,9 @@ class Session:
         self.talks = talks
         self.is_scp = is_scp
         self.digests = digests
+        self.recorded = recorded
+        self.timed: set[int] = set()
+        """Keys of the channels on which something may be due."""
         self.channels: dict[int, Channel] = {}
         self._keys = 0
         self._handlers: dict[Question, tuple[Channel | None, Handler]] = {}
@@ -415,13 +420,17 @@ class Session:
     def _client_closes(self, channel: Channel) -> None:
         self._withdraw_all(channel)
         channel.client_left(self.client)
-        channel.close_target()
+        if channel.kill_at is None:
+            channel.close_target()
         self._close(channel)
 
     def _target_closes(self, channel: Channel) -> None:
         self._withdraw_all(channel)
         self.programs.target_done(channel)
         channel.target_left(self.target)
+        if channel.kill_at is not None:
+            channel.kill_at = None
+            channel.close_target()
         channel.close_client()
         self.ended(channel)
         self._close(channel)
@@ -436,6 +445,7 @@ class Session:
         if channel.over:
             self.ended(channel)
             del self.channels[channel.key]
+            self.timed.discard(channel.key)
             self._forwards.closed(channel)
 
     def _forget(self, channel: Channel, outcome: Outcome, detail: dict[str, object]) -> None:
@@ -476,17 +486,17 @@ class Session:
     @property
     def due(self) -> float | None:
         """Seconds from now until `tick` is wanted; None: it is not."""
-        times = [
-            each
-            for channel in self.channels.values()
-            for each in (channel.kill_at, channel.streams.due if channel.streams is not None else None)
-            if each is not None
-        ]
-        return max(0.0, min(times) - self.now()) if times else None
+        first: float | None = None
+        for key in self.timed:
+            at = self.channels[key].due
+            if at is not None and (first is None or at < first):
+                first = at
+        return None if first is None else max(0.0, first - self.now())
 
     def tick(self) -> None:
         now = self.now()
-        for channel in list(self.channels.values()):
+        for key in list(self.timed):
+            channel = self.channels[key]
             if channel.kill_at is not None and channel.kill_at <= now:
                 self.programs.kill(channel)
             streams = channel.streams
@@ -524,6 +534,7 @@ class Session:
             channel.target_closed = True
             self.ended(channel)
         self.channels.clear()
+        self.timed.clear()
         self._forwards.lost()
         self.over = self.over or message or "the session is over"
 

@@ -94,3 +94,23 @@ def test_a_key_that_is_longer_than_keys_are_does_not_stop_the_stream() -> None:
     shown = mask.feed(b"-----BEGIN PRIVATE KEY-----\n") + b"".join(mask.feed(b"MIIEabc\n") for _ in range(20_000))
     assert mask.held <= 80_000
     assert b"MIIE" not in shown + mask.finish()
+
+
+def test_what_a_deadline_cuts_is_hidden_however_its_rest_comes() -> None:
+    mask = stream("CreditCard")
+    shown = mask.feed(b"card 4111 1111") + mask.flush()
+    for piece in (b" ", b"1", b"111 ", b"11", b"11 ok", b"\n"):
+        shown += mask.feed(piece)
+    assert shown == b"card 4111 1111" + b"*" * 10 + b" ok\n"
+
+
+def test_what_went_past_the_mask_is_the_beginning_of_what_follows() -> None:
+    mask = stream("CreditCard")
+    mask.seen(b"4111 ")
+    assert mask.feed(b"1111 1111 1111\n") == b"*" * 14 + b"\n"
+
+
+def test_what_went_past_it_before_a_line_ended_is_over() -> None:
+    mask = stream("CreditCard")
+    mask.seen(b"4111 1111\r\n")
+    assert mask.feed(b"1111 1111\n") == b"1111 1111\n"
