@@ -38,6 +38,7 @@ cdef class Gate:
     cdef tuple _allowed
     cdef object _counted
     cdef public object waiter
+    cdef public dict running
     cdef Record _file
 
     @cython.locals(number=cython.longlong, record=Record)

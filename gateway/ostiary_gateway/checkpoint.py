@@ -26,6 +26,8 @@ from ostiary_policy.schema import COSTLY
 _WIDEST_FIRST: Final[tuple[Varying, ...]] = ("text", "request")
 MAX_KEPT: Final = 512
 """Decisions that one session keeps for reuse."""
+SHOWN_TEXT: Final = 4096
+"""Characters of a running request that are shown to who watches."""
 
 
 class Tally(Protocol):
@@ -79,6 +81,8 @@ class Checkpoint:
         self.approvals = approvals
         self.recorder = recorder
         self.counters = counters
+        self.gates: dict[str, Gate] = {}
+        """Sessions that are open, by their ids."""
 
     def refuse_login(self, connection: str, client: ClientFacts, reason: str) -> str:
         """Records that a client was not let in; returns the record's id."""
@@ -140,6 +144,8 @@ class Gate:
         self._allowed = (self.name, self._protocol, Action.ALLOW.value)
         self._counted = checkpoint.counters.requests
         self.waiter: Awaitable[None] | None = None
+        self.running: dict[int, tuple[float, str]] = {}
+        """Requests that were let through and have not ended: since when (seconds since the epoch), and their text."""
         self.refresh()
         checkpoint.counters.session_opened(self.name)
         self.record = checkpoint.recorder.session_opened(
@@ -149,6 +155,7 @@ class Gate:
             )
         )  # fmt: skip
         self._file = self.record if isinstance(self.record, Record) else None
+        checkpoint.gates[self.id] = self
 
     def refresh(self) -> bool:
         """Takes up the bundle in force. False if it no longer has this Connection."""
@@ -234,11 +241,13 @@ class Gate:
         """
         self.requests = number = self.requests + 1
         self._counted[self._allowed] += 1
+        now = _now()
+        self.running[number] = (now, text)
         record = self._file
         if record is not None:
-            self.waiter = record.begin(number, _now(), text, detail, decision, self.strict)
+            self.waiter = record.begin(number, now, text, detail, decision, self.strict)
         else:
-            self.waiter = self.record.begin(number, _now(), text, detail, decision, self.strict)
+            self.waiter = self.record.begin(number, now, text, detail, decision, self.strict)
         return Verdict(decision, number, self.id)
 
     def begin(
@@ -264,6 +273,7 @@ class Gate:
         if not verdict.allowed:
             self.record.end(number, now, "denied", {}, 0, 0)
             return verdict, None
+        self.running[number] = (now, text)
         return verdict, waiter
 
     @property
@@ -295,6 +305,7 @@ class Gate:
 
     def end(self, number: int, outcome: str, detail: Mapping[str, object] | bytes, rows: int, size: int) -> None:
         """A request has ended: ok, error, denied, skipped or lost. `size`: bytes of the response."""
+        self.running.pop(number, None)
         record = self._file
         if record is not None:
             record.end(number, _now(), outcome, detail, rows, size)
@@ -305,8 +316,28 @@ class Gate:
         """The session is over. Once."""
         if self._open:
             self._open = False
+            self.running.clear()
+            self.checkpoint.gates.pop(self.id, None)
             self.checkpoint.counters.session_closed(self.name)
             self.record.closed(time.time(), reason, self.requests)
+
+    def live(self) -> dict[str, object]:
+        """The session as it is now, for who watches."""
+        subject = self.identity.subject
+        return {
+            "session": self.id,
+            "connection": self.name,
+            "protocol": self._protocol,
+            "username": subject["username"],
+            "onBehalfOf": subject["onBehalfOf"],
+            "client": dict(self._client),
+            "opened": self._opened,
+            "requests": self.requests,
+            "running": [
+                {"request": request_id(self.id, number), "since": since, "text": text[:SHOWN_TEXT]}
+                for number, (since, text) in list(self.running.items())
+            ],
+        }
 
     @property
     def recorder(self) -> Recorder:

@@ -299,6 +299,20 @@ class Gateway:
             _bind(self._listen, port).close()
         return _bind(self._listen, port, shared=self._place.shares_ports)
 
+    def live(self) -> list[dict[str, object]]:
+        """The sessions that are open in this process, and what runs in them."""
+        return [gate.live() for gate in list(self.checkpoint.gates.values())]
+
+    async def end(self, target: str, message: str) -> bool:
+        """Ends a session, or a request by its id. False: none such is open in this process."""
+        session, _, number = target.partition("-")
+        gate = self.checkpoint.gates.get(session)
+        if gate is None or (number and not number.isdecimal()):
+            return False
+        namespace, _, name = gate.name.partition("/")
+        listener = self._listeners.get((namespace, name))
+        return listener is not None and await listener.lobby.end(session, int(number or 0), message)
+
     async def passed_on(self, connection: str, message: bytes) -> None:
         """What a client sent to another worker, for a session that may be here."""
         namespace, _, name = connection.partition("/")

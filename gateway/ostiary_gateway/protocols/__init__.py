@@ -83,6 +83,9 @@ class Lobby(Protocol):
     def stop(self, message: str, *, only_idle: bool = False) -> None:
         """Ends sessions, saying why. With `only_idle` those that are in the middle of something may finish that."""
 
+    async def end(self, session: str, number: int, message: str) -> bool:
+        """Somebody ends a session, or with a `number` that request of it, saying why. False: there is none such."""
+
     async def close(self) -> None:
         """Lets go of what sessions shared."""
 

@@ -245,8 +245,9 @@ def test_waiting_and_watching(sides: Sides) -> None:
         k.ok("get", "events", "--field-selector=involvedObject.name=web,reason=Scheduled", "-o",
              "custom-columns=T:.type,R:.reason,M:.message")  # fmt: skip
         # Those of one second come in any order; whether a probe was early, and the end is told already, is luck.
-        told = k.aside("events", "--for=pod/web", "--types=Normal").stdout.splitlines()
-        k.note(("events", "--for=pod/web"), 0, "\n".join(sorted(line for line in told if "Killing" not in line)))
+        told = k.aside("events", "--for=pod/web", "--types=Normal", "--no-headers").stdout.splitlines()
+        reasons = sorted({line.split()[2] for line in told} - {"Killing"})
+        k.note(("events", "--for=pod/web"), 0, " ".join(reasons))
 
     same(session, *sides)
 

@@ -157,6 +157,14 @@ class KubernetesLobby:
             else:
                 relay.stop(503, "ServiceUnavailable", message, "Send the request again.")
 
+    async def end(self, session: str, number: int, message: str) -> bool:
+        for relay in list(self.relays):
+            gate = relay.gate
+            if gate is not None and gate.id == session and (not number or number in gate.running):
+                relay.stop(403, "Forbidden", message, "Ask who has ended it before you try again.")
+                return True
+        return False
+
     async def close(self) -> None:
         for each in (*self._old, self.upstream):
             await each.close()

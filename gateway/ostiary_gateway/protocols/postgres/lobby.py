@@ -392,6 +392,19 @@ class PostgresLobby:
             if relay.idle or not only_idle:
                 relay.stop("57P01", message, "Connect again.")
 
+    async def end(self, session: str, number: int, message: str) -> bool:
+        """A request ends with its session: whoever has sent it must not go on as if it had failed by itself."""
+        for relay in list(self.relays.values()):
+            gate = relay.gate
+            if gate.id == session and (not number or number in gate.running):
+                running = bool(gate.running)
+                relay.stop("57P01", message, "Ask who has ended it before you try again.")
+                if running:
+                    # The server would go on with what nobody waits for.
+                    await relay.cancel()
+                return True
+        return False
+
     async def close(self) -> None:
         for reference in self._references.values():
             await reference.aside.close()

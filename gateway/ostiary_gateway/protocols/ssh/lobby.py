@@ -164,6 +164,15 @@ class SshLobby:
             else:
                 session.relay.stop(message)
 
+    async def end(self, session: str, number: int, message: str) -> bool:
+        for each in list(self._sessions):
+            if each.id == session:
+                if number:
+                    return each.relay.end_request(number, message)
+                each.relay.stop(message)
+                return True
+        return False
+
     async def close(self) -> None:
         """Sessions share nothing that has to be let go of."""
 
@@ -177,7 +186,7 @@ class _Session:
         self._client = leg
         self._target: TargetLeg | None = None
         self._login = login
-        self._id = new_id()
+        self.id = new_id()
         site, checkpoint = lobby.site, lobby._checkpoint
         self._upstream = lobby.upstream
         sent, received = leg.ciphers
@@ -188,7 +197,7 @@ class _Session:
             "ciphers": [received] if sent == received else [received, sent],
         }
         tally = _Tally()
-        self._gate: Gate = checkpoint.open(site.connection, identity, client, tally, detail, session=self._id)
+        self._gate: Gate = checkpoint.open(site.connection, identity, client, tally, detail, session=self.id)
         try:
             tally.relay = self.relay = Relay(Desk(self._gate, login), leg)
         except BaseException:
@@ -214,15 +223,15 @@ class _Session:
     async def _connect(self) -> None:
         """The target's leg, for the relay."""
         try:
-            target = await self._upstream.connect(self._login, self.identity, self._id)
+            target = await self._upstream.connect(self._login, self.identity, self.id)
         except (UpstreamError, CredentialError) as problem:
             lobby = self._lobby
             name = lobby.site.connection.metadata.name
             lobby._counters.upstream_error(lobby.site.name, "connect")
-            log.error("target not available", connection=lobby.site.name, problem=str(problem), session=self._id)
+            log.error("target not available", connection=lobby.site.name, problem=str(problem), session=self.id)
             self.relay.target_away(
                 f"The host behind {name} cannot be reached now. Try again later; the gateway's log says under this id "
-                f"what is wrong. [{self._id}]"
+                f"what is wrong. [{self.id}]"
             )
             return
         self._target = target
