@@ -118,6 +118,10 @@ class Programs:
         question = facts.env_question(name, value, env=channel.env, channel=channel.key)
         if len(channel.env) + len(channel.refused) >= MAX_ENV or channel.held_bytes + len(request.more) > 65536:
             channel.reply(request, False)
+        elif not wire.is_variable(name):
+            # What is no name of a variable to all programs is one to some: `LC_X=1`, a line's end, half a character.
+            channel.refused.append(told(str(question.facts["name"]))[:64])
+            channel.reply(request, False)
         else:
             self._ask(channel, request, question)
 

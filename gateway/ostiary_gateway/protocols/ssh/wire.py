@@ -331,7 +331,7 @@ class Endpoint:
 def read_tcp(more: bytes) -> Endpoint:
     """direct-tcpip and forwarded-tcpip."""
     reader = Reader(more)
-    found = Endpoint(reader.string(), reader.u32(), b"", reader.string(), reader.u32())
+    found = Endpoint(reader.string(), _port(reader), b"", reader.string(), reader.u32())
     reader.end()
     return found
 
@@ -350,9 +350,17 @@ def read_streamlocal(more: bytes, *, direct: bool) -> Endpoint:
 def read_listen(more: bytes) -> Endpoint:
     """tcpip-forward and cancel-tcpip-forward."""
     reader = Reader(more)
-    found = Endpoint(reader.string(), reader.u32())
+    found = Endpoint(reader.string(), _port(reader))
     reader.end()
     return found
+
+
+def _port(reader: Reader) -> int:
+    """Servers that take it for 16 bits would connect to another one than was decided."""
+    port = reader.u32()
+    if port > 0xFFFF:
+        raise WireError("a port is beyond 65535")
+    return port
 
 
 def read_origin(more: bytes) -> Endpoint:
@@ -366,3 +374,8 @@ def read_origin(more: bytes) -> Endpoint:
 def is_text(value: Sequence[int]) -> bool:
     """Whether bytes are printable ASCII, as names of requests and channels must be (RFC 4250, 4.6.1)."""
     return len(value) <= 256 and all(32 < each < 127 for each in value)
+
+
+def is_variable(value: bytes) -> bool:
+    """Whether bytes are the name of a variable of the environment that every shell takes for one."""
+    return len(value) <= 256 and value.isascii() and value.decode().isidentifier()
