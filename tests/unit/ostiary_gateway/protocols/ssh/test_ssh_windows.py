@@ -103,7 +103,8 @@ def test_half_closed_is_half_open() -> None:
     "packet",
     [
         wire.data(99, b"x"), wire.eof(99), wire.close(99), wire.adjust(99, 1), wire.request(99, b"exec", True),
-        wire.success(99), wire.confirmation(99, 1, 1, 300), wire.open_failure(99, 1, b""), b"\x5b", b"\x5e\x00", b"\x65",
+        wire.success(99), wire.confirmation(99, 1, 1, 300), wire.open_failure(99, 1, b""), b"\x5b",
+        b"\x5e\x00", b"\x65",
         b"\x60\x00\x00\x00\x00\x00", wire.extended(0, 1, b"x"), b"\x5e\x00\x00\x00\x00\x00\x00\x00\x09x",
         wire.open_channel(b"session", 1, 1, 300, b"more"), wire.open_channel(b"\xff", 1, 1, 300), wire.close(0) + b"x",
         wire.request(0, b"exec", True, wire.string(b"a") + b"b"), wire.request(0, b"\x00", True),
