@@ -13,10 +13,15 @@ from rich.tree import Tree
 from ostiary_gateway.visible import visible
 from ostiary_policy.answer import Answer, Change
 from ostiary_policy.explain import Explanation
-from ostiary_policy.facts import KubernetesFacts, SqlFacts
+from ostiary_policy.facts import KubernetesFacts, SqlFacts, SshFacts
 from ostiary_policy.masking import MaskPlan
 
 ACCESS = {"read": "relations read", "write": "relations written", "define": "relations defined"}
+
+
+_OF_SSH = (
+    "user", "name", "value", "path", "realPath", "target", "realTarget", "size", "opaqueReason",
+)  # fmt: skip
 
 
 def print_sql(console: Console, facts: SqlFacts) -> None:
@@ -50,6 +55,25 @@ def print_kubernetes(console: Console, facts: KubernetesFacts) -> None:
     if facts.get("affected", 0) > 1:
         found["affected"] = str(facts["affected"])
     _print_facts(branch, {name: value for name, value in found.items() if value})
+    console.print(tree)
+
+
+def print_ssh(console: Console, facts: SshFacts) -> None:
+    """The facts of a request over SSH."""
+    tree = Tree(Text("facts", "bold"), guide_style="dim")
+    what = " ".join(filter(None, (facts["kind"], facts["operation"], facts["direction"], facts["command"])))
+    branch = tree.add(Text.assemble(("request: ", "dim"), (visible(what), "bold cyan")))
+    found = {name: str(facts.get(name) or "") for name in _OF_SSH}
+    if facts["env"]:
+        found["env"] = json.dumps(facts["env"], ensure_ascii=False)
+    if any(facts["destination"].values()):
+        found["destination"] = json.dumps(facts["destination"], ensure_ascii=False)
+    for name in ("pty", "readOnly", "opaque"):
+        found[name] = "yes" if facts[name] else ""  # type: ignore[literal-required]
+    _print_facts(branch, {name: value for name, value in found.items() if value})
+    for command in facts["commands"]:
+        run = branch.add(Text.assemble(("runs: ", "dim"), (visible(command["program"] or "?"), "bold")))
+        _print_facts(run, _short({name: value for name, value in command.items() if name != "program"}))
     console.print(tree)
 
 

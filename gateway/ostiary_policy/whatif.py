@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from ostiary_policy import whatif_kubernetes
+from ostiary_policy import whatif_kubernetes, whatif_ssh
 from ostiary_policy.answer import Change
 from ostiary_policy.decision import Action, Decision, Needs
 from ostiary_policy.policy_set import PolicySet
@@ -56,7 +56,10 @@ def what_if(
         return (), ()
     k8s = facts.get("k8s")
     if isinstance(k8s, Mapping):
-        return _of_kubernetes(policies, facts, now, decided, whatif_kubernetes.tries(policies, k8s, grounds)), ()
+        return _of_tries(policies, facts, now, decided, "k8s", whatif_kubernetes.tries(policies, k8s, grounds)), ()
+    ssh = facts.get("ssh")
+    if isinstance(ssh, Mapping):
+        return _of_tries(policies, facts, now, decided, "ssh", whatif_ssh.tries(policies, ssh)), ()
     sql = facts.get("sql")
     if not isinstance(sql, Mapping):
         return (), ()
@@ -95,18 +98,19 @@ def what_if(
     return tuple(changes), tuple(alone)
 
 
-def _of_kubernetes(
+def _of_tries(
     policies: PolicySet,
     facts: Mapping[str, object],
     now: float,
     decided: Action,
-    tries: Iterator[whatif_kubernetes.Try],
+    variable: str,
+    tries: Iterator[tuple[Change, Mapping[str, Any]]],
 ) -> tuple[Change, ...]:
     found: dict[str, Change] = {}
     for change, changed in islice(tries, MAX_TRIES):
         if change.fact in found or len(found) == MAX_CHANGES:
             continue
-        outcome = policies.decide({**facts, "k8s": changed}, now)
+        outcome = policies.decide({**facts, variable: changed}, now)
         if isinstance(outcome, Decision) and _RANK[outcome.action] > _RANK[decided]:
             then: Literal["Allow", "RequireApproval"] = "Allow" if outcome.action is Action.ALLOW else "RequireApproval"
             found[change.fact] = change.model_copy(update={"then": then})

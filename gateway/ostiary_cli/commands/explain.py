@@ -16,7 +16,14 @@ from rich.console import Console
 from ostiary_api.cases import TestSubject
 from ostiary_api.units import format_timestamp
 from ostiary_cli.errors import FOUND, CommandError
-from ostiary_cli.explain_view import masks_of, print_allowed, print_decision, print_kubernetes, print_sql
+from ostiary_cli.explain_view import (
+    masks_of,
+    print_allowed,
+    print_decision,
+    print_kubernetes,
+    print_sql,
+    print_ssh,
+)
 from ostiary_cli.options import paths_argument
 from ostiary_cli.problems import print_problems
 from ostiary_gateway.feed.fact_sources import DATABASE, USER
@@ -31,6 +38,7 @@ from ostiary_policy.facts import (
     KubernetesFacts,
     RequestFacts,
     SqlFacts,
+    SshFacts,
     SubjectFacts,
 )
 from ostiary_policy.testing import subject_facts
@@ -67,6 +75,17 @@ STDIN = "-"
 )
 @click.option("--old", metavar="FILE", help="Kubernetes: the object as it is now.")
 @click.option("--dry-run", is_flag=True, help="Kubernetes: the request is a dry run.")
+@click.option(
+    "--ssh",
+    metavar="COMMAND",
+    help="SSH: the command line, or the ssh of a policy test as YAML; - reads it from standard input.",
+)
+@click.option(
+    "--sftp",
+    metavar="OPERATION:PATH",
+    help="SSH: an operation on a file, for example read:/etc/hosts, or rename:/srv/a:/srv/b.",
+)
+@click.option("--login", help="SSH: the login at the target.")
 @click.option("--json", "json_", is_flag=True, help="As JSON, for programs: the answer an agent gets.")
 def command(
     paths: tuple[Path, ...],
@@ -80,35 +99,44 @@ def command(
     manifest: str | None,
     old: str | None,
     dry_run: bool,
+    ssh: str | None,
+    sftp: str | None,
+    login: str | None,
     json_: bool,
 ) -> None:
-    """Say what the policies in PATH… make of a statement or an API request: its facts, every rule with its values,
-    the decision.
+    """Say what the policies in PATH… make of a statement, an API request or a command: its facts, every rule with its
+    values, the decision.
 
     Exits 0 whatever the decision is. Nothing is contacted: every table that is named is taken to be there, functions
-    that are not PostgreSQL's own are unknown, and an object is what -f and --old say that it is.
+    that are not PostgreSQL's own are unknown, an object is what -f and --old say that it is, and no path leads
+    elsewhere.
     """
-    if (sql is None) == (k8s is None):
-        raise click.UsageError("Say what is asked for with one of --sql and --k8s.")
+    given_as = (("Postgres", sql), ("Kubernetes", k8s), ("SSH", ssh), ("SSH", sftp))
+    asked = [name for name, value in given_as if value is not None]
+    if len(asked) != 1:
+        raise click.UsageError("Say what is asked for with one of --sql, --k8s, --ssh and --sftp.")
     outcome = load(paths, complete=False)
     if not isinstance(outcome, Loaded):
         print_problems(Console(stderr=True, highlight=False), outcome.problems)
         raise SystemExit(FOUND)
     bound = find_connection(outcome.bundle, connection)
-    protocol = "Postgres" if k8s is None else "Kubernetes"
+    protocol = asked[0]
     if bound.connection.spec.protocol != protocol:
         raise CommandError(f"{bound.connection.key} is no {protocol} Connection.", "Choose one with --connection.")
-    facts: SqlFacts | KubernetesFacts
-    if k8s is None:
-        assert sql is not None
+    facts: SqlFacts | KubernetesFacts | SshFacts
+    if sql is not None:
         database = database or bound.connection.spec.upstream.database or DATABASE
         facts = statements = _sql(sql, database, params, estimated_rows)
         unknown = next((s["opaqueReason"] for s in statements["statements"] if s["opaque"]), "")
         show: Callable[[Console], None] = partial(print_sql, facts=statements)
-    else:
+    elif k8s is not None:
         facts = request = _kubernetes(k8s, manifest, old, dry_run=dry_run)
         unknown = ""
         show = partial(print_kubernetes, facts=request)
+    else:
+        facts = over_ssh = _ssh(ssh, sftp, login or "")
+        unknown = over_ssh["opaqueReason"]
+        show = partial(print_ssh, facts=over_ssh)
     who, client = _subject(subject), ClientFacts(address="127.0.0.1", application="ostiary explain")
     policies = bound.for_subject(who, client)
     given: Mapping[str, object] = {"request": _request(bound, who, client), PROTOCOL_VARIABLE[protocol]: dict(facts)}
@@ -150,6 +178,20 @@ def _kubernetes(text: str, manifest: str | None, old: str | None, *, dry_run: bo
         return offline_facts(case)
     except ValueError as error:
         example = f"For example: --k8s '{EXAMPLE}' -f web.yaml"
+        raise CommandError(f"The request cannot be judged: {error}.", example) from error
+
+
+def _ssh(command_line: str | None, operation: str | None, login: str) -> SshFacts:
+    from ostiary_cli.ssh_requests import EXAMPLE, EXAMPLE_FILE, read_command, read_operation
+    from ostiary_gateway.protocols.ssh.offline import offline_facts
+
+    try:
+        if command_line is not None:
+            text = sys.stdin.read() if command_line == STDIN else command_line
+            return offline_facts(read_command(text, user=login))
+        return offline_facts(read_operation(operation or "", user=login))
+    except ValueError as error:
+        example = f"For example: --ssh '{EXAMPLE}', or --sftp {EXAMPLE_FILE}"
         raise CommandError(f"The request cannot be judged: {error}.", example) from error
 
 

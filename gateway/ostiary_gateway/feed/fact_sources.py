@@ -16,7 +16,7 @@ USER = "app"
 
 def fact_sources() -> Mapping[str, FactSource]:
     """Protocol → fact source. A protocol that is not here cannot be tested yet."""
-    return {"Kubernetes": kubernetes, "Postgres": postgres}
+    return {"Kubernetes": kubernetes, "Postgres": postgres, "SSH": ssh}
 
 
 def kubernetes(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
@@ -34,3 +34,12 @@ def postgres(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, obje
 
     facts = sql_facts(test.sql or "", database=test.database or DATABASE, user=USER, params=test.params)
     return dict(facts)
+
+
+def ssh(test: PolicyTest, connection: ConnectionFacts) -> Mapping[str, object]:
+    """The facts of a test's request over SSH, without a target. An entry point: the operator finds it by its name."""
+    from ostiary_gateway.protocols.ssh.offline import offline_facts
+
+    if test.ssh is None:
+        raise ValueError("it has no ssh")
+    return dict(offline_facts(test.ssh))

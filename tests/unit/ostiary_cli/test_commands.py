@@ -236,8 +236,8 @@ def test_explain_puts_a_manifest_where_the_request_has_an_object(cluster: Path, 
 @pytest.mark.parametrize(
     ("says", "arguments"),
     [
-        ("one of --sql and --k8s", ()),
-        ("one of --sql and --k8s", ("--sql", "select 1", "--k8s", "get pods")),
+        ("one of --sql, --k8s, --ssh and --sftp", ()),
+        ("one of --sql, --k8s, --ssh and --sftp", ("--sql", "select 1", "--k8s", "get pods")),
         ("is no Postgres Connection", ("--sql", "select 1")),
         ("say what is done to what", ("--k8s", "pods")),
         ("say it with a slash: pods/web-0", ("--k8s", "get pods web-0")),

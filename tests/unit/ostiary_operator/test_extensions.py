@@ -26,11 +26,13 @@ SOURCES, CHECKS, SERVED = entries(FACT_SOURCES), entries(MASK_CHECKS), entries(P
 
 def test_what_is_declared_can_be_loaded_and_works() -> None:
     loaded = load_from(SOURCES, CHECKS, SERVED)
-    assert loaded.protocols == {"Kubernetes", "Postgres"}
+    assert loaded.protocols == {"Kubernetes", "Postgres", "SSH"}
     test = PolicyTest.model_validate({"name": "a", "sql": "delete from t", "expect": "Deny"})
     connection = {"name": "db", "namespace": "shop", "labels": {}, "protocol": "Postgres"}
     facts = loaded.extensions.fact_sources["Postgres"](test, connection)  # type: ignore[arg-type]
     assert facts["text"] == "delete from t"
+    over_ssh = PolicyTest.model_validate({"name": "a", "ssh": {"command": "ls"}, "expect": "Deny"})
+    assert loaded.extensions.fact_sources["SSH"](over_ssh, connection)["command"] == "ls"  # type: ignore[arg-type]
     check = loaded.extensions.check_mask
     assert check is not None
     assert check(DetectorMask("Email", Strategy("Redact"))) is None
@@ -38,7 +40,7 @@ def test_what_is_declared_can_be_loaded_and_works() -> None:
 
 
 def test_an_installed_distribution_has_them() -> None:
-    assert extensions.load().protocols == {"Kubernetes", "Postgres"}
+    assert extensions.load().protocols == {"Kubernetes", "Postgres", "SSH"}
 
 
 @pytest.mark.parametrize("group", [FACT_SOURCES, MASK_CHECKS, PROTOCOLS])
