@@ -67,12 +67,13 @@ class AgentLogin(asyncssh.SSHServer):
         self._attempts = 0
         self._keys = 0
         self._refused = b""
+        self._told = False
         self._barred = False
 
     @property
     def refused(self) -> bool:
         """True if it has counted and recorded a refusal."""
-        return bool(self._told)
+        return self._told
 
     # -- what asyncssh asks
 
@@ -219,6 +220,7 @@ class AgentLogin(asyncssh.SSHServer):
 
     def _refuse(self, kind: LoginFailure, reason: str, message: str, hint: str) -> str:
         """Counts, records and tells a refused login; the record's id."""
+        self._told = True
         self._counters.login_refused(self._site.name, kind)
         record = self._checkpoint.refuse_login(self._site.name, self._client, reason)
         try:

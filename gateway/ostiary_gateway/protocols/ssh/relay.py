@@ -96,6 +96,7 @@ class Relay:
         self._desk = desk
         self._client = client
         self._target: Leg | None = None
+        self._held = False
         self._later = _Later()
         spec = desk.gate.connection.spec
         self._content = spec.keeps_files
