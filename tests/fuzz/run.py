@@ -54,6 +54,7 @@ MODULES = {
     "kubernetes_json": ("test_kubernetes_bodies", "JSON_BODIES"),
     "kubernetes_yaml": ("test_kubernetes_bodies", "YAML_BODIES"),
     "kubernetes_protobuf": ("test_kubernetes_bodies", "PROTOBUF_BODIES"),
+    "ssh_sessions": ("test_ssh_sessions", "TARGET"),
 }
 """Targets: the module and the name in it."""
 PACKAGES = ("ostiary_api", "ostiary_policy", "ostiary_gateway")

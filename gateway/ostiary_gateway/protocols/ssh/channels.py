@@ -79,9 +79,10 @@ class Channel:
 
     __slots__ = (
         "admission", "by_client", "client_closed", "client_eof", "client_id", "client_limit", "client_window", "cut",
-        "down", "env", "held", "held_bytes", "inbox", "key", "kill_at", "kind", "opened", "owed", "plain", "question",
-        "ran", "refused", "request", "started", "streams", "talk", "target_closed", "target_eof", "target_id",
-        "target_limit", "target_window", "terminal", "told_client", "told_target", "told_target_eof", "up",
+        "down", "env", "held", "held_bytes", "inbox", "key", "kill_at", "kind", "lending", "opened", "owed", "plain",
+        "question", "ran", "refused", "request", "started", "streams", "talk", "target_closed", "target_eof",
+        "target_id", "target_limit", "target_window", "terminal", "told_client", "told_client_eof", "told_target",
+        "told_target_eof", "up",
     )  # fmt: skip
 
     def __init__(self, key: int, kind: bytes, *, by_client: bool) -> None:
@@ -95,7 +96,7 @@ class Channel:
         self.up: Flow
         """From the client to the target."""
         self.down: Flow
-        self.client_eof = self.target_eof = self.told_target_eof = False
+        self.client_eof = self.target_eof = self.told_client_eof = self.told_target_eof = False
         self.client_closed = self.target_closed = False
         """Who has sent CLOSE."""
         self.told_client = self.told_target = False
@@ -122,6 +123,8 @@ class Channel:
         self.ran: Question | None = None
         self.admission: Admission | None = None
         """Of what runs; None if nothing does, or it was ended in the record."""
+        self.lending: list[Admission] = []
+        """Of the agent's keys or display, as long as the target has not said that it takes them."""
         self.streams: Streams | None = None
         self.plain: Streams | None = None
         """The same, if bytes pass as they are: the way of bulk data."""
@@ -164,7 +167,7 @@ class Channel:
 
     def say(self, text: bytes) -> None:
         """On the client's standard error."""
-        if self.opened and not self.told_client and text:
+        if self.opened and not self.told_client and not self.told_client_eof and text:
             self.down.extended(wire.STDERR, text)
 
     @property
@@ -180,6 +183,16 @@ class Channel:
         return "\n" if self.terminal is None else "\r\n"
 
     # -- the end
+
+    def eof_client(self) -> None:
+        if not self.told_client and not self.told_client_eof:
+            self.told_client_eof = True
+            self.down.packet(wire.eof(self.client_id))
+
+    def eof_target(self) -> None:
+        if not self.told_target and not self.told_target_eof:
+            self.told_target_eof = True
+            self.up.packet(wire.eof(self.target_id))
 
     def close_client(self) -> None:
         if not self.told_client:

@@ -58,6 +58,8 @@ class Forwards:
         self._asking = False
         self._grants: dict[Grant, Question] = {}
         self._openings: dict[int, _Opening] = {}
+        self._listening: list[Admission] = []
+        """Of remote forwards that the target has not agreed to yet."""
 
     # -- global requests
 
@@ -133,8 +135,10 @@ class Forwards:
 
     def _forward_listen(self, request: GlobalRequest, at: Endpoint, question: Question, admission: Admission) -> None:
         slot = Slot(visible=request.wants)
+        self._listening.append(admission)
 
         def done(ok: bool) -> None:
+            self._listening.remove(admission)
             port = at.port
             detail: dict[str, object] = {}
             if ok:
@@ -287,6 +291,9 @@ class Forwards:
 
     def lost(self) -> None:
         """The session is over."""
+        for each in self._listening:
+            each.end("lost", {}, 0)
+        self._listening.clear()
         self._grants.clear()
         self._openings.clear()
         self._queue.clear()

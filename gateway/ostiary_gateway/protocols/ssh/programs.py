@@ -187,6 +187,9 @@ class Programs:
         """The agent's keys or its display."""
 
         def done(ok: bool) -> None:
+            if admission not in channel.lending:
+                return
+            channel.lending.remove(admission)
             admission.end("ok" if ok else "error", {}, 0)
             if not ok:
                 return
@@ -195,6 +198,7 @@ class Programs:
             else:
                 self.agents.add(channel.key)
 
+        channel.lending.append(admission)
         channel.owed.ask(Slot(visible=request.wants, done=done))
         channel.up.packet(wire.request(channel.target_id, request.kind, True, request.more))
 
@@ -209,7 +213,7 @@ class Programs:
         channel.plain = None
         if channel.kind == b"session":
             channel.down.packet(wire.exit_status(channel.client_id, status))
-        channel.down.packet(wire.eof(channel.client_id))
+        channel.eof_client()
         channel.close_client()
         channel.up.drop()
         channel.close_target()
@@ -256,14 +260,15 @@ class Programs:
         self.ended(channel)
 
     def _note(self, channel: Channel, text: bytes) -> None:
-        if channel.streams is not None:
+        if channel.streams is not None and channel.admission is not None:
             channel.streams.note(text)
         channel.say(text)
 
     # -- bytes
 
     def client_data(self, channel: Channel, content: memoryview) -> None:
-        if channel.cut or channel.told_target:
+        if channel.cut or channel.told_target or (channel.started and channel.admission is None):
+            # What runs has ended: the client does not know that yet.
             return
         streams = channel.streams
         if streams is None:
@@ -279,7 +284,7 @@ class Programs:
                 channel.plain = streams
 
     def target_data(self, channel: Channel, content: memoryview, code: int) -> None:
-        if channel.cut or channel.told_client:
+        if channel.cut or channel.told_client or (channel.started and channel.admission is None):
             return
         streams = channel.streams
         if streams is None:
@@ -299,30 +304,24 @@ class Programs:
         channel.down.grant()
 
     def client_eof(self, channel: Channel) -> None:
-        if channel.streams is not None:
+        if channel.streams is not None and channel.admission is not None:
             channel.streams.stdin_closed()
         if channel.talk is not None:
             channel.talk.client_eof()
             self.drain(channel)
         else:
-            self._eof_target(channel)
-
-    def _eof_target(self, channel: Channel) -> None:
-        if not channel.told_target and not channel.told_target_eof:
-            channel.told_target_eof = True
-            channel.up.packet(wire.eof(channel.target_id))
+            channel.eof_target()
 
     def target_eof(self, channel: Channel) -> None:
         if channel.talk is not None:
             channel.talk.target_eof()
             self.drain(channel)
-        if not channel.told_client:
-            self.release(channel)
-            channel.down.packet(wire.eof(channel.client_id))
+        self.release(channel)
+        channel.eof_client()
 
     def release(self, channel: Channel) -> None:
         """Output that was held back goes."""
-        if channel.streams is not None and not channel.told_client:
+        if channel.streams is not None and not channel.told_client and not channel.told_client_eof:
             stdout, stderr = channel.streams.release()
             channel.down.data(stdout)
             channel.down.extended(wire.STDERR, stderr)
@@ -339,16 +338,21 @@ class Programs:
             session.ask(question, channel, self._talk_answered)
         if not channel.cut:
             for piece in _taken(talk.to_target):
-                channel.up.data(piece)
+                if not channel.told_target_eof:
+                    channel.up.data(piece)
             for piece in _taken(talk.to_client):
+                if channel.told_client_eof:
+                    continue
                 if streams is not None:
                     streams.out_bytes += len(piece)
                 channel.down.data(piece)
             for text in _taken(talk.to_stderr):
                 self._note(channel, text)
             if channel.client_eof and talk.client_done:
-                self._eof_target(channel)
+                channel.eof_target()
             if talk.over:
+                if streams is not None:
+                    streams.result = {"ended": talk.over}
                 self._note(channel, f"{PREFIX}{told(talk.over)}{channel.line_end}".encode())
                 self._leave(channel, EXIT_STATUS)
                 return
@@ -418,10 +422,14 @@ class Programs:
         self.agents.discard(channel.key)
         self.displays.pop(channel.key, None)
         channel.kill_at = None
+        for each in channel.lending:
+            each.end("lost", {}, 0)
+        channel.lending.clear()
         admission, channel.admission = channel.admission, None
         if admission is None:
             return
         streams, talk = channel.streams, channel.talk
+        channel.plain = channel.talk = None
         detail: dict[str, object] = {}
         size = 0
         if streams is not None:
@@ -445,9 +453,8 @@ class Programs:
                 channel.down.packet(wire.exit_signal(channel.client_id, b"TERM", message.encode()))
         channel.cut = True
         channel.plain = None
-        if not channel.told_client:
-            channel.down.packet(wire.eof(channel.client_id))
-            channel.close_client()
+        channel.eof_client()
+        channel.close_client()
         channel.up.drop()
         if channel.streams is not None:
             channel.streams.result = {"ended": message}
