@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ostiary_cli.errors import CommandError
-from ostiary_gateway.admin.approvals import SOCKET, item
+from ostiary_gateway.admin.approvals import item
 from ostiary_gateway.admin.http import short_path
+from ostiary_gateway.admin.local_socket import SOCKET
+from ostiary_gateway.admin.sessions import END, LIVE
 from ostiary_gateway.approvals import files
 
 SECONDS: Final = 15.0
@@ -78,6 +80,21 @@ class AdminSocket:
                 "Start it (ostiary serve), or name its data directory: --data DIR",
             ) from None
 
+    def live(self) -> list[Item]:
+        """The sessions that are open, and what runs in them. Raises CommandError."""
+        try:
+            found: list[Item] = self._call("GET", LIVE)["items"]
+        except NotRunning:
+            raise CommandError(_NOBODY.format(path=self.path), _START) from None
+        return found
+
+    def end(self, target: str, reason: str) -> str:
+        """Ends a session or a request; its whole id. Raises CommandError."""
+        try:
+            return str(self._call("POST", END, json.dumps({"target": target, "reason": reason}))["ended"])
+        except NotRunning:
+            raise CommandError(_NOBODY.format(path=self.path), _START) from None
+
     def _call(self, method: str, path: str, body: str | None = None) -> Item:
         connection = _Connection(self.path)
         try:
@@ -132,6 +149,9 @@ def _not_one(name: str, found: list[Item]) -> str:
     return f"{name} may be one of several: {', '.join(str(each['name']) for each in names)}."
 
 
+_NOBODY: Final = "No gateway listens at {path}, and only a running one has sessions."
+_START: Final = "Start it (ostiary serve), or name its data directory: --data DIR"
+
 _NEXT: Final = {
     "unknown": "See: ostiary approvals --all",
     "ambiguous": "Give more of its name.",
@@ -140,4 +160,8 @@ _NEXT: Final = {
     "answered": "Somebody else has to answer too; `ostiary approval` says how many.",
     "group": "Somebody of these groups has to answer; who that is, `ostiary serve --approvers` says.",
     "store": "See the gateway's log.",
+    "owner": "Ask as the user that runs the gateway, or as root.",
+    "gone": "See: ostiary sessions --live",
+    "several sessions": "Give more of its id.",
+    "no session": "See: ostiary sessions --live",
 }

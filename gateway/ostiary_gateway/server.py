@@ -20,6 +20,7 @@ from ostiary_api.authentication import Authentication
 from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
 from ostiary_api.secret_uses import secrets_of_connection
+from ostiary_gateway.admin.sessions import SessionsDesk
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.service import ApprovalService, ClusterApprovalService
 from ostiary_gateway.audit.event import Recorder
@@ -183,10 +184,13 @@ class Gateway:
         return {key: listener.lobby for key, listener in self._listeners.items()}
 
     async def _opened_approvals(self, recorder: Recorder) -> ApprovalService | ClusterApprovalService:
+        sessions = SessionsDesk(self.live, self.end, self._approvers, self._place).routes
         if (pod := self.pod) is not None:
-            return ClusterApprovalService(pod.kube, pod.namespace, pod.gateway, self.counters, recorder)
+            return await ClusterApprovalService.open(
+                pod.kube, pod.namespace, pod.gateway, self.counters, recorder, self._data, sessions
+            )
         return await ApprovalService.open(
-            self._data, self.counters, recorder, self._approvers, self._admin_socket
+            self._data, self.counters, recorder, self._approvers, self._admin_socket, sessions
         )
 
     def doubt_answers(self, doubt: str) -> None:

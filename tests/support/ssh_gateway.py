@@ -101,9 +101,11 @@ def prepare(target: Sshd, *policies: Manifest, arguments: tuple[str, ...] = (), 
 
 
 @contextmanager
-def ssh_gateway(target: Sshd, *policies: Manifest, **spec: object) -> Iterator[SshGateway]:
+def ssh_gateway(
+    target: Sshd, *policies: Manifest, arguments: tuple[str, ...] = (), **spec: object
+) -> Iterator[SshGateway]:
     """A running gateway before this server, that allows everything unless told otherwise."""
-    made = prepare(target, *policies, **spec)
+    made = prepare(target, *policies, arguments=arguments, **spec)
     try:
         made.start()
         yield made

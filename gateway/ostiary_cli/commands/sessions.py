@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary_api.units import parse_duration
-from ostiary_cli.options import data_option, open_record
+from ostiary_cli.admin_socket import AdminSocket
+from ostiary_cli.live_view import show_live
+from ostiary_cli.options import data_option, open_record, socket_option
 from ostiary_gateway.audit.reader import Session
 from ostiary_gateway.audit.transcript_words import bytes_text, duration, moment
 from ostiary_gateway.visible import visible
@@ -47,6 +49,8 @@ def since_time(text: str) -> float:
 
 @click.command()
 @data_option
+@socket_option
+@click.option("--live", is_flag=True, help="Only those open now, and what runs in them; asks the running gateway.")
 @click.option("--connection", metavar="NAMESPACE/NAME", help="Only those through this Connection.")
 @click.option("--user", help="Only those of this user.")
 @click.option(
@@ -60,6 +64,8 @@ def since_time(text: str) -> float:
 @click.option("--json", "json_", is_flag=True, help="As JSON lines.")
 def command(
     data: Path,
+    socket: Path | None,
+    live: bool,
     connection: str | None,
     user: str | None,
     since: float | None,
@@ -68,9 +74,17 @@ def command(
     limit: int,
     json_: bool,
 ) -> None:
-    """List recorded sessions, the newest first."""
+    """List recorded sessions, the newest first; with --live those that are open, and what runs in them.
+
+    `ostiary kill` ends one. In a cluster: kubectl exec into the gateway's pod, and --live there.
+    """
     if connection is not None and "/" not in connection:
         connection = f"default/{connection}"
+    if live:
+        if since is not None or decision is not None or state is not None:
+            raise click.UsageError("--since, --decision and --state are for recorded sessions, not for --live.")
+        show_live(AdminSocket(data, socket), connection, user, limit, as_json=json_)
+        return
     with open_record(data) as records:
         found = [
             session

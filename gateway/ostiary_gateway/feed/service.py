@@ -17,6 +17,7 @@ from typing import Self
 from ostiary_api.problems import Problem
 from ostiary_gateway.admin.health import Check
 from ostiary_gateway.admin.server import AdminError, AdminServer
+from ostiary_gateway.admin.sessions import worker_routes
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.audit.event import RecordError
@@ -157,7 +158,8 @@ async def served(
         if admin is not None:
             # Before the listeners: who finds one open may ask whether the gateway is ready.
             await start_admin(stack, AdminServer(admin, counters, follower.checks, version()))
-        worker = WorkerSocket(socket_of(data, place.worker), counters, follower.checks, gateway.passed_on)
+        more = worker_routes(gateway.live, gateway.end)
+        worker = WorkerSocket(socket_of(data, place.worker), counters, follower.checks, gateway.passed_on, more)
         if place.shares_ports:
             await worker.start()
             stack.push_async_callback(worker.stop)

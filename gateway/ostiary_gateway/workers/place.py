@@ -42,6 +42,11 @@ class Place:
         """True if another worker of this gateway is there, so that its ports are rightly taken."""
         return any(sockets.listens(sockets.socket_of(self.data, other)) for other in self._others())
 
+    @property
+    def others(self) -> list[Path]:
+        """The sockets of the other workers of this gateway."""
+        return [sockets.socket_of(self.data, other) for other in self._others()] if self.shares_ports else []
+
     def _others(self) -> Iterator[int]:
         return (number for number in range(1, self.workers + 1) if number != self.worker)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ostiary_gateway.admin.health import Check
-from ostiary_gateway.admin.http import HttpServer, Request, Response
+from ostiary_gateway.admin.http import Handler, HttpServer, Request, Response
 from ostiary_gateway.counters import Counters
 
 from . import sockets
@@ -36,7 +36,8 @@ class WorkerState:
 
 
 class WorkerSocket:
-    """Listens from `start` to `stop`. `pass_on` takes a connection's name, and a message for one of its sessions."""
+    """Listens from `start` to `stop`. `pass_on` takes a connection's name, and a message for one of its sessions.
+    `more`: what else is asked there."""
 
     def __init__(
         self,
@@ -44,13 +45,14 @@ class WorkerSocket:
         counters: Counters,
         checks: Callable[[], Iterable[Check]],
         pass_on: Callable[[str, bytes], Awaitable[None]],
+        more: Mapping[tuple[str, str], Handler] | None = None,
     ) -> None:
         self.started = False
         self._path = path
         self._counters = counters
         self._checks = checks
         self._pass_on = pass_on
-        self._http = HttpServer({("GET", "/state"): self._state, ("POST", "/pass-on"): self._passed_on})
+        self._http = HttpServer({("GET", "/state"): self._state, ("POST", "/pass-on"): self._passed_on, **(more or {})})
 
     async def start(self) -> None:
         """Raises OSError."""
