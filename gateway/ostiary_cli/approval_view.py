@@ -151,6 +151,9 @@ def _evidence(evidence: dict[str, Any]) -> list[RenderableType]:
             Text("\nWhat PostgreSQL says it would do (EXPLAIN; nothing was run)", "bold"),
             Padding(Text(shown, "cyan"), (0, 0, 0, 2)),
         ]
+    if evidence["type"] == "Command":
+        title = "\nWhat it is, read from what was sent (nothing was run)"
+        return [Text(title, "bold"), Padding(Text(shown), (0, 0, 0, 2))]
     text = Text()
     for line in shown.splitlines(keepends=True):
         text.append(line, _DIFF_STYLES.get(line[:1], ""))

@@ -15,14 +15,14 @@ from ostiary_gateway.audit.records import Records
 
 
 def write_cast(records: Records, name: str, target: Path, *, input: bool) -> None:
-    """The one exec or attach that `name`, the id of a session or of a request, leads to; `-` is stdout.
+    """The one command or shell that `name`, the id of a session or of a request, leads to; `-` is stdout.
 
     CommandError if there is none, or there are several.
     """
     found = dict(_casts(records, name, input=input))
     if not found:
         raise CommandError(
-            f"No exec or attach of {name} is recorded with what it wrote.",
+            f"No command or shell of {name} is recorded with what it wrote.",
             "Only Connections with spec.recording: Full keep that. `ostiary session` shows what there is.",
         )
     if len(found) > 1:

@@ -24,7 +24,7 @@ from ostiary_gateway.audit.transcript_words import CELL, Options
 @click.option("--no-pager", is_flag=True, help="Never through a pager.")
 @click.option(
     "--cast", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), metavar="FILE",
-    help="Write an exec or attach of it as an asciicast (asciinema, version 2) instead; - is stdout.",
+    help="Write a command or shell of it as an asciicast (asciinema, version 2) instead; - is stdout.",
 )  # fmt: skip
 @click.option("--no-input", is_flag=True, help="With --cast: leave out what was typed.")
 def command(

@@ -19,15 +19,20 @@ COLUMNS: Final = 80
 ROWS: Final = 24
 """The size of a terminal that never told its own."""
 
+_FILES: Final = frozenset(("sftp", "scp"))
+"""Kinds of requests over SSH whose recording is what a file holds."""
 _CODES: Final = {Kind.STDIN: "i", Kind.STDOUT: "o", Kind.STDERR: "o"}
 
 
 def cast_of(reader: Reader, session: Session, request: Request, *, input: bool = True) -> Iterator[bytes] | None:
-    """The cast of one recorded request; None if it is no exec or attach, or nothing of it was kept."""
+    """The cast of one recorded request; None if it is no command and no shell, or nothing of it was kept."""
+    begun = request.begun.fields if request.begun is not None else {}
+    detail = begun.get("detail")
+    if isinstance(detail, dict) and detail.get("kind") in _FILES:
+        return None
     recording = Recording(reader.response(request))
     if not recording.known:
         return None
-    begun = request.begun.fields if request.begun is not None else {}
     started = begun.get("at")
     found = (chunk for chunk in recording.chunks() if isinstance(chunk, Chunk))
     title = f"{begun.get('text', request.id)} ({session.username}, {request.id})"

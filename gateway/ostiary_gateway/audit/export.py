@@ -91,7 +91,7 @@ def _postgres(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
     return map(_item, recording.decode(reader.response(request), columns))
 
 
-def _kubernetes(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+def _streams_and_text(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
     stream = Recording(reader.response(request))
     if stream.known:
         for chunk in stream.chunks():
@@ -144,7 +144,7 @@ def _item(item: recording.Item) -> dict[str, object]:
             return {"broken": what}
 
 
-_DECODERS: Final = {"Kubernetes": _kubernetes, "Postgres": _postgres}
+_DECODERS: Final = {"Kubernetes": _streams_and_text, "Postgres": _postgres, "SSH": _streams_and_text}
 """By protocol: a recorded response as the fields of lines."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import heappop, heappush
 from typing import Final
 
 from rich import box
@@ -13,7 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ostiary_gateway.audit import transcript_kubernetes, transcript_other, transcript_postgres
+from ostiary_gateway.audit import transcript_kubernetes, transcript_other, transcript_postgres, transcript_ssh
 from ostiary_gateway.audit.reader import Reader, Request, Session
 from ostiary_gateway.audit.transcript_words import (
     Options,
@@ -27,8 +28,15 @@ from ostiary_gateway.audit.transcript_words import (
 )
 from ostiary_gateway.visible import visible
 
-VIEWS: Final[Mapping[str, View]] = {"Kubernetes": transcript_kubernetes, "Postgres": transcript_postgres}
+VIEWS: Final[Mapping[str, View]] = {
+    "Kubernetes": transcript_kubernetes,
+    "Postgres": transcript_postgres,
+    "SSH": transcript_ssh,
+}
 """By protocol. One that is not here shows what was asked as it is."""
+
+MAX_HELD: Final = 10_000
+"""Requests that are kept until one that began before them has ended."""
 
 DECISION_STYLES = {"Allow": "bold green", "Deny": "bold red", "RequireApproval": "bold yellow"}
 OUTCOME_STYLES = {"ok": "green", "error": "red", "denied": "red", "skipped": "yellow", "lost": "yellow"}
@@ -39,10 +47,24 @@ def render(reader: Reader, session: Session, console: Console, options: Options 
     options = options or Options()
     opened = next(reader.events(session), None)
     console.print(heading(session, mapping(opened.fields.get("detail")) if opened is not None else {}))
-    for number, request in enumerate(reader.requests(session), 1):
-        console.print(request_view(reader, session, request, number, console.width, options))
+    for request in in_order(reader.requests(session)):
+        console.print(request_view(reader, session, request, request.number, console.width, options))
     for line in closing(reader, session):
         console.print(line)
+
+
+def in_order(requests: Iterable[Request]) -> Iterator[Request]:
+    """As they began. The record gives them as they ended, and a session of files ends after what was done in it."""
+    held: list[tuple[int, int, Request]] = []
+    following = 1
+    for place, request in enumerate(requests):
+        heappush(held, (request.number, place, request))
+        while held and (held[0][0] <= following or len(held) > MAX_HELD):
+            number, _, first = heappop(held)
+            following = max(following, number + 1)
+            yield first
+    while held:
+        yield heappop(held)[2]
 
 
 def heading(session: Session, detail: Mapping[str, object]) -> RenderableType:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -14,7 +13,8 @@ from rich.text import Text
 
 from ostiary_gateway.audit import stream_recording as streams
 from ostiary_gateway.audit.reader import Reader, Request
-from ostiary_gateway.audit.stream_recording import Broken, Kind, Recording
+from ostiary_gateway.audit.stream_recording import Recording
+from ostiary_gateway.audit.transcript_streams import LINES, again, bounded, hidden, streams_view
 from ostiary_gateway.audit.transcript_words import (
     Options,
     bytes_text,
@@ -22,23 +22,15 @@ from ostiary_gateway.audit.transcript_words import (
     highlighted,
     items,
     mapping,
-    more,
     pieces,
 )
 from ostiary_gateway.visible import visible
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a response that are read to be shown."""
-MAX_OUTPUT: Final = 256 * 1024
-"""Bytes of a command's output that are kept to be shown."""
-LINES: Final = 3
-"""Lines of a body for each row that the options let through."""
 MAX_COLUMNS: Final = 6
 
 _PROTOBUF: Final = b"k8s\0"
-_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-"""What steers a terminal: CSI, OSC and the shorter ones (ECMA-48)."""
-_STREAMS: Final = {Kind.STDIN: ("stdin", "cyan"), Kind.STDOUT: ("stdout", ""), Kind.STDERR: ("stderr", "red")}
 _EVENTS: Final = {"ADDED": "green", "MODIFIED": "yellow", "DELETED": "red", "ERROR": "red"}
 
 
@@ -59,9 +51,9 @@ def asked(text: str, detail: Mapping[str, object], options: Options) -> list[Ren
     if detail.get("dryRun"):
         views.append(Text("dry run", "dim"))
     if isinstance(diff := detail.get("diff"), str) and diff:
-        views += _bounded(highlighted(diff, "diff", options), options)
+        views += bounded(highlighted(diff, "diff", options), options)
     elif isinstance(body := detail.get("body"), str):
-        views += _bounded(highlighted(body, "yaml", options), options)
+        views += bounded(highlighted(body, "yaml", options), options)
     elif body is not None:
         views += _json(body, options)
     elif isinstance(size := detail.get("bodyBytes"), int) and size:
@@ -104,7 +96,7 @@ def answered(reader: Reader, request: Request, width: int, options: Options) -> 
     if not first:
         return views
     if streams.is_recording(first[:8]):
-        views += _stream(Recording(_again(first, found)), options)
+        views += streams_view(Recording(again(first, found)), options)
         if said := failure(detail):
             views.append(Text(visible(said), "red"))
         return views
@@ -114,11 +106,6 @@ def answered(reader: Reader, request: Request, width: int, options: Options) -> 
             break
         data += piece
     return views + _body(bytes(data[:MAX_BODY]), options)
-
-
-def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _forwarded(detail: Mapping[str, object]) -> list[RenderableType]:
@@ -148,7 +135,7 @@ def _body(data: bytes, options: Options) -> list[RenderableType]:
     text = data.decode("utf-8", "backslashreplace")
     if "\0" in text:
         return [Text(f"binary, {bytes_text(len(data))}", "dim")]
-    return _bounded(Text(visible(text.rstrip("\n"), lines=True)), options)
+    return bounded(Text(visible(text.rstrip("\n"), lines=True)), options)
 
 
 def _document(found: object, options: Options) -> list[RenderableType]:
@@ -182,7 +169,7 @@ def _list(kind: str, found: Sequence[object], options: Options) -> list[Renderab
     if not rows:
         return [line]
     headings = ["namespace", "name"] if len(rows[0]) == 2 else ["name"]
-    return [line, _grid(headings, rows, options), *_hidden(len(found) - len(rows), "item")]
+    return [line, _grid(headings, rows, options), *hidden(len(found) - len(rows), "item")]
 
 
 def _table(fields: Mapping[str, object], options: Options) -> list[RenderableType]:
@@ -197,7 +184,7 @@ def _table(fields: Mapping[str, object], options: Options) -> list[RenderableTyp
         for cells in found[: _count(options, len(found))]
     ]
     headings = [str(columns[index].get("name") or "") for index in shown]
-    return [_grid(headings, rows, options), *_hidden(len(found) - len(rows), "row")]
+    return [_grid(headings, rows, options), *hidden(len(found) - len(rows), "row")]
 
 
 def _events(data: bytes) -> list[Mapping[str, object]] | None:
@@ -230,7 +217,7 @@ def _watched(events: Sequence[Mapping[str, object]], options: Options) -> list[R
         if found.get("kind") == "Status":
             line.append(visible(f" {found.get('message') or ''}"), "red")
         views.append(line)
-    return views + _hidden(len(events) - len(shown), "event")
+    return views + hidden(len(events) - len(shown), "event")
 
 
 def _named(found: Mapping[str, object]) -> tuple[str, str]:
@@ -249,18 +236,7 @@ def _json(value: object, options: Options) -> list[RenderableType]:
         width = options.cell * 3
         lines = [line if len(line) <= width else f"{line[:width]}…" for line in lines[:kept]]
     shown = highlighted("\n".join(lines[:kept]), "json", options)
-    return [shown, *_hidden(text.count("\n") + 1 - kept, "line")]
-
-
-def _bounded(text: Text, options: Options) -> list[RenderableType]:
-    """The first lines."""
-    if options.rows is None:
-        return [text]
-    lines = text.split("\n")
-    kept = max(options.rows, 1) * LINES
-    if len(lines) <= kept:
-        return [text]
-    return [Text("\n").join(lines[:kept]), *_hidden(len(lines) - kept, "line")]
+    return [shown, *hidden(text.count("\n") + 1 - kept, "line")]
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]], options: Options) -> RenderableType:
@@ -274,49 +250,3 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]], options: Optio
 
 def _count(options: Options, size: int) -> int:
     return size if options.rows is None else min(options.rows, size)
-
-
-def _hidden(count: int, what: str) -> list[RenderableType]:
-    return [more(count, what)] if count > 0 else []
-
-
-# Commands
-
-
-def _stream(recording: Recording, options: Options) -> list[RenderableType]:
-    """At a terminal what it showed; else each stream under its name, in the order in which they wrote."""
-    parts: list[tuple[Kind, bytearray]] = []
-    notes: list[RenderableType] = []
-    left, dropped = MAX_OUTPUT, 0
-    for chunk in recording.chunks():
-        if isinstance(chunk, Broken):
-            continue  # that it was cut, and where, stands with the outcome
-        if chunk.kind is Kind.NOTE:
-            notes.append(Text(visible(chunk.data.decode("utf-8", "replace")), "yellow"))
-        if chunk.kind not in _STREAMS or (recording.tty and chunk.kind is Kind.STDIN):
-            continue  # a terminal shows what is typed by itself
-        dropped += max(0, len(chunk.data) - left)
-        kept = chunk.data[:left]
-        left -= len(kept)
-        if parts and parts[-1][0] is chunk.kind:
-            parts[-1][1].extend(kept)
-        elif kept:
-            parts.append((chunk.kind, bytearray(kept)))
-    views: list[RenderableType] = []
-    for kind, data in parts:
-        name, style = _STREAMS[kind]
-        text = _plain(bytes(data))
-        if not recording.tty:
-            views.append(Text(name, "dim"))
-        views += _bounded(Text(visible(text, lines=True), style), options)
-    if dropped:
-        views.append(Text(f"… {bytes_text(dropped)} more", "dim italic"))
-    return views + notes
-
-
-def _plain(data: bytes) -> str:
-    """What a terminal showed, without what steers it."""
-    text = data.decode("utf-8", "backslashreplace")
-    if "\0" in text:
-        return f"binary, {bytes_text(len(data))}"
-    return _SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")

@@ -238,7 +238,7 @@ async def test_a_cast_of_what_is_no_command_says_what_there_is(acts: Acts, path:
 
     assert "2 recorded streams" in said("k1")
     assert "k1-2, k1-3" in said("k1")
-    assert "No exec or attach" in said("k1-1")
+    assert "No command or shell" in said("k1-1")
     assert "there is no session" in said("zz")
 
 
