@@ -102,8 +102,8 @@ class Relay:
         self._content = spec.keeps_files
         self._session = Session(
             client, self._later, now=time.monotonic, digests=spec.recording != "None", talks=self._talk, is_scp=is_scp,
+            recorded=spec.limits.max_recorded_bytes,
         )  # fmt: skip
-        self._opened = time.monotonic()
         self.client_side = _ClientSide(self, self._session)
         self.target_side = _TargetSide(self, self._session)
         self._tasks: dict[Question, asyncio.Task[None]] = {}
