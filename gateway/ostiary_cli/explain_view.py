@@ -69,7 +69,7 @@ def print_ssh(console: Console, facts: SshFacts) -> None:
     if any(facts["destination"].values()):
         found["destination"] = json.dumps(facts["destination"], ensure_ascii=False)
     for name in ("pty", "readOnly", "opaque"):
-        found[name] = "yes" if facts[name] else ""  # type: ignore[literal-required]
+        found[name] = "yes" if facts[name] else ""
     _print_facts(branch, {name: value for name, value in found.items() if value})
     for command in facts["commands"]:
         run = branch.add(Text.assemble(("runs: ", "dim"), (visible(command["program"] or "?"), "bold")))

@@ -300,7 +300,8 @@ class SshFacts(TypedDict):
     commands: Annotated[
         list[CommandFacts],
         Doc(
-            "The simple commands in the command line, those of pipelines, lists, loops and substitutions too.",
+            "The simple commands in the command line, those of pipelines, lists, loops and substitutions too. Empty for "
+            "other kinds, and of an empty list `all` is true: say `ssh.kind == 'exec'` beside it.",
             varies="text",
         ),
     ]

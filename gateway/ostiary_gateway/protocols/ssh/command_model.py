@@ -39,7 +39,7 @@ class CommandFacts:
             "substitutions": list(self.substitutions),
             "assignments": list(self.assignments),
             "via": list(self.via),
-            "as": self.as_user,
+            "runAs": self.as_user,
             "exact": self.exact,
         }
 
