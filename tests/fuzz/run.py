@@ -55,6 +55,9 @@ MODULES = {
     "kubernetes_yaml": ("test_kubernetes_bodies", "YAML_BODIES"),
     "kubernetes_protobuf": ("test_kubernetes_bodies", "PROTOBUF_BODIES"),
     "ssh_sessions": ("test_ssh_sessions", "TARGET"),
+    "sftp": ("test_ssh_files", "SFTP"),
+    "scp": ("test_ssh_files", "SCP"),
+    "scp_command": ("test_ssh_files", "COMMAND"),
 }
 """Targets: the module and the name in it."""
 PACKAGES = ("ostiary_api", "ostiary_policy", "ostiary_gateway")

@@ -136,6 +136,7 @@ class Answering(Asking):
                 self.to_client.append(self._limits(packet) if kind == wire.EXTENDED_REPLY else packet)
                 self._settled(pending, kind, wire.FAILURE)
         except SftpError as problem:
+            self._pending[ident] = pending  # `ended` ends it
             raise Broken(f"The target sent what is no answer: {problem}.") from None
 
     def _versioned(self, packet: bytes) -> None:

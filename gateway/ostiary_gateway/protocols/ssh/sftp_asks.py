@@ -105,7 +105,7 @@ class Asking:
 
     def _learn_home(self) -> Own:
         reply = yield wire.REALPATH, (wire.string(b"."),)
-        self._home = _name_of(reply)
+        self._home = _name_of(reply) or None
         self._ready = True
 
     def _find(self, question: Question, call: Call, done: Callable[[str, str], None]) -> None:
