@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": ("ostiary_cli.commands.verify", "Check that nobody changed the record."),
     "token": ("ostiary_cli.commands.token", "Make tokens for agents."),
     "kubeconfig": ("ostiary_cli.commands.kubeconfig", "Write a kubeconfig for a Kubernetes Connection."),
+    "ssh": ("ostiary_cli.commands.ssh", "Keys and certificates for SSH Connections."),
     "version": ("ostiary_cli.commands.version", "Print versions."),
 }
 """Command → its module (which has it as `command`), and one line of help."""
