@@ -42,7 +42,7 @@ def ask(*commands: dict[str, Any], of: GatewayPolicy = GUARD, opaque: bool = Fal
     policies = bound(bundle(of, connections=[connection()]), "web").for_subject(subject(), CLIENT)
     found: dict[str, Any] = dict(offline_facts(SSHTest.model_validate(case)))
     if case.get("kind", "exec") == "exec":
-        found |= {"command": "…", "commands": list(commands), "opaque": opaque, "opaqueReason": "eval" if opaque else ""}
+        found |= {"command": "…", "commands": list(commands), "opaque": opaque, "opaqueReason": "eval"[: 4 * opaque]}
     given = {"request": facts(statement("SELECT"))["request"], "ssh": found}
     decision = policies.decide(given, NOON, final=True)
     assert isinstance(decision, Decision)

@@ -119,7 +119,7 @@ def _lines(question: Question, facts: Mapping[str, Any], command: str, veil: Vei
 
 
 def _command(command: Mapping[str, Any], veil: Veil) -> str:
-    argv = veil.argv(list(command["argv"]))
+    argv = veil.argv(command["argv"], exact=command["exact"])
     text = shlex.join(argv) if command["exact"] else " ".join(argv)
     notes = []
     if via := command["via"]:
