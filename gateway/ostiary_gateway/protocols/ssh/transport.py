@@ -36,6 +36,15 @@ CIPHERS: Final = (
 MACS: Final = (
     "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512",
 )  # fmt: skip
+KEY_EXCHANGES: Final = (
+    "mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384", "ecdh-sha2-nistp521", "diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512",
+)  # fmt: skip
+"""Each is some milliseconds of work at most, as anybody can ask for one."""
+SIGNATURES: Final = (
+    "ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com", "rsa-sha2-512", "rsa-sha2-256",
+)  # fmt: skip
 SOFTWARE: Final = "Ostiary"
 """What follows `SSH-2.0-` in the gateway's version line."""
 
@@ -56,6 +65,12 @@ WRITE_HIGH: Final = 256 * 1024
 KEX_BYTES: Final = 64 * 1024
 """A peer may ask for new keys once for so many bytes, or once a second; beyond that it only burns our time."""
 KEX_BURST: Final = 10.0
+KEX_TIMEOUT: Final = 60.0
+"""Seconds that a peer has for the exchange of keys, once there are some."""
+MAX_HELD: Final = 2**20
+"""Bytes that wait for new keys; then the receiver is asked to pause."""
+MAX_DEFERRED: Final = 64 * 2**20
+"""Bytes that wait for them at most: the peer does not want them."""
 FAREWELL: Final = 2.0
 """Seconds in which a peer may read the last words."""
 PING_AFTER: Final = 30.0
@@ -190,6 +205,10 @@ class Leg(SSHConnection):
     _gone: str | None = None
     _early = 0
     _pauses = 0
+    _stopped = False
+    _deferred = 0
+    _holding = False
+    _kex_began = 0.0
     _aborting = False
     _writable = True
     _fast = False
@@ -225,7 +244,7 @@ class Leg(SSHConnection):
             receiver.packet(payload)
         if waiting:
             receiver.batch_done()
-        if not self._writable:
+        if not self._writable or self._holding:
             receiver.pause()
         self._unpause(_BY_WAITING)
         if self._gone is not None:
@@ -275,10 +294,10 @@ class Leg(SSHConnection):
     def resume_reading(self) -> None:
         self._unpause(_BY_RELAY)
 
-    def disconnect(self, code: int, message: str, lang: str = "en") -> None:
+    def disconnect(self, code: int, reason: str, lang: str = "en") -> None:
         """SSH_MSG_DISCONNECT, then the end."""
         if self._transport is not None:
-            self._send_disconnect(code, message, lang)
+            self._send_disconnect(code, reason, lang)
             self._force_close(None)
 
     def abort(self) -> None:
@@ -295,7 +314,9 @@ class Leg(SSHConnection):
         """Now and then: asks a silent peer whether it is there, and gives up on one that never answers."""
         if self._transport is None or not self._auth_complete:
             return
-        if now - self.heard < PING_AFTER:
+        if not self._kex_complete and now - self._kex_began > KEX_TIMEOUT:
+            self.connection_lost(asyncssh.ConnectionLost("new keys were not agreed on in time"))
+        elif now - self.heard < PING_AFTER:
             self._unanswered = 0
         elif self._unanswered >= PINGS:
             self.connection_lost(asyncssh.ConnectionLost("the peer does not answer any more"))
@@ -323,7 +344,7 @@ class Leg(SSHConnection):
             or (pkttype == 53 and not (self._auth_in_progress or self._auth_complete))
             or (pkttype > 79 and not self._auth_complete)
         ):
-            self._deferred_packets.append((pkttype, args))
+            self._defer(pkttype, args)
             return
         payload = b"".join((bytes((pkttype,)), *args))
         sealer = self._send_encryption
@@ -352,13 +373,31 @@ class Leg(SSHConnection):
 
     def _send_kexinit(self) -> None:
         super()._send_kexinit()
-        if self._receiver is not None:
-            self._receiver.pause()
+        self._kex_began = time.monotonic()
+        self._read_or_not()
+
+    def _defer(self, pkttype: int, args: tuple[bytes, ...]) -> None:
+        """RFC 4253, 7.1: it waits for the new keys, or for the end of the login."""
+        self._deferred_packets.append((pkttype, args))
+        self._deferred += sum(map(len, args))
+        if self._deferred > MAX_DEFERRED:
+            self.connection_lost(asyncssh.ConnectionLost("new keys were not agreed on in time"))
+        elif self._deferred > MAX_HELD and not self._holding:
+            self._holding = True
+            if self._receiver is not None:
+                self._receiver.pause()
 
     def _send_deferred_packets(self) -> None:
+        if self._kex_complete:
+            self._deferred = 0
         super()._send_deferred_packets()
-        if self._receiver is not None and self._writable and self._kex_complete:
-            self._receiver.resume()
+        if not self._kex_complete:
+            return
+        self._read_or_not()
+        if self._holding and not self._deferred:
+            self._holding = False
+            if self._receiver is not None and self._writable:
+                self._receiver.resume()
 
     def log_sent_packet(self, *_: object, **__: object) -> None:
         """asyncssh's makes up its line even if nobody listens."""
@@ -565,19 +604,29 @@ class Leg(SSHConnection):
     def resume_writing(self) -> None:
         self._writable = True
         self._unpause(_BY_UNREAD)
-        if self._receiver is not None and self._kex_complete:
+        if self._receiver is not None and not self._holding:
             self._receiver.resume()
 
     def _pause(self, reason: int) -> None:
-        if not self._pauses and self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
         self._pauses |= reason
+        self._read_or_not()
 
     def _unpause(self, reason: int) -> None:
-        if not self._pauses & reason:
+        if self._pauses & reason:
+            self._pauses &= ~reason
+            self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """While new keys are agreed on, a leg reads even if its receiver is full: both legs may be at it, each with the
+        other's packets, and would wait for each other for ever."""
+        pauses = self._pauses if self._kex_complete else self._pauses & ~_BY_RELAY
+        stop = bool(pauses)
+        if stop is self._stopped or self._transport is None or self._transport.is_closing():
             return
-        self._pauses &= ~reason
-        if not self._pauses and self._transport is not None and not self._transport.is_closing():
+        self._stopped = stop
+        if stop:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     def _force_close(self, exc: Exception | None) -> None:
@@ -590,7 +639,7 @@ class Leg(SSHConnection):
             self._parted.set_result(None)
         else:
             transport.set_protocol(_Farewell(transport, self._parted))
-            if self._pauses:
+            if self._stopped:
                 transport.resume_reading()
             transport.write_eof()
             self._loop.call_later(FAREWELL, transport.abort)
@@ -732,7 +781,8 @@ def server_options(host_keys: Sequence[asyncssh.SSHKey]) -> asyncssh.SSHServerCo
     return asyncssh.SSHServerConnectionOptions(
         config=None, server_version=SOFTWARE, server_host_keys=list(host_keys), gss_host=None, host_based_auth=False,
         public_key_auth=True, password_auth=True, kbdint_auth=True, login_timeout=0, keepalive_interval=0,
-        encryption_algs=CIPHERS, mac_algs=MACS, compression_algs=["none"],
+        kex_algs=KEY_EXCHANGES, encryption_algs=CIPHERS, mac_algs=MACS, compression_algs=["none"],
+        signature_algs=SIGNATURES,
     )  # fmt: skip
 
 
@@ -741,7 +791,8 @@ def client_options() -> asyncssh.SSHClientConnectionOptions:
     return asyncssh.SSHClientConnectionOptions(
         config=None, client_version=SOFTWARE, client_keys=None, known_hosts=None, gss_host=None, agent_path=None,
         host_based_auth=False, login_timeout=0, keepalive_interval=0, username="nobody",
-        encryption_algs=CIPHERS, mac_algs=MACS, compression_algs=["none"],
+        kex_algs=KEY_EXCHANGES, encryption_algs=CIPHERS, mac_algs=MACS, compression_algs=["none"],
+        signature_algs=SIGNATURES,
     )  # fmt: skip
 
 

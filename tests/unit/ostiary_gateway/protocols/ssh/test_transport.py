@@ -73,11 +73,37 @@ async def test_no_packet_of_the_connection_protocol_is_sent_while_new_keys_are_a
         talk.client._kexinit_sent = True
         talk.client.send_data(1, b"waits")
         talk.client.send(b"\x52")
-        assert talk.at_client.paused
         assert sent == [20]
         assert await talk.at_target.heard(2) == [data(1, b"waits"), b"\x52"]
         assert sent[:3] == [20, 31, 21]
-        assert not talk.at_client.paused
+
+
+async def test_legs_that_wait_for_each_other_get_new_keys_all_the_same() -> None:
+    """Between two peers each leg stops reading while the other is full."""
+    async with legs() as talk:
+        for leg in (talk.client, talk.target):
+            leg.pause_reading()
+        for leg, ear in ((talk.client, talk.at_client), (talk.target, talk.at_target)):
+            leg._send_kexinit()
+            leg._kexinit_sent = True
+            while not ear.paused:
+                leg.send_data(1, bytes(32_768))
+        await talk.at_client.until(lambda: not talk.at_client.paused)
+        await talk.at_target.until(lambda: not talk.at_target.paused)
+        assert talk.client._stopped
+        assert talk.target._stopped
+
+
+async def test_a_peer_that_never_agrees_on_new_keys_is_given_up() -> None:
+    async with legs() as talk:
+        assert talk.target._transport is not None
+        talk.target._transport.pause_reading()
+        talk.client._send_kexinit()
+        talk.client._kexinit_sent = True
+        talk.client.upkeep(talk.client.heard + 20)
+        assert talk.at_client.lost_by is None
+        talk.client.upkeep(talk.client.heard + 120)
+        assert await talk.at_client.gone() == "new keys were not agreed on in time"
 
 
 async def test_channel_data_comes_by_its_own_door_where_there_is_one() -> None:
