@@ -156,5 +156,3 @@ def text_of(data: bytes) -> tuple[str, str]:
         return data.decode(), ""
     except UnicodeDecodeError:
         return data.decode("utf-8", "backslashreplace"), NOT_UTF8
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from .questions import Question
     from .talks import Talk
 
-LINK_FIRST: Final = "SSH-2.0-AsyncSSH"
-"""Servers that read the paths of SYMLINK as the draft has them, from clients that do not say that they are OpenSSH."""
+_LINK_FIRST: Final = re.compile(r"SSH-2\.0-(?:AsyncSSH|libssh[_-]|WinSCP)")
+"""Clients and servers that have the paths of SYMLINK in the draft's order, unless the other end is OpenSSH."""
 
 
 def is_scp(command: bytes) -> bool:
@@ -22,13 +23,16 @@ def is_scp(command: bytes) -> bool:
     return scp_command(command) is not None
 
 
-def talk_of(question: Question, now: Callable[[], float], *, content: bool = False, version: str = "") -> Talk | None:
-    """The talk of a channel whose `question` was allowed; None: a plain stream. `version`: the target's, of SSH. The
-    rest as SftpTalk has it."""
+def talk_of(
+    question: Question, now: Callable[[], float], *, content: bool = False, client: str = "", target: str = ""
+) -> Talk | None:
+    """The talk of a channel whose `question` was allowed; None: a plain stream. client, target: the versions of SSH
+    that they tell. The rest as SftpTalk has it."""
     if question.facts.get("operation") != "session":
         return None
     if question.kind == "sftp":
-        return SftpTalk(now, content=content, link_first=version.startswith(LINK_FIRST))
+        first = tuple(_LINK_FIRST.match(version) is not None for version in (client, target))
+        return SftpTalk(now, content=content, link_first=(first[0], first[1]))
     if question.kind == "scp":
         command = scp_command(question.exact[0])
         return ScpTalk(command, now, content=content) if command is not None else None

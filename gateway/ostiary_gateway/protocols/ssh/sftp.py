@@ -37,8 +37,8 @@ _PLACE: Final = struct.Struct(">QI")
 class SftpTalk(Answering):
     """A Talk (talks.py).
 
-    now: seconds of a clock that only grows. content: the content of files goes into the record. link_first: the target
-    reads SYMLINK as the draft has it, and not as OpenSSH does.
+    now: seconds of a clock that only grows. content: the content of files goes into the record. link_first: whether
+    the client and the target have the paths of SYMLINK in the draft's order, and not in OpenSSH's.
     """
 
     # -- from the client
@@ -291,13 +291,14 @@ class SftpTalk(Answering):
             self._send(call, call.packet([]), None, files[0] if files else None)
         else:
             if files:
+                call.looks = [(file.real, True) for file in files]
                 call.path, call.opaque = text(files[0].path)
                 call.target = text(files[1].path)[0] if len(files) > 1 else ""
             question = Question(
                 "sftp", call.facts(), call.line(), detail=dict(call.attributes), exact=(call.exact,), tag=call,
                 quiet=call.quiet,
             )  # fmt: skip
-            if call.paths:
+            if call.looks:
                 question.find = lambda done: self._find(question, call, done)
             self._waiting = question
             self.questions.append(question)
@@ -311,6 +312,7 @@ class SftpTalk(Answering):
         assert isinstance(call, Call)
         if admission.allowed:
             paths, self._real = self._real or call.paths, []
+            call.sent = paths[0] if paths else b""
             self._send(call, call.packet(paths), admission, None)
         else:
             self._real = []
@@ -338,8 +340,8 @@ class SftpTalk(Answering):
             message += f" ({admission.request})"
         self.to_client.append(wire.status(call.ident, wire.PERMISSION_DENIED, message))
         # Few clients of SFTP show what a status says.
-        said = admission.stderr()
-        if not call.quiet and self._told + len(said) <= MAX_TOLD:
+        said = f"{message}\n".encode("utf-8", "replace") if call.quiet else admission.stderr()
+        if self._told + len(said) <= MAX_TOLD:
             self._told += len(said)
             self.to_stderr.append(said)
 

@@ -169,7 +169,7 @@ class Answering(Asking):
         listing = call.kind == wire.OPENDIR
         flags = call.flags
         file = self._files[handle] = OpenFile(
-            call.paths[0], admission, listing=listing,
+            call.paths[0], call.sent, admission, listing=listing,
             reads=not listing and (bool(flags & wire.F_READ) or not flags & (wire.F_WRITE | wire.F_APPEND)),
             writes=bool(flags & wire.F_WRITE), appends=bool(flags & wire.F_APPEND),
         )  # fmt: skip

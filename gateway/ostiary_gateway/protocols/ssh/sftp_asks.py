@@ -48,7 +48,9 @@ class Broken(Exception):
 class Asking:
     """The state of one session, and the requests of the gateway's own."""
 
-    def __init__(self, now: Callable[[], float], *, content: bool = False, link_first: bool = False) -> None:
+    def __init__(
+        self, now: Callable[[], float], *, content: bool = False, link_first: tuple[bool, bool] = (False, False)
+    ) -> None:
         self.to_client: list[Piece] = []
         self.to_stderr: list[bytes] = []
         self.to_target: list[Piece] = []
@@ -111,8 +113,8 @@ class Asking:
     def _find(self, question: Question, call: Call, done: Callable[[str, str], None]) -> None:
         def work() -> Own:
             found = [b"", b""]
-            for index, path in enumerate(call.paths):
-                found[index] = yield from self._resolved(path, follows=call.follows)
+            for index, (path, follows) in enumerate(call.looks):
+                found[index] = yield from self._resolved(path, follows=follows)
             if self._waiting is question:
                 self._real = [real or path for real, path in zip(found, call.paths, strict=False)]
             done(text(found[0])[0], text(found[1])[0])

@@ -65,14 +65,28 @@ class OpenFile:
     """One handle."""
 
     __slots__ = (
-        "admission", "appends", "call_path", "detectors", "entries", "failed", "handle", "listing", "path", "read",
-        "reads", "shown", "window", "writes", "written",
+        "admission",
+        "appends",
+        "detectors",
+        "entries",
+        "failed",
+        "handle",
+        "listing",
+        "path",
+        "read",
+        "reads",
+        "real",
+        "window",
+        "writes",
+        "written",
     )  # fmt: skip
 
     def __init__(
-        self, path: bytes, admission: Admission, *, reads: bool, writes: bool, appends: bool, listing: bool
+        self, path: bytes, real: bytes, admission: Admission, *, reads: bool, writes: bool, appends: bool, listing: bool
     ) -> None:
         self.path = path
+        self.real = real
+        """As it was opened: with links resolved, if that was asked for."""
         self.admission = admission
         self.reads = reads
         self.writes = writes

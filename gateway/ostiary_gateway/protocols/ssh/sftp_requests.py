@@ -52,12 +52,16 @@ class Call:
     follows: bool = True
     """Whether a symbolic link at the end of the path is followed."""
     handles: tuple[bytes, ...] = ()
+    looks: list[tuple[bytes, bool]] = field(default_factory=list)
+    """The one or two paths that can be resolved, and whether a link at their end is followed."""
     read_only: bool = False
     quiet: bool = False
     target: str = ""
     """The fact, where it is not the second path."""
     path: str = ""
     """The fact, where it is none of the paths."""
+    sent: bytes = b""
+    """The first path, as it has gone on."""
     flags: int = 0
     """Of OPEN."""
     attributes: dict[str, object] = field(default_factory=dict)
@@ -98,8 +102,9 @@ class Call:
         return " ".join(words).strip()
 
 
-def read_request(data: bytes, home: bytes | None, *, link_first: bool = False) -> Call:
-    """The request of one packet. `link_first`: the target reads SYMLINK as the draft has it, not as OpenSSH does.
+def read_request(data: bytes, home: bytes | None, *, link_first: tuple[bool, bool] = (False, False)) -> Call:
+    """The request of one packet. `link_first`: whether the client and the target have the paths of SYMLINK in the
+    draft's order, and not in OpenSSH's.
 
     Raises SftpError, of which PathError is none: that is raised for a path that cannot be passed on.
     """
@@ -135,6 +140,7 @@ def read_request(data: bytes, home: bytes | None, *, link_first: bool = False) -
     else:
         raise Unknown(f"there is no request of type {kind} in version 3")
     fields.end()
+    call.looks[:0] = [(path, call.follows) for path in call.paths]
     return call
 
 
@@ -184,16 +190,18 @@ def _two(call: Call, fields: Fields, home: bytes | None, operation: str) -> None
     call.parts = (*call.parts, 0, 1)
 
 
-def _symlink(call: Call, fields: Fields, home: bytes | None, *, link_first: bool) -> None:
+def _symlink(call: Call, fields: Fields, home: bytes | None, *, link_first: tuple[bool, bool]) -> None:
     first, second = fields.string(), fields.string()
-    link, points = (first, second) if link_first else (second, first)
+    link, points = (first, second) if link_first[0] else (second, first)
     call.operation, call.follows = "symlink", False
     call.paths = [_path(link, home)]
     if not points:
         raise NoSuchFile("a link to nothing cannot be")
     # What a link holds is kept as it is sent; the fact says where that leads.
-    call.target, call.opaque = text(normal(points, parted(call.paths[0])[0]))
-    call.parts = (0, wire.string(points)) if link_first else (wire.string(points), 0)
+    leads = normal(points, parted(call.paths[0])[0])
+    call.looks.append((leads, True))
+    call.target, call.opaque = text(leads)
+    call.parts = (0, wire.string(points)) if link_first[1] else (wire.string(points), 0)
 
 
 def _extended(call: Call, fields: Fields, home: bytes | None) -> None:

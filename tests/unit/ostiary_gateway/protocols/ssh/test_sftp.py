@@ -98,10 +98,9 @@ def test_a_refused_operation_is_answered_here_with_its_reason_and_goes_nowhere(s
     assert (own(first), code_of(first)) == (7, wire.PERMISSION_DENIED)
     assert text_of(first) == "ostiary: Not that one. Ask for another."
     assert own(second) == 8
-    quiet = talk.asked[0].quiet
-    assert talk.stderr == (
-        b"" if quiet else b'ostiary: Not that one.\nostiary: Ask for another.\nostiary: {"rule": 1}\n'
-    )
+    whole = b'ostiary: Not that one.\nostiary: Ask for another.\nostiary: {"rule": 1}\n'
+    brief = b"ostiary: Not that one. Ask for another.\n"
+    assert talk.stderr == (brief if talk.asked[0].quiet else whole) + brief
 
 
 @pytest.mark.parametrize(
@@ -284,11 +283,38 @@ def test_a_rename_has_both_its_folders_resolved_and_not_what_it_moves() -> None:
     assert talk.settle()[0] == request(wire.RENAME, 1, string(b"/real/x"), string(b"/other/y"))
 
 
-def test_the_order_of_a_symlinks_paths_is_that_of_the_target() -> None:
-    talk = Sftp(link_first=True)
-    sent = request(wire.SYMLINK, 1, string(b"/a/link"), string(b"to"))
-    assert talk.client(sent)[0] == sent
+@pytest.mark.parametrize(("client", "target"), [(False, False), (False, True), (True, False), (True, True)])
+def test_a_symlink_is_read_as_its_client_means_it_and_sent_as_its_target_reads_it(client: bool, target: bool) -> None:
+    talk = Sftp(link_first=(client, target))
+
+    def sent(link_first: bool) -> bytes:
+        paths = string(b"/a/link"), string(b"to")
+        return request(wire.SYMLINK, 1, *(paths if link_first else reversed(paths)))
+
+    assert talk.client(sent(client))[0] == sent(target)
     assert (talk.asked[0].facts["path"], talk.asked[0].facts["target"]) == ("/a/link", "/a/to")
+
+
+def test_where_a_symlink_leads_can_be_known_before_it_is_made() -> None:
+    talk = Sftp()
+    asked, given = found(talk, request(wire.SYMLINK, 1, string(b"../way/key"), string(b"/drop/link")))
+    asked, _ = talk.target(named(own(asked), b"/real"))
+    assert asked == request(wire.REALPATH, own(asked), string(b"/way/key"))
+    talk.target(named(own(asked), b"/private/key"))
+    assert given == [("/real/link", "/private/key")]
+
+
+def test_an_open_file_is_known_by_the_path_that_it_was_opened_by() -> None:
+    talk = Sftp()
+    asked, _ = found(talk, opening(1, b"/srv/link", WRITE))
+    talk.target(named(own(asked), b"/real"))
+    talk.answer(talk.asked[-1], allowed())
+    talk.settle()
+    talk.target(handle(1, b"h"))
+    asked, given = found(talk, request(wire.FSETSTAT, 2, string(b"h"), MODE))
+    assert asked == request(wire.REALPATH, own(asked), string(b"/real"))
+    talk.target(named(own(asked), b"/real"))
+    assert given == [("/real", "")]
 
 
 # -- content
