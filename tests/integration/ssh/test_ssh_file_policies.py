@@ -1,4 +1,4 @@
-"""Files through a gateway whose policies tell paths apart: what clients can do, what they are told, what is recorded."""
+"""Files through a gateway whose policies tell paths apart: what clients can do, are told, and what is recorded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HIDDEN = b"".join(b"line %d: write to [redacted]%s, please\n" % (each, b"*" * 10
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files at the server: a public folder, one to write in, and a private one that a link in the public one leads to."""
+    """Files at the server: a public folder, one to write in, and a private one that links in the public one lead to."""
     found = tmp_path_factory.mktemp("files").resolve()
     for name in ("public", "drop", "private"):
         (found / name).mkdir()
@@ -53,8 +53,8 @@ def policies(place: Path) -> list[dict[str, Any]]:
             rule("sessions", f"{files} && ssh.operation == 'session'"),
             rule("look", "ssh.kind == 'sftp' && ssh.operation in ['stat', 'realpath', 'readlink']"),
             rule("public", f"ssh.kind == 'sftp' && ssh.readOnly && {inside.format('public')}"),
-            rule("drop", f"ssh.kind == 'sftp' && {inside.format('drop')} && "
-                 f"(ssh.target == '' || ssh.operation == 'symlink' || (ssh.realTarget + '/').startsWith('{place}/drop/'))"),
+            rule("drop", f"ssh.kind == 'sftp' && {inside.format('drop')} && (ssh.target == '' || "
+                 f"ssh.operation == 'symlink' || (ssh.realTarget + '/').startsWith('{place}/drop/'))"),
             rule("old", f"ssh.kind == 'scp' && ssh.operation != 'session' && (ssh.path.startsWith('{place}/drop/') || "
                  f"ssh.readOnly && ssh.path.startsWith('{place}/public/'))"),
             rule("no-keys", "ssh.kind in ['sftp', 'scp'] && ssh.path.endsWith('/key')", "Deny",
