@@ -73,9 +73,13 @@ class Writer:
         self.header = MAGIC + bytes((VERSION, _TTY if tty else 0, 0, 0))
 
     def frame(self, at: float, kind: Kind, data: bytes) -> bytes:
+        return self.head(at, kind, len(data)) + data
+
+    def head(self, at: float, kind: Kind, size: int) -> bytes:
+        """The beginning of a frame, which so many bytes of data must follow."""
         passed = max(0, round((at - self._last) * 1_000_000))
         self._last += passed / 1_000_000
-        return _varint(passed) + bytes((kind,)) + _varint(len(data)) + data
+        return _varint(passed) + bytes((kind,)) + _varint(size)
 
 
 def size_data(columns: int, rows: int) -> bytes:

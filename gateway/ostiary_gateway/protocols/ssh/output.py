@@ -9,6 +9,8 @@ from typing import Final
 from ostiary_gateway.audit.stream_recording import Kind, Writer, size_data
 from ostiary_gateway.masking.output import MaskedOutput, OutputMask
 
+LARGE: Final = 4096
+"""Bytes of data that are recorded without a copy of them."""
 MAX_SIGNALS: Final = 16
 """Signals whose names are kept."""
 
@@ -29,7 +31,7 @@ class Streams:
     def __init__(
         self,
         mask: Callable[[], OutputMask] | None,
-        record: Callable[[bytes], None] | None,
+        record: Callable[[bytes | memoryview], None] | None,
         *,
         tty: bool,
         size: tuple[int, int],
@@ -144,9 +146,13 @@ class Streams:
 
     def _keep(self, kind: Kind, data: bytes | memoryview) -> None:
         if self._record is not None:
-            frame = self._writer.frame(self._now(), kind, bytes(data))
-            self._record(frame)
-            self._left -= len(frame)
+            head = self._writer.head(self._now(), kind, len(data))
+            if len(data) >= LARGE:
+                self._record(head)
+                self._record(data)
+            else:
+                self._record(head + data)
+            self._left -= len(head) + len(data)
             if self._left <= 0:
                 # The record has all that it takes.
                 self._record = None

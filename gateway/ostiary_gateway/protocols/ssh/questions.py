@@ -91,7 +91,7 @@ class Admission:
         detectors = self.detectors
         return lambda: StreamMask(detectors)
 
-    def record(self, data: bytes) -> None:
+    def record(self, data: bytes | memoryview) -> None:
         """Keeps frames of what the client has seen (audit/stream_recording.py, its header first)."""
         if self.keeps and self.gate is not None:
             self.gate.response(self.number, data)

@@ -531,6 +531,9 @@ class Session:
         for question in list(self._handlers):
             self.withdraw(question)
         for channel in list(self.channels.values()):
+            if channel.kill_at is not None:
+                # Nobody will be there later to see to it.
+                self.programs.kill(channel)
             channel.target_closed = True
             self.ended(channel)
         self.channels.clear()

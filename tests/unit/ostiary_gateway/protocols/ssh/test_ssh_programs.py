@@ -262,6 +262,14 @@ def test_a_killed_command_that_ends_by_itself_is_over() -> None:
     assert play.session.idle
 
 
+def test_who_leaves_a_killed_command_leaves_it_no_time() -> None:
+    play = Play()
+    play.running()
+    play.session.end_request(1, "Ended.")
+    play.session.lost()
+    assert play.target.heard() == ["REQUEST 3 signal TERM", "REQUEST 3 signal KILL", "CLOSE 3"]
+
+
 def test_policies_that_change_end_what_they_would_not_let_through() -> None:
     play = Play()
     play.running(b"first")
