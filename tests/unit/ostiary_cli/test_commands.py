@@ -260,6 +260,95 @@ def test_explain_says_what_is_wrong_with_a_request(cluster: Path, says: str, arg
     assert says in result.stderr
 
 
+HOST = """
+apiVersion: ostiary.dev/v1alpha1
+kind: Connection
+metadata: {name: web, namespace: demo}
+spec:
+  protocol: SSH
+  upstream:
+    host: web.example
+    hostKeys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIbmqPrIRWnWyXHyIkr6ECh7JUbpyFVuX3jlb5aFpnXT]
+  credentials: {static: {secretRef: {name: web}}}
+  listener: {port: 2222}
+---
+apiVersion: ostiary.dev/v1alpha1
+kind: GatewayPolicy
+metadata: {name: guard, namespace: demo}
+spec:
+  match: {protocols: [SSH]}
+  rules:
+  - {name: no-rm, action: Deny, expression: "ssh.commands.exists(c, c.program == 'rm')"}
+  - name: restarts
+    action: RequireApproval
+    expression: "ssh.command.startsWith('systemctl ')"
+    approval: {groups: [sre]}
+  - {name: commands, action: Allow, expression: "ssh.kind == 'exec' && ssh.user == 'deploy'"}
+  - {name: reads, action: Allow, expression: "ssh.kind == 'sftp' && ssh.readOnly && ssh.realPath.startsWith('/srv/')"}
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    (tmp_path / "host.yaml").write_text(HOST)
+    return tmp_path / "host.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "decision", "rule"),
+    [
+        (("--ssh", "sudo rm -rf /", "--login", "deploy"), "Deny", "no-rm"),
+        (("--ssh", "uptime", "--login", "deploy"), "Allow", "commands"),
+        (("--ssh", "uptime"), "Deny", None),
+        (("--ssh", "systemctl restart web"), "RequireApproval", "restarts"),
+        (("--ssh", "{kind: shell}"), "Deny", None),
+        (("--ssh", "kind: exec\ncommand: uptime\nuser: deploy\n"), "Allow", "commands"),
+        (("--sftp", "read:/srv/a"), "Allow", "reads"),
+        (("--sftp", "read:/etc/shadow"), "Deny", None),
+        (("--sftp", "rename:/srv/a:/srv/b"), "Deny", None),
+        (("--sftp", "session"), "Deny", None),
+    ],
+)
+def test_explain_takes_requests_over_ssh(
+    host: Path, arguments: tuple[str, ...], decision: str, rule: str | None
+) -> None:
+    asked = ("explain", host, "--as", "bot,agents", "--connection", "web", *arguments)
+    result = ostiary(*asked, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert (found["decision"], found.get("rule")) == (decision, rule)
+    shown = ostiary(*asked)
+    assert shown.exit_code == 0, shown.output
+    assert "facts" in shown.output
+
+
+def test_explain_shows_what_a_command_runs(host: Path) -> None:
+    asked = ("explain", host, "--as", "bot", "--connection", "web", "--login", "deploy", "--ssh")
+    shown = ostiary(*asked, "ls /srv && sudo rm -rf /srv/x").output
+    assert "runs: rm" in shown
+    assert "runAs: root" in shown
+    assert "ssh.commands without rm → Allow" in shown
+    assert "runs: ls" in ostiary(*asked, "-", stdin="ls /srv").output
+
+
+@pytest.mark.parametrize(
+    ("says", "arguments"),
+    [
+        ("one of --sql, --k8s, --ssh and --sftp", ("--ssh", "ls", "--sftp", "read:/a")),
+        ("is no Kubernetes Connection", ("--k8s", "get pods")),
+        ("say its path", ("--sftp", "read")),
+        ("say target", ("--sftp", "rename:/a")),
+        ("Extra inputs", ("--ssh", "{kind: exec, cmd: ls}")),
+        ("say where the forward leads to", ("--ssh", "{kind: forward}")),
+        ("line 2", ("--ssh", "kind: exec\n]")),
+    ],
+)
+def test_explain_says_what_is_wrong_with_a_request_over_ssh(host: Path, says: str, arguments: tuple[str, ...]) -> None:
+    result = ostiary("explain", host, "--as", "bot", "--connection", "web", *arguments)
+    assert result.exit_code in (2, 3)
+    assert says in result.stderr
+
+
 def test_explain_of_an_unknown_connection_lists_those_that_are_there() -> None:
     result = ostiary("explain", "--as", "planner", "--connection", "nope", "--sql", "select 1", SHOP)
     assert result.exit_code == 3
