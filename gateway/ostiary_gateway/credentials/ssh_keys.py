@@ -21,11 +21,11 @@ def private_key(secret: Secret) -> asyncssh.SSHKey:
         raise KeyProblem(f"Secret {secret.key} has no {KEY}")
     try:
         key = asyncssh.import_private_key(secret.data[KEY])
-    except asyncssh.KeyEncryptionError:
-        raise KeyProblem(
-            f"Secret {secret.key}: {KEY} is encrypted; take the passphrase off (ssh-keygen -p -N '' -f FILE)"
-        ) from None
-    except (asyncssh.KeyImportError, ValueError):
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as problem:
+        if str(problem).startswith("Passphrase"):
+            raise KeyProblem(
+                f"Secret {secret.key}: {KEY} is encrypted; take the passphrase off (ssh-keygen -p -N '' -f FILE)"
+            ) from None
         # Neither the value nor the parser's message: both may hold parts of the key.
         raise KeyProblem(
             f"Secret {secret.key}: {KEY} is no private key; it must be one as ssh-keygen writes it, or PEM"

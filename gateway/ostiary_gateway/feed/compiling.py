@@ -15,6 +15,7 @@ from ostiary_api.problems import Location, Problem
 from ostiary_api.secret import Secret
 from ostiary_api.secret_uses import secrets_of_connection
 from ostiary_gateway.feed.loading import Loaded, locate
+from ostiary_gateway.feed.ssh_secrets import unusable_keys
 from ostiary_gateway.masking.detectors import problem_of
 from ostiary_policy import policy as policies
 from ostiary_policy import second_parser
@@ -89,7 +90,9 @@ def _wrong(
             found.append(manifests.problem(connection, use.field, f"Secret {use.name} cannot be had: {reason}"))
         elif lacking := use.lacking(secret.data):
             found.append(manifests.problem(connection, use.field, f"Secret {use.name} has no {lacking}"))
-    return found
+    namespace = connection.metadata.namespace
+    unusable = unusable_keys(connection, lambda name: secrets.get((namespace, name)))
+    return [*found, *(manifests.problem(connection, field, text) for field, text in unusable)]
 
 
 def _others(feed: FeedBundle, secrets: Mapping[Key, Secret], missing: Mapping[Key, str]) -> list[Problem]:

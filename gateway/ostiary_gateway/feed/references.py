@@ -11,6 +11,7 @@ from ostiary_api.problems import Location, Problem
 from ostiary_api.secret import Secret
 from ostiary_api.secret_uses import secrets_of_connection
 from ostiary_gateway.feed.kubernetes_notices import kubernetes_notices
+from ostiary_gateway.feed.ssh_secrets import unusable_keys
 from ostiary_gateway.identity.authenticators import AuthenticationError, Authenticators
 from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.identity.tokens import TokenIdentities
@@ -32,6 +33,7 @@ def check_references(manifests: Manifests, *, in_cluster: bool = False) -> list[
             if secret is not None and (lacking := use.lacking(secret.data)):
                 found.append(manifests.problem(connection, use.field, f"Secret {use.name} has no {lacking}"))
         found.extend(_unusable_authentication(manifests, connection))
+        found.extend(_unusable_keys(manifests, connection))
         port = connection.spec.listener.port
         name = connection.metadata.name
         gateway = connection.metadata.namespace, connection.spec.gateway.name or name
@@ -40,6 +42,12 @@ def check_references(manifests: Manifests, *, in_cluster: bool = False) -> list[
             text = f"port {port} is also that of Connection {other.key}; each needs its own"
             found.append(manifests.problem(connection, "spec.listener.port", text))
     return found
+
+
+def _unusable_keys(manifests: Manifests, connection: Connection) -> list[Problem]:
+    namespace = connection.metadata.namespace
+    unusable = unusable_keys(connection, lambda name: manifests.secret(namespace, name))
+    return [manifests.problem(connection, field, text) for field, text in unusable]
 
 
 def _unusable_authentication(manifests: Manifests, connection: Connection) -> list[Problem]:

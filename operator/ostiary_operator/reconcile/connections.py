@@ -86,6 +86,12 @@ def _accepted(seen: SeenConnection, plan: GatewayPlan, policies: tuple[Standing,
             f"Served by gateway {plan.gateway}{shared}. No policy is for it, so every request is denied: create a "
             "GatewayPolicy whose match.connectionSelector selects its labels."
         )
+    assert seen.model is not None
+    if seen.model.spec.protocol == "SSH" and seen.model.spec.listener.host_key_ref is None:
+        message += (
+            " Each of its pods makes a host key of its own, which agents cannot pin: name a Secret with privateKey in "
+            "spec.listener.hostKeyRef."
+        )
     if refused := [standing.bundled.key for standing in policies if standing.refused is not None]:
         what = (
             "was never accepted and denies whatever it matches"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncssh
 import pytest
+import yaml
 
 from ostiary_gateway.feed import files
 from ostiary_gateway.feed.loading import Loaded, Rejected, compile_texts, load
@@ -131,23 +133,55 @@ def test_service_accounts_alone_are_noted_where_there_is_no_cluster() -> None:
     assert [notice.message for notice in in_cluster.notices] == ["no policy is for it, so everything is denied"]
 
 
+def test_what_this_version_does_not_serve_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary_gateway.feed.references.LOBBIES", {})
+    outcome = compile_texts({"a.yaml": connection(), "b.yaml": SECRET})
+    assert isinstance(outcome, Loaded), outcome
+    assert "spec.protocol: Postgres is not served by this version, so nobody can connect" in str(outcome.notices[0])
+
+
+def over_ssh(**secrets: str) -> Loaded | Rejected:
+    """A Connection over SSH whose Secrets have these private keys."""
+    text = """
+apiVersion: ostiary.dev/v1alpha1
+kind: Connection
+metadata: {name: host}
+spec:
+  protocol: SSH
+  upstream: {host: h, hostKeys: [ssh-ed25519 AAAA]}
+  credentials: {sshCertificate: {caSecretRef: {name: ca}, principals: [deploy]}}
+  listener: {port: 2222, hostKeyRef: {name: host}}
+  authentication: {sshCertificates: {caSecretRef: {name: login}}}
+"""
+    keys = {name: secrets.get(name) or asyncssh_key() for name in ("ca", "host", "login")}
+    made = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"privateKey": key}}
+        for name, key in keys.items()
+    ]
+    return compile_texts({"a.yaml": text, "b.yaml": yaml.safe_dump_all(made)})
+
+
+def asyncssh_key(**more: str) -> str:
+    return asyncssh.generate_private_key("ssh-ed25519").export_private_key("openssh", **more).decode()
+
+
 @pytest.mark.parametrize(
-    ("of_a_login", "instead", "noted"),
+    ("name", "field"),
     [
-        (
-            "Postgres\n  upstream: {host: db.example}\n  credentials: {static: {secretRef: {name: login}}}",
-            "SSH\n  upstream: {host: ssh.example, hostKeys: [ssh-ed25519 AAAA]}\n"
-            "  credentials: {static: {secretRef: {name: login}}}",
-            "spec.protocol: SSH is not served by this version, so nobody can connect",
-        ),
+        ("ca", "spec.credentials.sshCertificate.caSecretRef"),
+        ("host", "spec.listener.hostKeyRef"),
+        ("login", "spec.authentication.sshCertificates.caSecretRef"),
     ],
 )
-def test_what_this_version_does_not_serve_is_noted(of_a_login: str, instead: str, noted: str) -> None:
-    text = connection()
-    assert of_a_login in text
-    outcome = compile_texts({"a.yaml": text.replace(of_a_login, instead), "b.yaml": SECRET})
-    assert isinstance(outcome, Loaded), outcome
-    assert noted in str(outcome.notices[0])
+def test_private_keys_that_cannot_be_used_are_found_before_anybody_comes(name: str, field: str) -> None:
+    assert isinstance(over_ssh(), Loaded)
+    encrypted = asyncssh_key(passphrase="secret", cipher_name="aes256-ctr")
+    for key, says in ((encrypted, "is encrypted; take the passphrase off"), ("nonsense", "is no private key")):
+        outcome = over_ssh(**{name: key})
+        assert isinstance(outcome, Rejected)
+        assert [problem.field for problem in outcome.problems] == [field]
+        assert says in outcome.problems[0].message
+        assert key[40:60] not in str(outcome.problems[0]) or key == "nonsense"
 
 
 def test_no_secret_is_in_what_is_shown() -> None:

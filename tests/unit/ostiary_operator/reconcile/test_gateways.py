@@ -281,6 +281,22 @@ def test_tokens_are_for_connections_that_take_them(world: World) -> None:
     assert rules(world.plan())["secrets"]["resourceNames"] == ["app-db-login"]
 
 
+def test_an_ssh_gateway_reads_its_keys_and_no_others(world: World) -> None:
+    world.settings = replace(world.settings, protocols=frozenset({"SSH"}))
+    world.connection(
+        protocol="SSH", upstream={"host": "h", "hostKeys": ["ssh-ed25519 AAAA"]},
+        credentials={"sshCertificate": {"caSecretRef": {"name": "user-ca"}, "principals": ["deploy"]}},
+        listener={"port": 22, "hostKeyRef": {"name": "host-key"}},
+        authentication={"sshCertificates": {"caSecretRef": {"name": "login-ca"}}},
+    )  # fmt: skip
+    for name in ("user-ca", "host-key", "login-ca", "other"):
+        world.secret(name)
+    plan = world.plan()
+    assert rules(plan)["secrets"]["resourceNames"] == ["host-key", "login-ca", "user-ca"]
+    services = [each["spec"]["ports"] for each in plan.objects if each["kind"] == "Service"]
+    assert services[-1] == [{"name": "ssh", "port": 22, "targetPort": 22, "protocol": "TCP"}]
+
+
 MASK = {
     "name": "pii",
     "action": "Mask",

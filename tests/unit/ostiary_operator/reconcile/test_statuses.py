@@ -83,6 +83,11 @@ def as_the_gateway(world: World) -> None:
     world.connection(protocol="Kubernetes", upstream={}, credentials=account)
 
 
+def over_ssh(world: World) -> None:
+    world.settings = replace(world.settings, protocols=frozenset({"SSH"}))
+    world.connection(**SSH)
+
+
 SSH = {"protocol": "SSH", "upstream": {"host": "h", "hostKeys": ["ssh-ed25519 AAAA"]}}
 
 CONNECTION: list[Case] = [
@@ -102,6 +107,14 @@ CONNECTION: list[Case] = [
         "Accepted",
         "Served by gateway app-db, which it shares with b. 2 policies are for it. shop/q was never accepted and denies "
         "whatever it matches: see status.expressions there.",
+    ),
+    (
+        over_ssh,
+        "Accepted",
+        "True",
+        "Accepted",
+        "Served by gateway app-db. 1 policy is for it. Each of its pods makes a host key of its own, which agents "
+        "cannot pin: name a Secret with privateKey in spec.listener.hostKeyRef.",
     ),
     (
         lambda w: w.connection(port=9911),
