@@ -72,8 +72,11 @@ class Desk:
     # -- what the policies say
 
     def _ask(self, facts: Mapping[str, object]) -> Decision | Needs:
-        shape = marshal.dumps([value for name, value in facts.items() if name not in _TEXT], 2)
-        text = orjson.dumps([facts[name] for name in _TEXT], default=str).decode()
+        shape: bytes | None = marshal.dumps([value for name, value in facts.items() if name not in _TEXT], 2)
+        try:
+            text = orjson.dumps([facts[name] for name in _TEXT]).decode()
+        except TypeError:
+            shape, text = None, ""  # no policy takes it either: a number of more than 64 bits, half a character
         return self.gate.decide({"ssh": facts}, shape=shape, text=text, reads=facts.get("realPath") == "")
 
     def _final(self, facts: Mapping[str, object]) -> Decision:

@@ -21,7 +21,7 @@ _HAS: Final[dict[str, frozenset[str]]] = {
     "shell": frozenset(("pty", "env")),
     "subsystem": frozenset(("command", "env")),
     "sftp": frozenset(("operation", "path", "target", "real_path", "real_target", "env")),
-    "scp": frozenset(("operation", "command", "path", "target", "real_path", "size", "env")),
+    "scp": frozenset(("operation", "command", "path", "size", "env")),
     "forward": frozenset(("direction", "destination")),
     "agent": frozenset(),
     "x11": frozenset(),
@@ -44,7 +44,7 @@ def offline_facts(case: SSHTest) -> SshFacts:
             raise ValueError(f"{case.kind} has no {_NAMES.get(field, field)}")
     question = _question(case)
     found = made.whole(question, case.user or USER)
-    if case.kind in ("sftp", "scp") and case.operation != "session":
+    if case.kind == "sftp" and case.operation != "session":
         found["realPath"] = case.real_path if case.real_path is not None else found["path"]
         target = "" if case.operation == "symlink" else found["target"]
         found["realTarget"] = case.real_target if case.real_target is not None else target

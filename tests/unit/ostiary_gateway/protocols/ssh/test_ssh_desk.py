@@ -157,6 +157,22 @@ async def test_a_command_with_nul_is_refused_whatever_is_allowed() -> None:
         assert "NUL" in said.lines[0]
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        facts.file_question("scp", "write", "/a", size=2**64),
+        facts.file_question("sftp", "read", "/\ud800"),
+        facts.forward_question("local", host="a\0b", port=1),
+    ],
+    ids=["number", "surrogate", "nul"],
+)
+async def test_what_no_policy_can_read_is_refused(question: Question) -> None:
+    async with office() as at:
+        said = await at.says(question)
+        assert not said.allowed
+        assert said.lines[0].startswith("This request cannot be decided: ")
+
+
 async def test_shells_need_a_recording() -> None:
     async with office(recording="Metadata") as at:
         shell = await at.says(facts.shell_question(pty=True))
