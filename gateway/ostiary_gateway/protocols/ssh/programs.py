@@ -168,7 +168,9 @@ class Programs:
         elif admission.allowed:
             self._lend(channel, request, admission)
         else:
-            channel.say(admission.stderr(pty=channel.terminal is not None))
+            # In brief: `ssh -A` is often a habit, and the command may do without.
+            for line in admission.lines[:1]:
+                channel.say(f"{PREFIX}{line}{channel.line_end}".encode())
             channel.reply(request, False)
 
     def _env_answered(

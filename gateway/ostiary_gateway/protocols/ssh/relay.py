@@ -138,7 +138,14 @@ class Relay:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._session.lost()
+        session, gate = self._session, self._desk.gate
+        session.lost()
+        if session.unknown or session.crowded:
+            log.info(
+                "refused without asking", connection=gate.name, session=gate.id, unknown=session.unknown,
+                crowded=session.crowded,
+            )  # fmt: skip
+            session.unknown = session.crowded = 0
         for task in self._tasks.values():
             task.cancel()
         for leg in (self._target, self._client):

@@ -72,6 +72,8 @@ class Session:
         """Why the gateway must end the whole connection; empty as long as it need not."""
         self.unknown = 0
         """Requests that were refused because nobody knows them."""
+        self.crowded = 0
+        """Channels that were refused because there were too many."""
         self.read = self.written = 0
         """Bytes of channels that have ended: of the target, of the client."""
         self.now = now
@@ -261,6 +263,8 @@ class Session:
         return sessions < MAX_SESSIONS if kind == b"session" else len(self.channels) - sessions < MAX_FORWARDS
 
     def new_channel(self, kind: bytes, *, by_client: bool) -> Channel:
+        while self._keys in self.channels:
+            self._keys = (self._keys + 1) & wire.MAX_WINDOW
         key = self._keys
         self._keys = (key + 1) & wire.MAX_WINDOW
         channel = self.channels[key] = Channel(key, kind, by_client=by_client)
@@ -275,6 +279,7 @@ class Session:
             problem = b"ostiary: the largest packet that you take is too small"
         elif not self.room(asked.kind):
             problem = b"ostiary: too many channels are open"
+            self.crowded += 1
         if problem:
             self.client.send(wire.open_failure(asked.sender, wire.SHORTAGE, problem))
             return
@@ -461,7 +466,10 @@ class Session:
 
     def cut(self, channel: Channel, message: str) -> None:
         """The gateway ends what runs on it, and says why."""
-        self.programs.cut(channel, message)
+        try:
+            self.programs.cut(channel, message)
+        except WireError as problem:
+            self.over = f"The protocol was broken: {problem}."
 
     # -- from outside
 
@@ -494,14 +502,18 @@ class Session:
         return None if first is None else max(0.0, first - self.now())
 
     def tick(self) -> None:
+        """What is due is done."""
         now = self.now()
-        for key in list(self.timed):
-            channel = self.channels[key]
-            if channel.kill_at is not None and channel.kill_at <= now:
-                self.programs.kill(channel)
-            streams = channel.streams
-            if streams is not None and streams.due is not None and streams.due <= now:
-                self.programs.release(channel)
+        try:
+            for key in list(self.timed):
+                channel = self.channels[key]
+                if channel.kill_at is not None and channel.kill_at <= now:
+                    self.programs.kill(channel)
+                streams = channel.streams
+                if streams is not None and streams.due is not None and streams.due <= now:
+                    self.programs.release(channel)
+        except WireError as problem:
+            self.over = f"The protocol was broken: {problem}."
 
     @property
     def idle(self) -> bool:

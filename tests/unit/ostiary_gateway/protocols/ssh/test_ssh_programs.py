@@ -100,6 +100,15 @@ def test_replies_come_in_the_order_of_their_requests_whoever_makes_them() -> Non
     assert play.client.heard() == ["OK 7"]
 
 
+def test_who_does_not_get_the_agents_keys_is_told_in_one_line_and_the_command_runs() -> None:
+    play = Play(lambda question: no("Not lent.", "Hint.", "{}") if question.kind == "agent" else yes())
+    key = play.session_channel()
+    play.c(wire.request(key, b"auth-agent-req@openssh.com", False)).c(
+        wire.request(key, b"exec", True, wire.string(b"a"))
+    )
+    assert play.heard == (["ERR 7 ostiary: Not lent.\\n"], ["REQUEST 3 exec ? a"])
+
+
 def test_one_channel_runs_one_program() -> None:
     play = Play()
     key = play.running()
