@@ -202,6 +202,20 @@ def test_a_shell_is_recorded_and_plays(gateway: SshGateway, agent: Side, tmp_pat
     assert "42 is it" in "".join(data for _, code, data in events if code == "o")
 
 
+def test_a_session_may_read_so_much(target: Sshd, tmp_path: Path) -> None:
+    little = rule("little", "request.session.bytesRead < 150000 && request.session.rowsWritten == 0")
+    with ssh_gateway(target, policy("p", little)) as gateway:
+        agent = through(gateway, tmp_path)
+        for name in ("one", "two", "three"):
+            agent.there(name, bytes(100_000))
+        names = ("one", "two", "three")
+        batch = agent.file("batch", "".join(f"-get {agent.remote}/{name} {name}\n" for name in names).encode())
+        agent.tool("sftp", "-o", "BatchMode=no", "-b", str(batch), "target")
+        got = [agent.directory / name for name in names]
+        sizes = [path.stat().st_size if path.exists() else 0 for path in got]
+        assert sizes == [100_000, 100_000, 0], "the third begins when 200,000 bytes are read, in one session"
+
+
 def test_without_recordings_there_are_no_shells(target: Sshd, tmp_path: Path) -> None:
     with ssh_gateway(target, recording="Metadata") as gateway:
         agent = through(gateway, tmp_path)

@@ -438,7 +438,6 @@ class Programs:
             detail = streams.end_detail()
             size = streams.size
             self._session.read += size
-            self._session.written += streams.in_bytes
         if talk is not None:
             talk.ended()
             detail |= talk.end_detail()

@@ -74,8 +74,8 @@ class Session:
         """Requests that were refused because nobody knows them."""
         self.crowded = 0
         """Channels that were refused because there were too many."""
-        self.read = self.written = 0
-        """Bytes of channels that have ended: of the target, of the client."""
+        self.read = 0
+        """Bytes that clients were sent of channels that have ended."""
         self.now = now
         self.talks = talks
         self.is_scp = is_scp
