@@ -50,10 +50,12 @@ def key_id(session: str, subject: str) -> str:
 
 
 def _address(source: str) -> str:
-    """An address as sshd compares it; empty for what cannot stand in a certificate."""
+    """An address as sshd compares it; empty for what cannot stand in a certificate, which knows no zones."""
     try:
         found = ipaddress.ip_address(source.partition("%")[0])
     except ValueError:
+        return ""
+    if found.version == 6 and found.is_link_local:
         return ""
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return str(mapped or found)
