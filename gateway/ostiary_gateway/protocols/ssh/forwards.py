@@ -117,7 +117,11 @@ class Forwards:
 
     def _listen(self, request: GlobalRequest) -> None:
         tcp = request.kind == b"tcpip-forward"
-        at = wire.read_listen(request.more) if tcp else Endpoint(path=wire.read_strings(request.more, 1)[0])
+        at = (
+            wire.read_listen(request.more)
+            if tcp
+            else Endpoint(path=wire.read_strings(request.more, 1, wire.MAX_PATH)[0])
+        )
         if len(self._grants) >= MAX_GRANTS:
             self._reply(request, False)
             return
@@ -155,7 +159,11 @@ class Forwards:
     def _cancel(self, request: GlobalRequest) -> None:
         kind = _CANCEL[request.kind]
         tcp = kind == b"tcpip-forward"
-        at = wire.read_listen(request.more) if tcp else Endpoint(path=wire.read_strings(request.more, 1)[0])
+        at = (
+            wire.read_listen(request.more)
+            if tcp
+            else Endpoint(path=wire.read_strings(request.more, 1, wire.MAX_PATH)[0])
+        )
         grant = _grant(at, at.port)
         if grant not in self._grants:
             self._reply(request, False)

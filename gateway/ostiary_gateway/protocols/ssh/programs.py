@@ -77,7 +77,9 @@ class Programs:
 
     def _terminal(self, channel: Channel, request: ChannelRequest) -> None:
         terminal = wire.read_terminal(request.more)
-        kept = channel.terminal is None and channel.hold(b"pty-req", request.more)
+        # Its name becomes a variable of the environment.
+        named = not terminal.name or wire.is_text(terminal.name)
+        kept = named and channel.terminal is None and channel.hold(b"pty-req", request.more)
         if kept:
             channel.terminal = terminal
         channel.reply(request, kept)

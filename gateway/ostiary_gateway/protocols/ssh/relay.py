@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ostiary_policy.answer import Reason
+
 from .file_talks import is_scp, talk_of
-from .questions import Admission, Question
+from .questions import Admission, Decided, Question
 from .state import Session
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Relay:
         self._later = _Later()
         spec = desk.gate.connection.spec
         self._content = spec.keeps_files
+        self._longest = spec.limits.max_request_bytes
         self._session = Session(
             client, self._later, now=time.monotonic, digests=spec.recording != "None", talks=self._talk, is_scp=is_scp,
             recorded=spec.limits.max_recorded_bytes,
@@ -302,7 +305,14 @@ class Relay:
             session.tell(question, line)
 
         question.tell = tell
-        decided = self._desk.decide(question)
+        size = sum(map(len, question.exact))
+        if size > self._longest:
+            message = (
+                f"It is {size} bytes long; limits.maxRequestBytes of this Connection lets {self._longest} through."
+            )
+            decided: Decided = self._desk.refuse(question, "size", Reason.LIMIT, message, "Send it as a file.")
+        else:
+            decided = self._desk.decide(question)
         if isinstance(decided, Admission):
             session.answer(question, decided)
             return

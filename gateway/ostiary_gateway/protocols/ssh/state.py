@@ -314,18 +314,14 @@ class Session:
         channel = self._opening(found.recipient, by_client=True)
         channel.target_id, channel.target_window, channel.target_limit = found.sender, found.window, found.limit
         self._join(channel, granted=0 if channel.kind == b"session" else found.window)
-        self.client.send(
-            wire.confirmation(channel.client_id, channel.key, channel.up.granted, channel.up.limit, found.more)
-        )
+        self.client.send(wire.confirmation(channel.client_id, channel.key, channel.up.granted, channel.up.limit))
 
     def _client_confirms(self, payload: bytes) -> None:
         found = wire.read_confirmation(payload)
         channel = self._opening(found.recipient, by_client=False)
         channel.client_id, channel.client_window, channel.client_limit = found.sender, found.window, found.limit
         self._join(channel, granted=channel.target_window)
-        self.target.send(
-            wire.confirmation(channel.target_id, channel.key, channel.down.granted, channel.down.limit, found.more)
-        )
+        self.target.send(wire.confirmation(channel.target_id, channel.key, channel.down.granted, channel.down.limit))
 
     def _join(self, channel: Channel, *, granted: int) -> None:
         """Both ends agree: from here on there are windows."""

@@ -39,6 +39,13 @@ DATA_HEAD: Final = 9
 """Bytes before the data of CHANNEL_DATA."""
 EXTENDED_HEAD: Final = 13
 
+MAX_ADDRESS: Final = 1024
+MAX_PATH: Final = 4096
+"""Bytes of names and paths in requests for forwards; no system has longer ones."""
+MAX_TERMINAL: Final = 128
+MAX_MODES: Final = 4096
+"""Bytes of a terminal's name, and of its modes."""
+
 Bytes = bytes | bytearray | memoryview
 
 
@@ -79,8 +86,11 @@ class Reader:
         self.at = at + 1
         return self.data[at] != 0
 
-    def string(self) -> bytes:
+    def string(self, limit: int = MAX_WINDOW) -> bytes:
+        """One string, of at most so many bytes."""
         size = self.u32()
+        if size > limit:
+            raise WireError("a string is too long for what it is")
         at = self.at
         if at + size > len(self.data):
             raise WireError("a packet ends inside a string")
@@ -126,7 +136,6 @@ class Confirmation:
     sender: int
     window: int
     limit: int
-    more: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,9 @@ def read_open(payload: bytes) -> Open:
 
 def read_confirmation(payload: bytes) -> Confirmation:
     reader = Reader(payload, 1)
-    return Confirmation(reader.u32(), reader.u32(), reader.u32(), reader.u32(), reader.rest())
+    found = Confirmation(reader.u32(), reader.u32(), reader.u32(), reader.u32())
+    reader.end()
+    return found
 
 
 def read_failure(payload: bytes) -> Failure:
@@ -202,8 +213,8 @@ def open_channel(kind: bytes, sender: int, window: int, limit: int, more: bytes 
     return b"".join((b"\x5a", string(kind), u32(sender), u32(window), u32(limit), more))
 
 
-def confirmation(recipient: int, sender: int, window: int, limit: int, more: bytes = b"") -> bytes:
-    return b"".join((b"\x5b", u32(recipient), u32(sender), u32(window), u32(limit), more))
+def confirmation(recipient: int, sender: int, window: int, limit: int) -> bytes:
+    return b"".join((b"\x5b", u32(recipient), u32(sender), u32(window), u32(limit)))
 
 
 def open_failure(recipient: int, code: int, message: bytes, language: bytes = b"") -> bytes:
@@ -277,10 +288,10 @@ class Terminal:
 
 def read_terminal(more: bytes) -> Terminal:
     reader = Reader(more)
-    name, columns, rows = reader.string(), reader.u32(), reader.u32()
+    name, columns, rows = reader.string(MAX_TERMINAL), reader.u32(), reader.u32()
     reader.u32()
     reader.u32()
-    reader.string()
+    reader.string(MAX_MODES)
     reader.end()
     return Terminal(name, columns, rows, more)
 
@@ -292,10 +303,10 @@ def read_size(more: bytes) -> tuple[int, int]:
     return int.from_bytes(more[:4], "big"), int.from_bytes(more[4:8], "big")
 
 
-def read_strings(more: bytes, count: int) -> list[bytes]:
-    """So many strings, and nothing else."""
+def read_strings(more: bytes, count: int, limit: int = MAX_WINDOW) -> list[bytes]:
+    """So many strings, none of them longer, and nothing else."""
     reader = Reader(more)
-    found = [reader.string() for _ in range(count)]
+    found = [reader.string(limit) for _ in range(count)]
     reader.end()
     return found
 
@@ -310,8 +321,8 @@ class X11:
 def read_x11(more: bytes) -> X11:
     reader = Reader(more)
     single = reader.boolean()
-    reader.string()
-    reader.string()
+    reader.string(MAX_ADDRESS)
+    reader.string(MAX_ADDRESS)
     reader.u32()
     reader.end()
     return X11(single)
@@ -331,7 +342,7 @@ class Endpoint:
 def read_tcp(more: bytes) -> Endpoint:
     """direct-tcpip and forwarded-tcpip."""
     reader = Reader(more)
-    found = Endpoint(reader.string(), _port(reader), b"", reader.string(), reader.u32())
+    found = Endpoint(reader.string(MAX_ADDRESS), _port(reader), b"", reader.string(MAX_ADDRESS), reader.u32())
     reader.end()
     return found
 
@@ -339,8 +350,8 @@ def read_tcp(more: bytes) -> Endpoint:
 def read_streamlocal(more: bytes, *, direct: bool) -> Endpoint:
     """direct-streamlocal@openssh.com and forwarded-streamlocal@openssh.com: a path, and what is reserved."""
     reader = Reader(more)
-    path = reader.string()
-    reader.string()
+    path = reader.string(MAX_PATH)
+    reader.string(MAX_ADDRESS)
     if direct:
         reader.u32()
     reader.end()
@@ -366,7 +377,7 @@ def _port(reader: Reader) -> int:
 def read_origin(more: bytes) -> Endpoint:
     """An x11 channel: who connected."""
     reader = Reader(more)
-    found = Endpoint(origin=reader.string(), origin_port=reader.u32())
+    found = Endpoint(origin=reader.string(MAX_ADDRESS), origin_port=reader.u32())
     reader.end()
     return found
 

@@ -68,6 +68,15 @@ def test_terminal_and_environment_wait_for_the_program_that_they_are_for() -> No
     assert play.heard == (["OK 7"], [])
 
 
+def test_a_terminal_whose_name_is_none_is_refused() -> None:
+    play = Play()
+    key = play.session_channel()
+    more = wire.string(b"() { :; }; id") + wire.u32(80) * 4 + wire.string(b"")
+    play.c(wire.request(key, b"pty-req", True, more)).c(wire.request(key, b"pty-req", True, PTY))
+    play.c(wire.request(key, b"pty-req", True, PTY))
+    assert play.heard == (["NO 7", "OK 7", "NO 7"], [])
+
+
 def test_a_target_that_gives_no_terminal_is_named() -> None:
     play = Play()
     key = play.session_channel()

@@ -14,6 +14,7 @@ from ostiary_gateway.protocols.ssh.desk import Desk
 from ostiary_gateway.protocols.ssh.questions import Admission, Question
 from ostiary_gateway.protocols.ssh.relay import Relay
 from ostiary_gateway.protocols.ssh.transport import Leg
+from ostiary_policy.answer import Reason
 
 
 class FakeLeg(Line):
@@ -46,9 +47,14 @@ class FakeDesk:
         self.decide = policy
         self.ends = ""
         spec = SimpleNamespace(
-            recording="Metadata", keeps_files=False, limits=SimpleNamespace(max_recorded_bytes=1 << 20)
+            recording="Metadata",
+            keeps_files=False,
+            limits=SimpleNamespace(max_recorded_bytes=1 << 20, max_request_bytes=100),
         )
         self.gate = SimpleNamespace(connection=SimpleNamespace(spec=spec), name="ns/box", id="s")
+
+    def refuse(self, _question: Question, code: str, _reason: Reason, message: str, _hint: str) -> Admission:
+        return no(f"{code}: {message}")
 
     def still(self, question: Question, admission: Admission) -> str:
         return self.ends
@@ -255,5 +261,15 @@ async def test_what_is_denied_is_told_without_waiting() -> None:
     world.attach()
     await world.exec()
     assert world.client.heard()[-3:] == ["REQUEST 7 exit-status 126", "EOF 7", "CLOSE 7"]
+    world.running.cancel()
+    await asyncio.wait([world.running])
+
+
+async def test_a_command_that_is_too_long_is_refused_unseen() -> None:
+    world = World()
+    world.attach()
+    await world.exec(b"x" * 101)
+    assert any(b"size: It is 101 bytes long; limits.maxRequestBytes" in each for each in world.client.payloads)
+    assert "CLOSE 3" in world.target.heard()
     world.running.cancel()
     await asyncio.wait([world.running])

@@ -108,6 +108,7 @@ def test_half_closed_is_half_open() -> None:
         b"\x60\x00\x00\x00\x00\x00", wire.extended(0, 1, b"x"), b"\x5e\x00\x00\x00\x00\x00\x00\x00\x09x",
         wire.open_channel(b"session", 1, 1, 300, b"more"), wire.open_channel(b"\xff", 1, 1, 300), wire.close(0) + b"x",
         wire.request(0, b"exec", True, wire.string(b"a") + b"b"), wire.request(0, b"\x00", True),
+        wire.open_channel(b"direct-tcpip", 1, 1, 300, wire.string(b"h" * 2000) + b"\0" * 12),
         wire.request(0, b"shell", True, b"a"), wire.request(0, b"pty-req", True, b"a"),
     ],
 )  # fmt: skip
