@@ -26,7 +26,21 @@ KUBERNETES = (
     "kubernetes-scale-approval",
 )
 """The packs for the Kubernetes API; those above are for PostgreSQL."""
-ALLOWING = ("approve-large-writes", "kubernetes-read-only", "read-only-agents")
+SSH = (
+    "ssh-allow-listed-programs",
+    "ssh-approve-restarts",
+    "ssh-masked-output",
+    "ssh-no-destructive-commands",
+    "ssh-no-shell",
+    "ssh-read-only-sftp",
+)
+ALLOWING = (
+    "approve-large-writes",
+    "kubernetes-read-only",
+    "read-only-agents",
+    "ssh-allow-listed-programs",
+    "ssh-read-only-sftp",
+)
 """The packs that allow something; the others only forbid or mask."""
 
 
@@ -48,6 +62,6 @@ def lets_through(name: str) -> list[str]:
 
 
 def lets_requests_through(name: str) -> list[dict[str, Any]]:
-    """API requests that a pack has nothing against, as `k8s` of a policy test."""
+    """Requests that a pack has nothing against, as `k8s` or `ssh` of a policy test."""
     lines = (PACKS / name / "lets-through.txt").read_text().splitlines()
     return [yaml.safe_load(line) for line in lines if line and not line.startswith("#")]

@@ -127,4 +127,4 @@ def test_a_read_only_pack_outvotes_one_that_allows_writes() -> None:
 def test_all_packs_are_served_together(tmp_path: Path) -> None:
     code, output = run("lint", str(PACKS))
     assert code == 0, output
-    assert "2 Connections, 13 policies: all is well" in output
+    assert "2 Connections, 19 policies: all is well" in output

@@ -9,6 +9,8 @@ from ostiary_policy.facts import SshFacts
 
 from . import facts as made
 from .questions import Question
+from .scp_lines import tidy
+from .sftp_paths import PathError
 
 USER: Final = "agent"
 """The login of a test that does not say one."""
@@ -102,9 +104,18 @@ def _file(case: SSHTest, env: dict[str, str]) -> Question:
         raise ValueError(f"{operation} has a second path: say target")
     if operation in _KNOWN - _TWO_PATHS and case.target:
         raise ValueError(f"{operation} has no second path: leave out target")
-    question = made.file_question(case.kind, operation, case.path, target=case.target, size=case.size)  # type: ignore[arg-type]
+    path, target = _tidy(case.path), _tidy(case.target)
+    question = made.file_question(case.kind, operation, path, target=target, size=case.size)  # type: ignore[arg-type]
     question.facts["env"] = env
     return question
+
+
+def _tidy(path: str) -> str:
+    """As the file protocols have it before they ask."""
+    try:
+        return tidy(path.encode()).decode() if path else ""
+    except PathError as problem:
+        raise ValueError(str(problem)) from None
 
 
 def _forward(case: SSHTest) -> Question:
