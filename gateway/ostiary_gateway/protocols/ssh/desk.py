@@ -30,6 +30,8 @@ _TEXT: Final = (
     "command", "commands", "opaqueReason", "env", "name", "value", "path", "target", "size", "destination",
 )  # fmt: skip
 """Facts that a reused decision's text stands for, rather than its shape (Doc.varies)."""
+MAX_KEPT: Final = 4096
+"""Characters of what a decision was about that is kept for the same again."""
 _ALWAYS_RECORDED: Final = "Interactive sessions are always recorded, and this Connection keeps no recordings."
 
 
@@ -77,6 +79,8 @@ class Desk:
             text = orjson.dumps([facts[name] for name in _TEXT]).decode()
         except TypeError:
             shape, text = None, ""  # no policy takes it either: a number of more than 64 bits, half a character
+        if len(text) > MAX_KEPT:
+            shape = None
         return self.gate.decide({"ssh": facts}, shape=shape, text=text, reads=facts.get("realPath") == "")
 
     def _final(self, facts: Mapping[str, object]) -> Decision:

@@ -267,6 +267,8 @@ async def test_a_decision_is_made_once_for_the_same_request_and_not_for_another(
         other = await at.says(run("ls", pty=True))
         assert other.allowed
         assert len(at.desk.gate._kept) == 3
+        assert (await at.says(run("echo " + 5000 * "x"))).allowed
+        assert len(at.desk.gate._kept) == 3, "what is long is not kept"
 
 
 async def test_what_runs_ends_when_policies_come_that_would_not_let_it() -> None:
