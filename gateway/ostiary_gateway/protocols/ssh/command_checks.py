@@ -176,8 +176,6 @@ def crontab(words: list[Word]) -> Seen:
 
 def systemctl(words: list[Word]) -> Seen:
     for word in words[1:]:
-        if not word.exact and hides_options(word):
-            return _reason(words, HIDDEN)
         if word.text in ("edit", "-H", "--host") or word.text.startswith(("--ho", "-H")):
             return _reason(words, "runs an editor or another host's commands")
     return _reason(words, "")

@@ -16,10 +16,11 @@ from .command_table import WRAPPERS
 from .command_wrappers import UNKNOWN, Handler, Seen
 
 _SURE = re.compile(
-    r"(?:[A-Za-z0-9_./:@%+,=^ \t|;>-]|&&|>&[12]|"
+    r"(?:[A-Za-z0-9_./:@%+,^ \t|;>-]|=(?!=)|&&|>&[12]|"
     r"(?<=[ \t=])(?:'[A-Za-z0-9_./:@%+,=^ -]*'|\"[A-Za-z0-9_./:@%+,=^ -]*\")(?![^ \t|;&>]))*\Z"
 )
 """Lines of plain words, operators and simple quotes: a property test says that a second opinion never differs here."""
+_USUAL = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*\Z")
 _BODY = re.compile(r"[^\n]")
 _NUMBER = re.compile(r"-[0-9]+\Z")
 _HANDLERS: dict[str, Handler | None] = {**WRAPPERS, **BUILTINS}
@@ -34,6 +35,14 @@ def _handler(program: str) -> Handler | None:
         if len(_HANDLERS) < MOST_HANDLERS and len(program) < 64:
             _HANDLERS[program] = found
         return found
+
+
+def _usual(found: list[Simple]) -> bool:
+    """True if the grammar reads the names of these programs as names."""
+    for simple in found:
+        if not simple.words or not _USUAL.match(simple.words[0].text) or simple.assignments:
+            return False
+    return True
 
 
 class Surroundings:
@@ -76,7 +85,7 @@ class Sight:
         except Unreadable as unreadable:
             book.doubt(str(unreadable))
         else:
-            if not _SURE.match(text):
+            if not (_SURE.match(text) and _usual(reader.found)):
                 self._compare(text, reader)
         if reader.names:
             problem = names_problem(reader.names)
