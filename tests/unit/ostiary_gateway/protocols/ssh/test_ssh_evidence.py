@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.ssh_desk import connection
 
 from ostiary_gateway.protocols.ssh import evidence, facts
@@ -177,3 +179,24 @@ def test_long_words_are_looked_at_in_time() -> None:
     for text in texts:
         assert Veil(NOTHING).text(text)
     assert time.process_time() - began < 2
+
+
+PARTS = [
+    "--token", "PASSWORD=", "x", " ", "\n", ";", "|", "&", "$", "$(", "`", "(", ")", "<", ">", "mysql", "-p", "curl", "-u",
+    "a:b", "https://", "@", "sshpass", "\\", "Bearer ", "rm", "=", "-",
+]  # fmt: skip
+STEERS = frozenset("$`;|&<>()\n\\")
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30).map("".join))
+def test_no_part_of_a_line_that_steers_a_shell_is_ever_hidden(text: str) -> None:
+    shown = Veil(NOTHING).text(text)
+    assert [each for each in shown if each in STEERS] == [each for each in text if each in STEERS]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_shown_whole_where_nothing_is_hidden(text: str) -> None:
+    veil = Veil(NOTHING)
+    shown = veil.text(text)
+    assert veil.touched == (shown != text)
+    assert HIDDEN in shown or shown == text
