@@ -137,7 +137,7 @@ class _InCluster:
         if ref is None:
             raise CommandError(
                 "Each pod of this gateway has made its host key itself, so that there is none to pin.",
-                "Give it one: listener.hostKeyRef, a Secret with privateKey (docs/ssh.md#host-keys).",
+                "Give it one: listener.hostKeyRef, a Secret with privateKey (docs/ssh.md#how-agents-connect).",
             )
         return self.public(ref.name)
 

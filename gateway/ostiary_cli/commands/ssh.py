@@ -246,7 +246,7 @@ async def _signed(server: Way, hosts: str, token: str, public: str) -> str:
         text = str(problem) or "no answer"
         raise CommandError(f"The gateway at {where} cannot be reached: {text}.", "Is it running there?") from None
     if done.exit_status != 0:
-        raise CommandError(str(done.stderr).strip().removeprefix("ostiary: "), "See docs/ssh.md#certificates.")
+        raise CommandError(str(done.stderr).strip().removeprefix("ostiary: "), "See docs/identity.md#ssh-certificates.")
     return str(done.stdout)
 
 
