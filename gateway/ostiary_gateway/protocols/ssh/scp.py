@@ -76,7 +76,9 @@ class ScpTalk:
         """Those of them that are still to be decided."""
         self._folders: list[list[bytes]] = []
         self._question: Question | None = None
+        self._asked: Question | None = None
         self._admission: Admission | None = None
+        """Of the file that is being copied, and what was asked of it."""
         self._left = 0
         self._flow: Flow | None = None
         self._mask: InOrder | None = None
@@ -310,6 +312,7 @@ class ScpTalk:
             admission.end("ok", {}, 0)
             self._next_question()
         else:
+            self._asked = question
             self._let_through(admission)
         self._run()
 
@@ -349,6 +352,11 @@ class ScpTalk:
         self._state = _State.LINE
 
     # -- the end
+
+    def recheck(self, still: Callable[[Question, Admission], str]) -> None:
+        """What is being copied and may not any more ends all of it: the protocol has no way to leave a file."""
+        if self._admission is not None and self._asked is not None and (why := still(self._asked, self._admission)):
+            self.over = why
 
     def _ended_file(self, problem: str) -> None:
         admission, flow, item = self._admission, self._flow, self._item

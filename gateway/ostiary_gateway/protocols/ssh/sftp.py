@@ -166,7 +166,7 @@ class SftpTalk(Answering):
         self._left = count
         self._sink = None
         if file is None or not file.writes:
-            what = "there is no such handle" if file is None else "it was not opened for writing"
+            what = "there is no such handle" if file is None else file.closed or "it was not opened for writing"
             self._unfit(ident, wire.FAILURE if file is None else wire.PERMISSION_DENIED, what)
         elif ident in self._pending:
             self._unfit(ident, wire.BAD_MESSAGE, "a request with this id is not answered yet")
@@ -255,7 +255,7 @@ class SftpTalk(Answering):
         if file is None:
             self._unfit(ident, wire.FAILURE, "there is no such handle")
         elif not file.reads or file.listing:
-            self._unfit(ident, wire.PERMISSION_DENIED, "it was not opened for reading")
+            self._unfit(ident, wire.PERMISSION_DENIED, file.closed or "it was not opened for reading")
         else:
             count = min(count, wire.MAX_DATA)
             if file.detectors is None:
@@ -280,11 +280,14 @@ class SftpTalk(Answering):
             self._unfit(call.ident, wire.FAILURE, f"at most {MAX_HANDLES} files can be open at once")
         elif call.kind == wire.READDIR and not files[0].listing:
             self._unfit(call.ident, wire.PERMISSION_DENIED, "it is no folder that was opened")
+        elif call.kind == wire.READDIR and files[0].closed:
+            self._unfit(call.ident, wire.PERMISSION_DENIED, files[0].closed)
         elif call.kind == wire.CLOSE:
             del self._files[call.handles[0]]
             self._send(call, call.packet([]), None, files[0])
         elif call.operation == "copy-data" and not (files[0].reads and files[1].writes):
-            self._unfit(call.ident, wire.PERMISSION_DENIED, "they were not opened for this")
+            why = files[0].closed or files[1].closed or "they were not opened for this"
+            self._unfit(call.ident, wire.PERMISSION_DENIED, why)
         elif call.operation == "copy-data" and files[0].detectors is not None:
             self._unfit(call.ident, wire.PERMISSION_DENIED, "what is masked cannot be copied at the target")
         elif not call.operation:
@@ -314,6 +317,7 @@ class SftpTalk(Answering):
             paths, self._real = self._real or call.paths, []
             call.sent = paths[0] if paths else b""
             self._send(call, call.packet(paths), admission, None)
+            self._pending[call.ident].question = question
         else:
             self._real = []
             self._refuse(call, admission)
@@ -346,6 +350,12 @@ class SftpTalk(Answering):
             self.to_stderr.append(said)
 
     # -- the end
+
+    def recheck(self, still: Callable[[Question, Admission], str]) -> None:
+        """Files that may not be open any more are of no use, until they are closed."""
+        for file in self._files.values():
+            if not file.closed and (why := still(file.question, file.admission)):
+                file.close(why)
 
     def ended(self) -> None:
         """Ends every request that was begun."""

@@ -160,8 +160,9 @@ class Answering(Asking):
         fields = Fields(packet, 9)
         handle = fields.string()
         fields.end()
-        call, admission = pending.call, pending.admission
+        call, question, admission = pending.call, pending.question, pending.admission
         assert call is not None
+        assert question is not None
         assert admission is not None
         if len(handle) > wire.MAX_HANDLE or handle in self._files:
             raise SftpError("the handle is too long, or it is in use")
@@ -169,7 +170,7 @@ class Answering(Asking):
         listing = call.kind == wire.OPENDIR
         flags = call.flags
         file = self._files[handle] = OpenFile(
-            call.paths[0], call.sent, admission, listing=listing,
+            call.paths[0], call.sent, question, admission, listing=listing,
             reads=not listing and (bool(flags & wire.F_READ) or not flags & (wire.F_WRITE | wire.F_APPEND)),
             writes=bool(flags & wire.F_WRITE), appends=bool(flags & wire.F_APPEND),
         )  # fmt: skip

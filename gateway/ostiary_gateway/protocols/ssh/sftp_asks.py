@@ -29,7 +29,7 @@ Own = Generator[tuple[int, tuple[bytes, ...]], Reply, None]
 class Pending:
     """A request that the target has to answer. `own`: the gateway's own."""
 
-    __slots__ = ("admission", "call", "file", "kind", "own", "size", "where")
+    __slots__ = ("admission", "call", "file", "kind", "own", "question", "size", "where")
 
     def __init__(self, kind: int, file: OpenFile | None = None, where: int = 0, size: int = 0) -> None:
         self.kind = kind
@@ -37,6 +37,7 @@ class Pending:
         self.where = where
         self.size = size
         self.call: Call | None = None
+        self.question: Question | None = None
         self.admission: Admission | None = None
         self.own: Own | None = None
 
@@ -117,7 +118,10 @@ class Asking:
                 found[index] = yield from self._resolved(path, follows=follows)
             if self._waiting is question:
                 self._real = [real or path for real, path in zip(found, call.paths, strict=False)]
-            done(text(found[0])[0], text(found[1])[0])
+            real, target = (text(path)[0] for path in found)
+            question.facts |= {"realPath": real} if real else {}
+            question.facts |= {"realTarget": target} if target else {}
+            done(real, target)
 
         self._step(work())
 

@@ -11,7 +11,7 @@ from ostiary_gateway.audit.stream_recording import Kind, Writer
 if TYPE_CHECKING:
     from ostiary_gateway.masking.detectors import Detectors
 
-    from .questions import Admission
+    from .questions import Admission, Question
     from .talks import Piece
 
 
@@ -65,14 +65,18 @@ class OpenFile:
     """One handle."""
 
     __slots__ = (
+        "_reads",
+        "_writes",
         "admission",
         "appends",
+        "closed",
         "detectors",
         "entries",
         "failed",
         "handle",
         "listing",
         "path",
+        "question",
         "read",
         "reads",
         "real",
@@ -82,14 +86,26 @@ class OpenFile:
     )  # fmt: skip
 
     def __init__(
-        self, path: bytes, real: bytes, admission: Admission, *, reads: bool, writes: bool, appends: bool, listing: bool
+        self,
+        path: bytes,
+        real: bytes,
+        question: Question,
+        admission: Admission,
+        *,
+        reads: bool,
+        writes: bool,
+        appends: bool,
+        listing: bool,
     ) -> None:
         self.path = path
         self.real = real
         """As it was opened: with links resolved, if that was asked for."""
+        self.question = question
         self.admission = admission
-        self.reads = reads
-        self.writes = writes
+        self.closed = ""
+        """Why nothing more of it is read or written; empty if it may be."""
+        self._reads = self.reads = reads
+        self._writes = self.writes = writes
         self.appends = appends
         self.listing = listing
         self.handle = b""
@@ -108,11 +124,15 @@ class OpenFile:
         self.read.keep(self.admission.record, writer, now)
         self.written.keep(self.admission.record, writer, now)
 
+    def close(self, why: str) -> None:
+        self.closed = why
+        self.reads = self.writes = False
+
     def detail(self) -> dict[str, object]:
         if self.listing:
             return {"entries": self.entries}
         found: dict[str, object] = {}
-        for used, name, flow in ((self.reads, "read", self.read), (self.writes, "written", self.written)):
+        for used, name, flow in ((self._reads, "read", self.read), (self._writes, "written", self.written)):
             if used:
                 found[f"{name}Bytes"] = flow.size
                 if flow.sequential:

@@ -257,7 +257,7 @@ def _expanded(call: Call, fields: Fields) -> None:
         raise PathError(f"a path may hold no NUL byte, and have at most {wire.MAX_PATH} bytes")
     call.read_only = call.quiet = True
     if call.extension == EXPAND:
-        call.operation = "expand-path"
+        call.operation = EXPAND.decode()
         call.path, call.opaque = text(named)
     else:
         call.operation = "home-directory"

@@ -477,6 +477,9 @@ class Session:
                 continue
             if why := still(question, admission):
                 self.cut(channel, why)
+            elif channel.talk is not None:
+                channel.talk.recheck(still)
+                self.programs.drain(channel)
 
     def end_request(self, number: int, message: str) -> bool:
         """Ends one running request, saying why. False: there is none of that number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Talk(Protocol):
     def target_eof(self) -> None: ...
 
     def answer(self, question: Question, admission: Admission) -> None: ...
+
+    def recheck(self, still: Callable[[Question, Admission], str]) -> None:
+        """Other policies are in force: what `still` says of why it may not go on goes no further."""
 
     def ended(self) -> None:
         """The channel is over, whichever way: ends every request that was begun."""

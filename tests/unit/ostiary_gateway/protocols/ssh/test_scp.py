@@ -291,6 +291,17 @@ def test_what_has_not_ended_is_lost_with_the_channel() -> None:
     assert talk.client(b"llo") == (b"", b"")
 
 
+def test_a_file_that_other_policies_do_not_let_be_copied_ends_there() -> None:
+    talk = Upload()
+    talk.client(b"C0644 5 f\n")
+    talk.target(OK)
+    talk.talk.recheck(lambda _question, _admission: "")
+    assert talk.client(b"he")[0] == b"he"
+    talk.talk.recheck(lambda question, _: f"No more of {question.facts['path']}.")
+    assert talk.talk.over == "No more of /srv/f."
+    assert talk.client(b"llo")[0] == b""
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_how_the_bytes_are_cut_makes_no_difference(size: int) -> None:
     whole = b"T1 0 1 0\nC0644 5 f\nhello\0D0755 0 d\nC0644 0 g\n\0E\n"

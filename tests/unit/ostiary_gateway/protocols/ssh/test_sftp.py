@@ -49,6 +49,7 @@ def text_of(packet: bytes) -> str:
 # -- what is asked
 
 ONE = string(b"/a/b")
+EXPAND = b"expand-path@openssh.com"
 REQUESTS = [
     (opening(7, b"/a/b"), "read", True, "sftp read /a/b"),
     (opening(7, b"/a/b", 0), "read", True, "sftp read /a/b"),
@@ -73,7 +74,7 @@ REQUESTS = [
     (extended(7, b"hardlink@openssh.com", ONE, string(b"/c")), "link", False, "sftp link /a/b to /c"),
     (extended(7, b"statvfs@openssh.com", ONE), "statvfs", True, "sftp statvfs /a/b"),
     (extended(7, b"lsetstat@openssh.com", ONE, MODE), "setstat", False, "sftp setstat /a/b mode=0600"),
-    (extended(7, b"expand-path@openssh.com", string(b"~x/y")), "expand-path", True, "sftp expand-path ~x/y"),
+    (extended(7, EXPAND, string(b"~x/y")), EXPAND.decode(), True, f"sftp {EXPAND.decode()} ~x/y"),
     (extended(7, b"home-directory", string(b"root")), "home-directory", True, "sftp home-directory ~root"),
 ]
 
@@ -458,6 +459,21 @@ def test_what_a_target_lets_through_is_told_as_this_gateway_does() -> None:
     _, told = talk.target(request(wire.EXTENDED_REPLY, 1, u64(1 << 30), u64(0), u64(4096), u64(0)))
     ours = u64(wire.MAX_DATA), u64(wire.MAX_DATA - 1024), u64(4096), u64(sftp_answers.MAX_HANDLES)
     assert told == request(wire.EXTENDED_REPLY, 1, *ours)
+
+
+def test_an_open_file_is_of_no_use_once_other_policies_do_not_let_it_be_open() -> None:
+    talk = Sftp()
+    talk.opened(b"/f", name=b"f", ident=1)
+    talk.opened(b"/g", WRITE, name=b"g", ident=2)
+    talk.client(reading(3, b"f", 0, 4))
+    talk.talk.recheck(lambda question, _: "No more of /f." if question.facts["path"] == "/f" else "")
+    assert talk.target(wire.data(3, b"abcd"))[1] == wire.data(3, b"abcd"), "what has been asked for before"
+    upstream, told = talk.client(reading(4, b"f", 4, 4), writing(5, b"g", 0, b"x"))
+    assert upstream == writing(5, b"g", 0, b"x")
+    assert (code_of(told), text_of(told)) == (wire.PERMISSION_DENIED, "ostiary: No more of /f.")
+    assert talk.client(request(wire.CLOSE, 6, string(b"f")))[0] == request(wire.CLOSE, 6, string(b"f"))
+    talk.target(status(6))
+    assert talk.ends[0][2]["readBytes"] == 4
 
 
 # -- masks
