@@ -75,16 +75,10 @@ class SshLobby:
     async def _enter(self, leg: ClientLeg, server: AgentLogin, client: ClientFacts) -> None:
         site, identity = self.site, server.identity
         assert identity is not None
-        if not site.identities.holds(identity) or (why := site.identities.ended(identity, idle=True)):
-            why = why or _WITHDRAWN[identity.method]
+        holds = site.identities.holds(identity)
+        if why := site.identities.ended(identity, idle=True) if holds else _WITHDRAWN[identity.method]:
             self._checkpoint.refuse_login(site.name, client, why)
             leg.disconnect(BY_APPLICATION, f"{why} Connect again with a valid credential.")
-        elif server.wants_certificate:
-            self._serving.add(leg)
-            try:
-                await server.serve_certificate(leg)
-            finally:
-                self._serving.discard(leg)
         elif self.full:
             self._counters.login_refused(site.name, "limit")
             record = self._checkpoint.refuse_login(site.name, client, "too many sessions")
@@ -93,6 +87,12 @@ class SshLobby:
                 f"This Connection has {self.sessions} sessions already, the most that are allowed. Close sessions that "
                 f"are not needed, or raise spec.limits.maxSessions. [{record}]",
             )
+        elif server.wants_certificate:
+            self._serving.add(leg)
+            try:
+                await server.serve_certificate(leg)
+            finally:
+                self._serving.discard(leg)
         else:
             session = _Session(self, leg, identity, server.login, client)
             self._sessions.add(session)
@@ -110,7 +110,7 @@ class SshLobby:
     @property
     def full(self) -> bool:
         """Whether there are as many sessions as there may be."""
-        return len(self._sessions) >= self.site.connection.spec.limits.max_sessions
+        return len(self._sessions) + len(self._serving) >= self.site.connection.spec.limits.max_sessions
 
     def turned_away(self) -> None:
         self._counters.login_refused(self.site.name, "limit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import asyncssh
@@ -12,6 +13,7 @@ from support.ssh_logins import Door, door, private
 
 from ostiary_gateway.protocols.ssh import agent_certificates
 from ostiary_gateway.protocols.ssh.auth import CERTIFICATE_LOGIN, MAX_ATTEMPTS
+from ostiary_gateway.protocols.ssh.lobby import SshLobby
 
 
 class Client(asyncssh.SSHClient):
@@ -255,3 +257,32 @@ async def test_nothing_else_than_a_certificate_is_served_without_a_target() -> N
             await connection.open_connection("localhost", 80)
         done = await asyncio.wait_for(connection.run(), 10)
         assert "A certificate needs a public key" in str(done.stderr)
+
+
+async def test_what_changes_during_a_login_counts_when_it_ends() -> None:
+    async with door() as at:
+        lobby = SshLobby(at.site, at.checkpoint, at.checkpoint.counters)
+
+        async def admit(sock: socket.socket) -> None:
+            await lobby.admit(sock, lambda: None)
+
+        at.welcome = admit  # type: ignore[method-assign]
+
+        class Slow(Client):
+            def password_auth_requested(self) -> str:
+                at.configure(agent_token("planner-token", "another", "planner"))
+                lobby.replace(at.site)
+                return TOKEN
+
+        reasons: list[str] = []
+        refuse = at.checkpoint.refuse_login
+        at.checkpoint.refuse_login = (  # type: ignore[method-assign]
+            lambda name, client, reason: reasons.append(reason) or refuse(name, client, reason)
+        )
+        connection, _ = await asyncssh.create_connection(
+            Slow, "127.0.0.1", at.port, username="deploy", config=None, client_keys=None, agent_path=None,
+            known_hosts=str(at.known_hosts), preferred_auth="password",
+        )  # fmt: skip
+        await connection.wait_closed()
+        assert reasons == ["The agent's token was revoked or changed."]
+        assert lobby.sessions == 0
