@@ -182,8 +182,8 @@ def test_long_words_are_looked_at_in_time() -> None:
 
 
 PARTS = [
-    "--token", "PASSWORD=", "x", " ", "\n", ";", "|", "&", "$", "$(", "`", "(", ")", "<", ">", "mysql", "-p", "curl", "-u",
-    "a:b", "https://", "@", "sshpass", "\\", "Bearer ", "rm", "=", "-",
+    "--token", "PASSWORD=", "x", " ", "\n", ";", "|", "&", "$", "$(", "`", "(", ")", "<", ">", "mysql", "-p", "curl",
+    "-u", "a:b", "https://", "@", "sshpass", "\\", "Bearer ", "rm", "=", "-",
 ]  # fmt: skip
 STEERS = frozenset("$`;|&<>()\n\\")
 
