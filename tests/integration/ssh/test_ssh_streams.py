@@ -16,7 +16,7 @@ from support.ssh_pairs import Side, through
 from support.sshd import Sshd, sshd
 from support.waiting import until
 
-from ostiary_gateway.protocols.ssh import state
+from ostiary_gateway.protocols.ssh import state, wire
 
 CARD = "4111 1111 1111 1111"
 MASKS: Manifest = rule("cards", action="Mask", masking=[{"detector": "CreditCard", "strategy": {"type": "Redact"}}])
@@ -141,3 +141,29 @@ def test_channels_by_the_hundred_are_refused_and_the_others_go_on(gateway: SshGa
 def _runs(command: str) -> bool:
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     return command in found.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (wire.data(99, b"x"), "a packet came for a channel that is not open"),
+        (wire.data(0, b"x" * 20_000), "more data came than the window of its channel allows"),
+        (wire.request(0, b"exec", True, wire.string(b"id") + b"more"), "a packet goes on behind its end"),
+        (wire.confirmation(0, 1, 1, 1), "the answer to the opening of a channel came that nobody opens"),
+        (b"\x59", "nobody knows message 89"),
+    ],
+    ids=["unknown channel", "no window", "more than a request", "confirms nothing", "unknown message"],
+)
+def test_who_breaks_the_protocol_is_disconnected_and_recorded(gateway: SshGateway, payload: bytes, says: str) -> None:
+    def reasons() -> set[tuple[str, str]]:
+        return {(each["session"], each["reason"]) for each in gateway.records() if each["type"] == "close"}
+
+    before = reasons()
+    with paramiko.Transport((gateway.host, gateway.port)) as transport:
+        transport.connect(username=gateway.target.user, password=TOKEN)
+        channel = transport.open_session()
+        assert channel.remote_chanid == 0  # type: ignore[attr-defined]
+        transport._send_message(paramiko.Message(payload))  # type: ignore[attr-defined]
+        until(lambda: not transport.is_active(), "the client is disconnected", 20)
+    ((_, reason),) = until(lambda: reasons() - before, "the end is recorded", 20)
+    assert says in reason

@@ -361,7 +361,7 @@ def read_streamlocal(more: bytes, *, direct: bool) -> Endpoint:
 def read_listen(more: bytes) -> Endpoint:
     """tcpip-forward and cancel-tcpip-forward."""
     reader = Reader(more)
-    found = Endpoint(reader.string(), _port(reader))
+    found = Endpoint(reader.string(MAX_ADDRESS), _port(reader))
     reader.end()
     return found
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from support.ssh_talks import Play, masked, yes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.ssh_model import Reversing
+from support.ssh_talks import Play, Said, masked, yes
 
 from ostiary_gateway.masking.detectors import Detectors
 from ostiary_gateway.protocols.ssh import wire
+from ostiary_gateway.protocols.ssh.questions import Question
 from ostiary_policy.masking import DetectorMask, Strategy
 
 CARDS = Detectors([DetectorMask("CreditCard", Strategy("Redact"))])
@@ -125,3 +129,83 @@ def test_nothing_comes_after_a_close() -> None:
     key = play.running()
     play.c(wire.close(key)).c(wire.eof(key))
     assert "not open" in play.session.over
+
+
+class Reader:
+    """An end that takes what comes and gives its window back, a part at a time."""
+
+    def __init__(self, window: int, back: int) -> None:
+        self.window, self.back = window, back
+        self.data = bytearray()
+        self.taken = 0
+        self.granted = 0
+        """What it may send itself."""
+
+    def send(self, payload: bytes) -> None:
+        if payload[0] == wire.CHANNEL_WINDOW_ADJUST:
+            self.granted += wire.read_adjust(payload)
+        elif payload[0] == wire.CHANNEL_DATA:
+            self.data += payload[9:]
+            self.taken += len(payload) - 9
+            assert self.taken <= self.window
+
+    def send_data(self, channel: int, data: bytes | memoryview) -> None:
+        self.send(wire.data(channel, data))
+
+    def gives(self) -> int:
+        """How much it gives back now."""
+        if self.taken < self.back and self.taken < self.window:
+            return 0
+        found, self.taken = self.taken, 0
+        return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.integers(1, 200), st.integers(1, 200),
+    st.sampled_from(["plain", "masked", "talk"]), st.integers(1, 5000),
+)  # fmt: skip
+def test_whatever_the_windows_all_that_is_sent_arrives(
+    down: int, up: int, back: int, size: int, kind: str, amount: int
+) -> None:
+    def policy(question: Question) -> Said:
+        return masked(CARDS) if kind == "masked" and question.kind == "exec" else yes()
+
+    play = Play(policy, lambda _question, _admission: Reversing() if kind == "talk" else None)
+    client, target = Reader(down, min(back, down)), Reader(up, min(back, up))
+    play.session.client, play.session.target = client, target
+    play.c(wire.open_channel(b"session", 7, down, 300)).t(wire.confirmation(0, 3, up, 290))
+    target.granted = down
+    play.c(wire.request(0, b"exec", False, wire.string(b"cat")))
+    text = (b"4111111111111111 and more text\n" * (amount // 31 + 1))[:amount]
+    sent = [0, 0]
+    for _ in range(amount * 12 + 50):
+        moved = False
+        for index, (end, say) in enumerate(((client, play.c), (target, play.t))):
+            piece = text[sent[index] : sent[index] + min(size, end.granted)]
+            if piece:
+                sent[index] += len(piece)
+                end.granted -= len(piece)
+                say(wire.data(0, piece))
+                moved = True
+            if given := end.gives():
+                say(wire.adjust(0, given))
+                moved = True
+        if not moved:
+            break
+    assert sent == [amount, amount]
+    play.later(1)
+    for _ in range(amount * 12):
+        if not (given := client.gives()):
+            break
+        play.c(wire.adjust(0, given))
+    assert not play.session.over
+    if kind == "talk":
+        assert len(client.data) == len(target.data) == 2 * amount
+    else:
+        assert target.data == text
+        if kind == "plain":
+            assert client.data == text
+        else:
+            assert client.data.count(b"[redacted]") == text.count(b"4111111111111111")
+            assert b"4111111111111111" not in client.data
