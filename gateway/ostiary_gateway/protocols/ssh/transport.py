@@ -45,8 +45,12 @@ SIGNATURES: Final = (
     "ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
     "sk-ecdsa-sha2-nistp256@openssh.com", "rsa-sha2-512", "rsa-sha2-256",
 )  # fmt: skip
-SOFTWARE: Final = "Ostiary"
-"""What follows `SSH-2.0-` in the gateway's version line."""
+SOFTWARE: Final = "OpenSSH_9.9 Ostiary"
+"""What follows `SSH-2.0-` in the gateway's version line: what it is compatible with, and what it is.
+
+OpenSSH says that nobody reads any more (`eow@openssh.com`) only to a peer whose name begins like its own. Without that,
+`ssh gateway yes | head -1` would run for ever.
+"""
 
 MAX_EARLY_PACKET: Final = 40_000
 """Bytes of a packet before the login is over; RFC 4253, 6.1 asks for 35000."""
