@@ -30,6 +30,9 @@ def policy(name: str, *rules: Manifest, **spec: object) -> Manifest:
     }
 
 
+EXTENSIONS = (
+    "permit-pty", "permit-port-forwarding", "permit-agent-forwarding", "permit-X11-forwarding", "permit-user-rc",
+)  # fmt: skip
 ALLOW_ALL = policy("allow-all", rule("everything"))
 
 
@@ -42,11 +45,17 @@ def connection(target: Sshd, port: int, *, name: str = "host", **spec: object) -
         "spec": {
             "protocol": "SSH",
             "upstream": {"host": target.host, "port": target.port, "hostKeys": [target.host_key]},
-            "credentials": {"sshCertificate": {"caSecretRef": {"name": "ssh-ca"}, "principals": [target.user]}},
+            "credentials": certificate(target),
             "listener": {"port": port},
             **spec,
         },
     }
+
+
+def certificate(target: Sshd, *extensions: str) -> Manifest:
+    """`credentials` with a certificate for each session, that permits everything unless told otherwise."""
+    of_login = {"caSecretRef": {"name": "ssh-ca"}, "principals": [target.user]}
+    return {"sshCertificate": {**of_login, "extensions": list(extensions or EXTENSIONS)}}
 
 
 def static(target: Sshd) -> Manifest:

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from support.ssh_gateway import SshGateway
 from support.sshd import Sshd
 from support.terminals import Terminal, terminal
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds until a program counts as hanging."""
 LONG = 2000
 """Output of more bytes is compared by its digest."""
@@ -117,15 +118,18 @@ class Side:
     def running(
         self, *arguments: str, stdin: int | None = subprocess.DEVNULL, **variables: str
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """While `ssh …` runs; ended with the block. What it printed is not noted."""
+        """While `ssh …` runs; ended with the block, or when it hangs. What it printed is not noted."""
         process = subprocess.Popen(
             self.command(*arguments), env={**self.environment, **variables}, cwd=self.directory, stdin=stdin,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        watch = threading.Timer(PATIENCE, process.kill)
+        watch.start()
         with process:
             try:
                 yield process
             finally:
+                watch.cancel()
                 process.kill()
 
     @contextmanager

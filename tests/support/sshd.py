@@ -24,6 +24,7 @@ SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 INTERNAL = "internal-sftp"
 START_SECONDS = 20.0
 
+# SHLVL: a shell that is not the first one leaves the login's .bashrc alone (bash of Debian), whatever is in it.
 _CONFIG = """
 ListenAddress 127.0.0.1:{port}
 HostKey {directory}/host_key
@@ -42,6 +43,7 @@ LoginGraceTime 20
 MaxStartups 1000
 MaxSessions 1000
 AcceptEnv *
+SetEnv SHLVL=1
 PermitTTY yes
 PermitOpen any
 AllowTcpForwarding yes
