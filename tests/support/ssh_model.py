@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from support.ssh_talks import Play, Said
@@ -187,6 +188,10 @@ class Reversing:
         if self._queue:
             self._ask()
         self.client_done = self._eof and not self._queue
+
+    def recheck(self, still: Callable[[Question, Admission], str]) -> None:
+        if why := still(Question("sftp", {}, ""), Admission(True)):
+            self.over = why
 
     def ended(self) -> None:
         self.ends += 1

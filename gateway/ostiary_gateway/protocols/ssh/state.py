@@ -398,7 +398,7 @@ class Session:
         """Something may have happened to a question that is still being decided."""
         found = self._handlers.get(question)
         if found is not None and found[0] is not None and found[0].talk is not None:
-            self.programs.drain(found[0])
+            self._drain(found[0])
 
     def withdraw(self, question: Question) -> None:
         """Nobody waits for it any more."""
@@ -479,7 +479,13 @@ class Session:
                 self.cut(channel, why)
             elif channel.talk is not None:
                 channel.talk.recheck(still)
-                self.programs.drain(channel)
+                self._drain(channel)
+
+    def _drain(self, channel: Channel) -> None:
+        try:
+            self.programs.drain(channel)
+        except WireError as problem:
+            self.over = f"The protocol was broken: {problem}."
 
     def end_request(self, number: int, message: str) -> bool:
         """Ends one running request, saying why. False: there is none of that number."""
@@ -530,6 +536,7 @@ class Session:
         """Every program's client hears it on standard error."""
         for channel in self.channels.values():
             if channel.kind == b"session" and not channel.cut:
+                self.programs.release(channel)
                 text = f"{PREFIX}{message}{channel.line_end}".encode()
                 if channel.streams is not None:
                     channel.streams.note(text)

@@ -73,6 +73,14 @@ def test_the_end_lets_go_what_was_held_before_it_is_told() -> None:
     assert play.said[0].detail["stdoutBytes"] == len("[redacted]")
 
 
+def test_a_lost_target_lets_go_before_it_is_told() -> None:
+    play = Play(lambda _question: masked(CARDS))
+    key = play.running()
+    play.t(wire.data(key, b"last words"))
+    play.session.lost("Gone.")
+    assert play.client.heard() == ["DATA 7 last words", "ERR 7 ostiary: Gone.\\n"]
+
+
 def test_a_close_without_an_eof_lets_go_too() -> None:
     play = Play(lambda _question: masked(CARDS))
     key = play.running()
