@@ -27,6 +27,7 @@ from ostiary_policy.decision import Decision
 from ostiary_policy.facts import ClientFacts
 
 USER = "deploy"
+PERMITS = ["permit-pty", "permit-port-forwarding", "permit-agent-forwarding", "permit-X11-forwarding"]
 HOST = "web.example"
 
 
@@ -144,7 +145,9 @@ def connection(**spec: object) -> Connection:
         "spec": {
             "protocol": "SSH",
             "upstream": {"host": HOST, "port": 2022, "hostKeys": [KEY]},
-            "credentials": {"sshCertificate": {"caSecretRef": {"name": "ca"}, "principals": [USER]}},
+            "credentials": {
+                "sshCertificate": {"caSecretRef": {"name": "ca"}, "principals": [USER], "extensions": PERMITS}
+            },
             "listener": {"port": 2222},
             "recording": "Full",
             "audit": "Relaxed",

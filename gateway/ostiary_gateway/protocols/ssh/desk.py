@@ -32,6 +32,10 @@ _TEXT: Final = (
 """Facts that a reused decision's text stands for, rather than its shape (Doc.varies)."""
 MAX_KEPT: Final = 4096
 """Characters of what a decision was about that is kept for the same again."""
+_PERMITS: Final = {
+    "forward": "permit-port-forwarding", "agent": "permit-agent-forwarding", "x11": "permit-X11-forwarding",
+}  # fmt: skip
+"""What sshd wants in a certificate, by what is asked for. It tells a client so late, and not why."""
 _ALWAYS_RECORDED: Final = "Interactive sessions are always recorded, and this Connection keeps no recordings."
 
 
@@ -110,11 +114,23 @@ class Desk:
         return self._conclude(question, facts, self._final(facts))
 
     def _conclude(self, question: Question, facts: dict[str, object], decision: Decision) -> Decided:
+        if decision.action is not Action.DENY and (lacking := self._not_permitted(question)):
+            return self._refused(
+                question, facts, "certificate", Reason.TARGET,
+                "The target would not let it through: the gateway's certificate does not permit it there.",
+                f"Ask for {lacking} in the Connection's credentials.sshCertificate.extensions.",
+            )  # fmt: skip
         if decision.action is Action.ALLOW:
             return self._let_go(question, facts, decision)
         if decision.action is Action.REQUIRE_APPROVAL and question.kind != "env" and self.gate.approvals is not None:
             return self._settle(question, facts, decision)
         return self._denied(question, facts, decision)
+
+    def _not_permitted(self, question: Question) -> str:
+        """What the certificate lacks that the target asks for; empty if it permits this, or is none."""
+        signed = self.gate.connection.spec.credentials.ssh_certificate
+        needed = _PERMITS.get(question.kind, "")
+        return needed if signed is not None and needed and needed not in signed.extensions else ""
 
     # -- people
 

@@ -409,3 +409,28 @@ async def test_policies_may_change_while_it_waits() -> None:
         said = await waiting
         assert not said.allowed
         assert said.lines[0].startswith("Not any more.")
+
+
+@pytest.mark.parametrize(
+    ("question", "extension"),
+    [
+        (facts.forward_question("local", host="db", port=5432), "permit-port-forwarding"),
+        (facts.forward_question("remote", host="", port=8080), "permit-port-forwarding"),
+        (facts.agent_question(), "permit-agent-forwarding"),
+        (facts.x11_question(), "permit-X11-forwarding"),
+    ],
+)
+async def test_what_the_certificate_does_not_permit_is_told_before_anybody_is_asked(
+    question: Question, extension: str
+) -> None:
+    signed = {"caSecretRef": {"name": "ca"}, "principals": [USER]}
+    ask = rule("ask", "true", "RequireApproval", approval={"groups": ["dba"]})
+    for rules in (rule("all"), ask):
+        async with office(policy("p", rules), credentials={"sshCertificate": signed}) as at:
+            said = await at.says(question)
+            assert not said.allowed
+            assert "the gateway's certificate does not permit it there" in said.lines[0]
+            where = "the Connection's credentials.sshCertificate.extensions"
+            assert said.lines[1].endswith(f"Ask for {extension} in {where}.")
+            assert json.loads(said.lines[-1])["reason"] == Reason.TARGET
+            assert at.record.requests[0].detail["refused"] == "certificate"
