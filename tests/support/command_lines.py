@@ -388,6 +388,8 @@ OPAQUE = [
     "builtin $x",
     "time $x",
     "coproc $x",
+    "coproc X=1 rm a",
+    "nohup X=1 rm a",
     "! $x",
     "nohup $x",
     "busybox $x",

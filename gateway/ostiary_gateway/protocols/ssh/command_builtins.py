@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .command_options import Options, Unknown, read_options
-from .command_programs import OPAQUE_BUILTINS, OTHER_SHELLS_WORDS, changes_programs
+from .command_programs import NUMBERS, OPAQUE_BUILTINS, OTHER_SHELLS_WORDS, changes_programs
 from .command_reader_words import Word
 from .command_wrappers import Handler, Inner, Seen, code_of
 
@@ -24,9 +24,11 @@ def _whole(words: list[Word], reason: str = "") -> Seen:
     return Seen(len(words), reason=reason)
 
 
-def names_problem(names: list[str]) -> str:
-    """Why setting these variables makes a line opaque; empty if it does not."""
+def names_problem(names: list[str], worked_out: bool = True) -> str:
+    """Why setting these variables makes a line opaque; empty if not. `worked_out`: to values that nobody sees."""
     for name in names:
+        if worked_out and name in NUMBERS:
+            return f"arithmetic with a value of {name} that may hold commands"
         if changes_programs(name):
             return f"{name} changes what programs are or do"
     return ""
@@ -77,6 +79,7 @@ def alias(words: list[Word]) -> Seen:
 
 def declare(words: list[Word]) -> Seen:
     names: list[str] = []
+    lists = any(word.text[:1] == "-" and set(word.text) & set("aA") for word in words[1:])
     for word in words[1:]:
         text = word.text
         if text[:1] in ("-", "+"):
@@ -84,6 +87,8 @@ def declare(words: list[Word]) -> Seen:
                 return _whole(words, "a declaration that is worked out")
             continue
         setting = _SETTING.match(text)
+        if setting is not None and (text.startswith("(", setting.end()) or (lists and not word.exact)):
+            return _whole(words, "a list whose subscripts may be worked out")
         name = setting.group(1) if setting is not None else text
         if setting is None and (not word.exact or not _NAME.match(name)):
             return _whole(words, WORKED_OUT)

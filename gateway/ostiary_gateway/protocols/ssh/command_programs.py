@@ -199,6 +199,10 @@ _NAMES = re.compile(
 )
 
 
+NUMBERS = frozenset(("RANDOM", "SRANDOM", "SECONDS", "TMOUT", "COLUMNS", "LINES", "LINENO", "HISTCMD", "EPOCHSECONDS"))
+"""Variables that some shells work out as arithmetic when they are set."""
+
+
 def changes_programs(name: str) -> bool:
     """True if a variable of this name may change which program a name runs, or what it runs."""
     return _NAMES.match(name) is not None

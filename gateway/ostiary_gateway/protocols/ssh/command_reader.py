@@ -218,8 +218,12 @@ class Reader(SimpleReader):
     def _test(self) -> None:
         """`[[ … ]]`. Shells without it run what stands behind `&&` and `||` in it, and open the files of `<` and "
         "`>`."""
-        self.substitutions = []
-        words: list[Word] = []
+        simple = Simple()
+        self.book.command()
+        self.found.append(simple)
+        self.substitutions = simple.substitutions
+        words = simple.words
+        words.append(Word("[[", self.at - 2))
         begins = False
         while True:
             self.lines()
@@ -232,10 +236,12 @@ class Reader(SimpleReader):
                 words.append(Word(char * 2, self.at, False))
                 continue
             if char in "()":
+                words.append(Word(char, self.at, False))
                 self.at += 1
                 begins = char == "("
                 continue
             if char in "<>" and not self.text.startswith("(", self.at + 1):
+                words.append(Word(char, self.at, False))
                 self.at += 1
                 self.book.doubt("a comparison in [[ ]], which some shells read as a redirection")
                 continue
@@ -243,6 +249,7 @@ class Reader(SimpleReader):
                 raise Unreadable("an operator in [[ ]]")
             word = self.word(assigned=True)[0]
             if word.plain and word.text == "]]":
+                words.append(word)
                 break
             if begins and not (word.plain and (word.text[0] == "-" or word.text == "!")):
                 self.book.doubt("a word behind && or || in [[ ]], which some shells run as a command")

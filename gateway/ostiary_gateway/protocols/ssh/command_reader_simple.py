@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 
+from .command_programs import NUMBERS
 from .command_reader_words import MAX_DEPTH, Book, HereDocument, Unreadable, Word, WordReader
 
 _BLANKS = re.compile(r"[ \t]*")
@@ -311,6 +312,7 @@ class SimpleReader(WordReader):
         if text.startswith("(", self.at):
             start = self.at
             self.at += 1
+            self.book.lists = True
             while True:
                 self.lines()
                 if text.startswith(")", self.at) and self.at < self.end:
@@ -325,6 +327,8 @@ class SimpleReader(WordReader):
             value = Word("", self.at)
         else:
             value = self.word(assigned=True)[0]
+        if name in NUMBERS and not (value.exact and value.text.isdecimal()):
+            self.book.doubt(f"arithmetic with a value of {name} that may hold commands")
         simple.assignments.append((name, value))
 
     # Redirections.

@@ -27,6 +27,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=")
 _BACKTICK = re.compile(r"[^`\\]*(?:\\.[^`\\]*)*", re.DOTALL)
 _UNESCAPE = re.compile(r"\\([$`\\])")
 _ARITHMETIC = re.compile(r"[0-9+\-*/%<>=!&|^~?:, \t]+")
+_HIDDEN = re.compile(r"[A-Za-z0-9_]\[[^\]]*(?:\$\(|`)")
 _WORD_ENDS = frozenset(" \t\n;|&<>()")
 _SPECIAL = "{},."
 _HIDE = {ord(char): chr(0xE000 + ord(char)) for char in _SPECIAL}
@@ -61,14 +62,16 @@ class Book:
 
     `commands` counts them, `steps` the work. `escaped`: parts of the text that were read without their backslashes,
     so that places in them are not places in the text. `bodies`: where here-documents and their signs stand.
+    `lists`: a variable is made a list.
     """
 
-    __slots__ = ("bodies", "commands", "escaped", "reason", "steps")
+    __slots__ = ("bodies", "commands", "escaped", "lists", "reason", "steps")
 
     def __init__(self) -> None:
         self.reason = ""
         self.escaped: list[tuple[int, int]] = []
         self.bodies: list[tuple[int, int]] = []
+        self.lists = False
         self.steps = 0
         self.commands = 0
 
@@ -212,6 +215,8 @@ class WordReader(ABC):
                 elif char >= "\ue000":
                     raise Unreadable("a character of private use")
         whole = "".join(parts)
+        if quoted and _HIDDEN.search(whole) is not None:
+            self.book.doubt("a subscript with commands in a text, which arithmetic would run")
         if self.at == start:
             raise Unreadable("an operator where a word should be")
         exact, splits = self.exact, self.splits

@@ -12,7 +12,7 @@ from tree_sitter import Language, Parser, Query, QueryCursor
 _LANGUAGE = Language(tree_sitter_bash.language())
 _PARSER = Parser(_LANGUAGE)
 _COMMANDS = Query(_LANGUAGE, "(command_name) @name [(declaration_command) (unset_command) (test_command)] @other")
-WITHOUT_NAME = frozenset(("[", "declare", "typeset", "export", "readonly", "local", "unset", "unsetenv"))
+WITHOUT_NAME = frozenset(("[", "[[", "declare", "typeset", "export", "readonly", "local", "unset", "unsetenv"))
 """Commands that the grammar has nodes of their own for."""
 
 

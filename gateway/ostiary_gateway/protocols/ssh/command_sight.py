@@ -23,6 +23,8 @@ _SURE = re.compile(
 _USUAL = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*\Z")
 _BODY = re.compile(r"[^\n]")
 _NUMBER = re.compile(r"-[0-9]+\Z")
+DECLARING = frozenset(("declare", "typeset", "local", "export", "readonly"))
+LISTING = DECLARING | {"mapfile", "readarray"}
 _HANDLERS: dict[str, Handler | None] = {**WRAPPERS, **BUILTINS}
 MOST_HANDLERS = 4096
 
@@ -88,7 +90,7 @@ class Sight:
             if not (_SURE.match(text) and _usual(reader.found)):
                 self._compare(text, reader)
         if reader.names:
-            problem = names_problem(reader.names)
+            problem = names_problem(reader.names, worked_out=False)
             if problem:
                 book.doubt(problem)
         for simple in reader.found:
@@ -151,7 +153,7 @@ class Sight:
         program = text.rpartition("/")[2] if "/" in text else text
         if not first.exact and not (first.tilde and not first.splits and "/" in text and "$" not in text):
             self.book.doubt("which program runs is not known before it runs")
-        elif text[:1] == "=" or not text or (first.ansi and not text.isascii()):
+        elif text[:1] == "=" or not text or (around.via and "=" in text) or (first.ansi and not text.isascii()):
             self.book.doubt("a program's name that other shells read differently")
         if depth > MAX_DEPTH:
             self.book.doubt("nested too deep")
@@ -191,6 +193,11 @@ class Sight:
                 exact,
             )
         )
+        if program in LISTING:
+            if program not in DECLARING or any(word.text[:1] == "-" and set(word.text) & set("aA") for word in words):
+                self.book.lists = True
+            elif self.book.lists and not exact:
+                self.book.doubt("a list whose subscripts may be worked out")
         if around.stdin and program == "exec" and own == len(words):
             self.book.doubt("what a shell reads its commands from is changed")
         if seen is not None and seen.inner:
