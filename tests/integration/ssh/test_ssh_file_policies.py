@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import shutil
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,11 @@ from support.gateway import TOKEN
 from support.ssh_gateway import SshGateway, policy, rule
 from support.ssh_pairs import Side, through
 from support.sshd import Sshd
+from support.waiting import until
 
 BULK = random.Random(11).randbytes(3_000_000)
-LETTER = b"".join(b"line %d: write to someone%d@example.org, please\n" % (each, each % 10) for each in range(20_000))
-HIDDEN = b"".join(b"line %d: write to [redacted]%s, please\n" % (each, b"*" * 10) for each in range(20_000))
+LETTER = b"".join(b"line %d: write to someone%d@example.org, please\n" % (each, each % 10) for each in range(5_000))
+HIDDEN = b"".join(b"line %d: write to [redacted]%s, please\n" % (each, b"*" * 10) for each in range(5_000))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,8 @@ def policies(place: Path) -> list[dict[str, Any]]:
                  f"ssh.readOnly && ssh.path.startsWith('{place}/public/'))"),
             rule("no-keys", "ssh.kind in ['sftp', 'scp'] && ssh.path.endsWith('/key')", "Deny",
                  message="Keys stay where they are.", hint="Ask for a certificate."),
+            rule("asked", "ssh.kind in ['sftp', 'scp'] && ssh.path.endsWith('/asked')", "RequireApproval",
+                 approval={"groups": ["ops"], "wait": "30s"}),
             rule("letters", "ssh.kind in ['sftp', 'scp'] && ssh.path.endsWith('.txt')", "Mask",
                  masking=[{"detector": "Email", "strategy": {"type": "Redact"}}]),
         ),
@@ -73,7 +78,7 @@ def target() -> Iterator[Sshd]:
 
 @pytest.fixture(scope="module")
 def gateway(target: Sshd, place: Path) -> Iterator[SshGateway]:
-    with gateways.ssh_gateway(target, *policies(place)) as found:
+    with gateways.ssh_gateway(target, *policies(place), ssh={"fileContent": "Content"}) as found:
         yield found
 
 
@@ -292,3 +297,41 @@ def test_the_record_tells_each_file_with_its_digest(gateway: SshGateway, side: S
     assert denied["outcome"] == "denied"
     (old,) = requests(gateway, f"scp write {place}/drop/two (3 bytes)")
     assert old["result"]["sha256"] == hashlib.sha256(b"two").hexdigest()
+
+
+def test_the_record_keeps_content_as_the_agent_saw_it(gateway: SshGateway, side: Side, place: Path) -> None:
+    (place / "public/kept.txt").write_bytes(b"write to someone@example.org\n")
+    sftp(side, f"get {place}/public/kept.txt kept")
+    (read,) = requests(gateway, f"sftp read {place}/public/kept.txt")
+    shown = gateway.run("session", read["session"])
+    assert "[redacted]*********" in shown
+    assert "someone@example.org" not in shown
+
+
+# -- approvals
+
+
+def approved(gateway: SshGateway, text: str) -> None:
+    def asked() -> str | None:
+        for line in gateway.run("approvals", "--json").splitlines():
+            found = json.loads(line)["approval"]
+            waits = not found.get("status", {}).get("consumedAt")
+            if waits and text in found["spec"]["request"]["summary"]:
+                return str(found["metadata"]["name"])
+        return None
+
+    gateway.run("approve", until(asked, f"{text} is asked about"))
+
+
+@pytest.mark.parametrize("command", [["scp"], ["scp", "-O"]], ids=["new", "old"])
+def test_a_file_waits_for_a_person_and_then_goes_on(
+    gateway: SshGateway, side: Side, place: Path, command: list[str]
+) -> None:
+    (side.directory / "asked").write_bytes(BULK)
+    with ThreadPoolExecutor(1) as threads:
+        copying = threads.submit(side.tool, *command, "asked", f"target:{place}/drop/", noted=False)
+        approved(gateway, f"write {place}/drop/asked")
+        done = copying.result(30)
+    assert done.code == 0, done.err
+    assert b"Waiting up to 30 s for approval" in done.err
+    assert (place / "drop/asked").read_bytes() == BULK

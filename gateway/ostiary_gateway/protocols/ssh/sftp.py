@@ -32,6 +32,7 @@ MAX_TOLD: Final = 16 << 10
 _FRAME: Final = struct.Struct(">IB")
 _HANDLED: Final = struct.Struct(">IBII")
 _PLACE: Final = struct.Struct(">QI")
+_WRITTEN: Final = frozenset(("size", "atime", "mtime"))
 
 
 class SftpTalk(Answering):
@@ -290,7 +291,7 @@ class SftpTalk(Answering):
             self._unfit(call.ident, wire.PERMISSION_DENIED, why)
         elif call.operation == "copy-data" and files[0].detectors is not None:
             self._unfit(call.ident, wire.PERMISSION_DENIED, "what is masked cannot be copied at the target")
-        elif not call.operation:
+        elif not call.operation or (call.kind == wire.FSETSTAT and _only_writes(call, files[0])):
             self._send(call, call.packet([]), None, files[0] if files else None)
         else:
             if files:
@@ -380,3 +381,8 @@ class SftpTalk(Answering):
             "sftpVersion": self._version, "operations": counts, "readBytes": self._read, "writtenBytes": self._written,
         }  # fmt: skip
         return found | {"refused": refused} if refused else found
+
+
+def _only_writes(call: Call, file: OpenFile) -> bool:
+    """True if attributes are set that a file that may be written to may have set: its size, and when that was."""
+    return file.writes and not file.appends and call.attributes.keys() <= _WRITTEN

@@ -402,6 +402,22 @@ def test_attributes_of_an_open_file_are_asked_about_with_its_path() -> None:
     assert len(talk.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "attributes", "asked"),
+    [
+        (WRITE, u32(1) + u64(5), False), (WRITE, u32(9) + u64(5) + u32(1) + u32(2), False), (WRITE, MODE, True),
+        (WRITE | wire.F_APPEND, u32(1) + u64(5), True), (wire.F_READ, u32(1) + u64(5), True),
+        (WRITE, u32(2) + u32(0) + u32(0), True),
+    ],
+)  # fmt: skip
+def test_who_may_write_a_file_may_cut_it(flags: int, attributes: bytes, asked: bool) -> None:
+    talk = Sftp()
+    talk.opened(b"/f", flags)
+    sent = request(wire.FSETSTAT, 9, string(b"h"), attributes)
+    assert talk.client(sent)[0] == sent
+    assert (len(talk.asked) == 2) is asked
+
+
 def test_copying_at_the_target_is_asked_about_with_both_paths() -> None:
     talk = Sftp()
     talk.opened(b"/from", name=b"a", ident=1)
