@@ -61,3 +61,41 @@ def test_an_idle_session_is_seen_and_ended(gateway: Gateway, agent: psycopg.Conn
     gateway.run("kill", session["session"])
     with pytest.raises(AdminShutdown, match=f"Ended by {getpass.getuser()}."):
         agent.execute("select 1")
+
+
+def test_whatever_an_agent_sends_nothing_runs_when_it_has_its_answers(
+    gateway: Gateway, agent: psycopg.Connection[Any]
+) -> None:
+    def refused(statement: str) -> None:
+        with pytest.raises(psycopg.Error):
+            agent.execute(statement)  # type: ignore[arg-type]
+
+    for statement in ("selct", "select 1/0", "select * from nowhere", "copy nowhere to stdout", "set role nobody"):
+        refused(statement)
+    agent.execute("begin; select 1; select 2; commit")
+    refused("begin; select 1/0; select 2")
+    agent.execute("rollback")
+    for number in range(8):  # prepared from the fifth time on
+        agent.execute("select %s::int", (number,))
+    with agent.pipeline(), agent.cursor() as cursor:
+        for number in range(5):
+            cursor.execute("select %s::int", (number,))
+    with pytest.raises(psycopg.Error), agent.pipeline():
+        agent.execute("select 1")
+        agent.execute("select 1/0")
+        agent.execute("select 2")
+    agent.rollback()
+    with agent.cursor() as cursor, cursor.copy("copy (select generate_series(1, 10)) to stdout") as copy:
+        assert len(list(copy)) == 10
+    with agent.cursor() as cursor:
+        cursor.execute("create temporary table live (x int)")
+        with cursor.copy("copy live from stdin") as copy:
+            copy.write_row((1,))
+        with pytest.raises(psycopg.Error), cursor.copy("copy live from stdin") as copy:
+            copy.write("no number\n")
+    with agent.transaction(), agent.cursor("named") as named:
+        named.execute("select generate_series(1, 100)")
+        assert len(named.fetchmany(10)) == 10
+    agent.execute("select 1")
+    (session,) = live(gateway)
+    assert session["running"] == []

@@ -84,3 +84,22 @@ def test_what_is_not_there_cannot_be_ended(gateway: SshGateway) -> None:
     for target in ("01m84dyhg88bkm3kgxn6", "01m84dyhg88bkm3kgxn6-3", "x"):
         with pytest.raises((AssertionError, subprocess.CalledProcessError), match="There is no open session"):
             gateway.run("kill", target)
+
+
+def test_nothing_runs_in_a_session_that_has_its_answers(gateway: SshGateway, agent: Side) -> None:
+    control = agent.directory / "control"
+    shared = ("-o", f"ControlPath={control}", "-o", "ControlMaster=auto", "-o", "ControlPersist=60")
+    try:
+        agent.ssh(*shared, "target", "true", noted=False)
+        agent.ssh(*shared, "target", "exit 3", noted=False)
+        agent.ssh(*shared, "target", "cat", stdin=b"x" * 100_000, noted=False)
+        agent.ssh(*shared, "-s", "target", "upper", stdin=b"x", noted=False)
+        file = agent.file("file", b"content")
+        agent.tool("scp", *shared, str(file), f"target:{agent.remote}/copy", noted=False)
+        agent.tool("scp", "-O", *shared, f"target:{agent.remote}/copy", str(file), noted=False)
+        agent.tool("scp", *shared, "target:/nowhere/at/all", str(file), noted=False)
+        (session,) = live(gateway)
+        assert session["requests"] > 6
+        assert session["running"] == []
+    finally:
+        agent.ssh(*shared, "-O", "exit", "target", noted=False)
