@@ -268,12 +268,15 @@ _ENV = Options(
 def env(words: list[Word]) -> Seen:
     names: list[str] = []
     found = read_options(words, 1, _ENV)
-    if found.has("help", "version"):
+    split = found.value("S", "split-string")
+    if split is None and found.has("help", "version"):
         return Seen(len(words))
     at = found.at
-    if at < len(words) and words[at].text == "-":
+    if split is not None and (found.options[-1][1] is not split or words[at - 1].text == "--" or _is_dash(words, at)):
+        # What stands behind the text is behind its words: no more options of env, if a program is among them.
+        raise Unknown("options behind a text that env splits")
+    if _is_dash(words, at):
         at += 1
-    split = found.value("S", "split-string")
     if split is not None:
         if not split.exact or not _SPLIT_PLAIN.match(split.text) or len(found.values("S", "split-string")) > 1:
             raise Unknown("a text that env splits")
@@ -291,6 +294,10 @@ def env(words: list[Word]) -> Seen:
     if at >= len(words):
         return Seen(len(words), reason=reason)
     return Seen(at, [Inner(words[at:], assignments=tuple(names))], reason)
+
+
+def _is_dash(words: list[Word], at: int) -> bool:
+    return at < len(words) and words[at].text == "-"
 
 
 def _unsets(values: list[Word]) -> bool:
