@@ -89,6 +89,12 @@ class SshGateway(Gateway):
             path.write_text(until(self._scan, "the gateway shows its host key", 20, every=0.2))
         return path
 
+    @property
+    def host_key(self) -> str:
+        """Its public host key: type and base64."""
+        lines = self.known_hosts().read_text().splitlines()
+        return next(line.partition(" ")[2] for line in lines if " ssh-ed25519 " in line)
+
     def _scan(self) -> str:
         command = ["ssh-keyscan", "-T", "10", "-p", str(self.port), self.host]
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout

@@ -61,7 +61,7 @@ Subsystem upper /usr/bin/tr a-z A-Z
 
 @dataclass(slots=True)
 class Sshd:
-    """One sshd. Its login is `user`, who runs the tests: by a key, or by a certificate of the user authority."""
+    """One sshd. Its login is `user`, by a key or by a certificate of the user authority."""
 
     directory: Path
     port: int
@@ -124,9 +124,16 @@ class Sshd:
         config.write_text(_CONFIG.format(directory=self.directory, port=self.port, sftp=self.sftp) + self.more)
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        command = [str(SSHD), "-D", "-e", "-f", str(config)]
+        if self.user != getpass.getuser():
+            # It lets nobody in whose account is locked, as those of packages are.
+            shadow = self.directory / "shadow"
+            shadow.write_text(f"{self.user}:*:19000:0:99999:7:::\n")
+            script = f'mount --bind {shadow} /etc/shadow && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
             )
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
@@ -158,15 +165,18 @@ class Sshd:
         return descendants(self.process.pid)
 
 
-def prepare(name: str = "sshd", *, sftp: str = INTERNAL, more: str = "") -> Sshd:
-    """One with its keys, not started. Skips the test where there is no sshd, and fails it where CI=true."""
+def prepare(name: str = "sshd", *, sftp: str = INTERNAL, more: str = "", user: str = "") -> Sshd:
+    """One with its keys, not started. Skips the test where there is no sshd, and fails it where CI=true.
+
+    `user`: another login than who runs the tests, which only root can serve.
+    """
     for program in (str(SSHD), "ssh-keygen"):
         if shutil.which(program) is None:
             missing(f"{program} is not here: {HINT}")
     if sftp != INTERNAL and not Path(sftp).exists():
         missing(f"{sftp} is not here: apt-get install -y openssh-sftp-server")
     port = free_port()
-    made = Sshd(scratch(f"{name}-{port}"), port, sftp, more)
+    made = Sshd(scratch(f"{name}-{port}"), port, sftp, more, user=user or getpass.getuser())
     directory = made.directory
     for key in ("host_key", "host_ca", "user_ca", "client_key"):
         make_key(directory / key)
@@ -178,9 +188,9 @@ def prepare(name: str = "sshd", *, sftp: str = INTERNAL, more: str = "") -> Sshd
 
 
 @contextmanager
-def sshd(name: str = "sshd", *, sftp: str = INTERNAL, more: str = "") -> Iterator[Sshd]:
+def sshd(name: str = "sshd", *, sftp: str = INTERNAL, more: str = "", user: str = "") -> Iterator[Sshd]:
     """A running one, gone with the block."""
-    made = prepare(name, sftp=sftp, more=more)
+    made = prepare(name, sftp=sftp, more=more, user=user)
     try:
         made.start()
         yield made

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pwd
 import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncssh
 import pytest
+from support import ssh_gateway as gateways
+from support import sshd as servers
+from support.gateway import TOKEN
 from support.ssh_pairs import Side, same
 from support.waiting import until
 
@@ -111,6 +118,40 @@ def test_command_after_command(sides: Sides) -> None:
     for number in range(30):
         done = side.ssh("target", f"echo {number}", noted=False)
         assert (done.code, done.text, done.said) == (0, f"{number}\n", "")
+
+
+def test_signals_of_the_client(tmp_path: Path) -> None:
+    """sshd gives signals of clients only to logins that it has put down its own rights for."""
+    if os.geteuid() != 0 or not _has_login("postgres"):
+        pytest.skip("needs root, and the login of PostgreSQL's package")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("needs a file system of its own")
+    with servers.sshd("signals", user="postgres") as server, gateways.ssh_gateway(server) as gateway:
+        told = asyncio.run(_signalled(gateway.port, "postgres", gateway.host_key, {"password": TOKEN}))
+        keys = {"client_keys": [str(server.client_key)]}
+        assert told == asyncio.run(_signalled(server.port, "postgres", server.host_key, keys))
+        assert told == [("HUP", 3, None), ("USR1", 3, None), ("KILL", -1, "KILL"), ("TERM", 3, None)]
+
+
+async def _signalled(port: int, user: str, host_key: str, secret: Mapping[str, object]) -> list[object]:
+    trap = "trap 'echo HUP; exit 3' HUP; trap 'echo USR1; exit 3' USR1; trap 'echo TERM; exit 3' TERM; echo begun;"
+    found: list[object] = []
+    hosts = asyncssh.import_known_hosts(f"[127.0.0.1]:{port} {host_key}\n")
+    async with asyncssh.connect(
+        "127.0.0.1", port, username=user, known_hosts=hosts, config=[], agent_path=None, **secret
+    ) as client:
+        for name in ("HUP", "USR1", "KILL", "TERM"):
+            async with client.create_process(f"{trap} while :; do sleep 0.05; done") as process:
+                assert await process.stdout.readline() == "begun\n"
+                process.send_signal(name)
+                done = await asyncio.wait_for(process.wait(), 30)
+                assert name == "KILL" or done.stdout == f"{name}\n"
+                found.append((name, done.exit_status, done.exit_signal and done.exit_signal[0]))
+    return found
+
+
+def _has_login(name: str) -> bool:
+    return any(entry.pw_name == name and entry.pw_shell == "/bin/bash" for entry in pwd.getpwall())
 
 
 def alive(pid: str) -> bool:
