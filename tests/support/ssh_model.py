@@ -167,6 +167,8 @@ class Reversing:
 
     def from_target(self, data: bytes | memoryview) -> None:
         self.to_client.append(bytes(data)[::-1] * 2)
+        if data[:1] == b"~":
+            self.to_target.append(b"and now?")
 
     def client_eof(self) -> None:
         self._eof = True

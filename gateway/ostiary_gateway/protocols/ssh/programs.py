@@ -342,10 +342,10 @@ class Programs:
             session.ask(question, channel, self._talk_answered)
         if not channel.cut:
             for piece in _taken(talk.to_target):
-                if not channel.told_target_eof:
+                if not channel.told_target_eof and not channel.told_target:
                     channel.up.data(piece)
             for piece in _taken(talk.to_client):
-                if channel.told_client_eof:
+                if channel.told_client_eof or channel.told_client:
                     continue
                 if streams is not None:
                     streams.out_bytes += len(piece)
@@ -453,7 +453,7 @@ class Programs:
         if channel.kind == b"session":
             self._note(channel, f"{PREFIX}{told(message)}{channel.line_end}".encode())
             if not channel.told_client:
-                channel.down.packet(wire.exit_signal(channel.client_id, b"TERM", message.encode()))
+                channel.down.packet(wire.exit_signal(channel.client_id, b"TERM", told(message).encode()))
         channel.cut = True
         channel.plain = None
         channel.eof_client()
