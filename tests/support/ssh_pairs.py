@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from support.gateway import TOKEN
+from support.gateway import TOKEN, run_ostiary
 from support.ssh_gateway import SshGateway
-from support.sshd import Sshd
+from support.sshd import Sshd, make_key
 from support.terminals import Terminal, terminal
 
 PATIENCE = 30.0
@@ -235,6 +235,30 @@ def through(gateway: SshGateway, directory: Path, name: str = "gateway", token: 
         name, place, target.files / f"{directory.name}-{name}", options,
         SSH_ASKPASS=str(asking), SSH_ASKPASS_REQUIRE="force", OSTIARY_TOKEN=token,
     )  # fmt: skip
+
+
+def certified(gateway: SshGateway, directory: Path, name: str = "certified") -> Side:
+    """The agent at the gateway, with a certificate for a key of its own, that it got for its token."""
+    place = directory / name
+    place.mkdir(parents=True, exist_ok=True)
+    make_key(place / "id")
+    token = place / "token"
+    token.write_text(TOKEN)
+    run_ostiary(
+        "ssh", "cert", "--server", f"{gateway.host}:{gateway.port}", "--identity", str(place / "id"),
+        "--token-file", str(token), "--known-hosts", str(gateway.known_hosts()),
+    )  # fmt: skip
+    token.unlink()
+    options = {
+        "HostName": gateway.host,
+        "Port": str(gateway.port),
+        "User": gateway.target.user,
+        "UserKnownHostsFile": str(gateway.known_hosts()),
+        "IdentityFile": str(place / "id"),
+        "CertificateFile": str(place / "id-cert.pub"),
+        "PreferredAuthentications": "publickey",
+    }
+    return _side(name, place, gateway.target.files / f"{directory.name}-{name}", options)
 
 
 def jumped(target: Sshd, jump: Sshd, directory: Path, name: str = "jump") -> Side:
