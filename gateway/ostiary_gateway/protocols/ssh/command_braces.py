@@ -54,7 +54,8 @@ def _expand(word: str, budget: list[int]) -> list[str]:
 
 def _group(word: str, opening: int, budget: list[int]) -> tuple[int, list[int]]:
     """Where the brace that `opening` opens is closed, -1 if nowhere; and the commas that part its items."""
-    depth, commas = 0, []
+    depth = 0
+    commas: list[int] = []
     for at in range(opening, len(word)):
         char = word[at]
         if char == "{":

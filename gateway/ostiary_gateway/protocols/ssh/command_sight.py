@@ -113,7 +113,8 @@ class Sight:
             self.book.doubt("a second reader of the line sees other commands in it")
 
     def _simple(self, simple: Simple, depth: int, around: Surroundings) -> None:
-        outputs = inputs = ()
+        outputs: tuple[str, ...] = ()
+        inputs: tuple[str, ...] = ()
         exact = True
         if simple.outputs or simple.inputs:
             outputs = tuple([word.text for word in simple.outputs])

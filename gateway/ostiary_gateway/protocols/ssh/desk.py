@@ -186,7 +186,8 @@ class Desk:
             verdict, waiter = self._begin(question, facts, decision, standing)
         except RecordError as problem:
             return self._unrecorded(problem)
-        admission = Admission(True, verdict, lines, detectors, self.gate, self.gate.full)
+        whole = _is_interactive(question, facts)
+        admission = Admission(True, verdict, lines, detectors, self.gate, self.gate.full, whole)
         return admission if waiter is None else self._durable(admission, waiter)
 
     async def _durable(self, admission: Admission, waiter: Awaitable[None]) -> Admission:

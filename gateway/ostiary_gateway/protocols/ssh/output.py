@@ -24,8 +24,8 @@ class Streams:
     """
 
     __slots__ = (
-        "_left", "_masks", "_now", "_record", "_size", "_started", "_writer", "err_bytes", "err_hash", "in_bytes",
-        "in_hash", "out_bytes", "out_hash", "plain", "result", "signals",
+        "_left", "_masks", "_now", "_record", "_size", "_started", "_writer", "err_bytes", "err_hash", "full",
+        "in_bytes", "in_hash", "out_bytes", "out_hash", "plain", "result", "signals",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,8 @@ class Streams:
         """How it ended, as the target said it."""
         self.signals: list[str] = []
         self.plain = mask is None and record is None
+        self.full = False
+        """Whether there was more than is kept."""
         self._left = limit
         if record is not None:
             record(self._writer.header)
@@ -156,4 +158,5 @@ class Streams:
             if self._left <= 0:
                 # The record has all that it takes.
                 self._record = None
+                self.full = True
                 self.plain = self._masks is None

@@ -26,6 +26,10 @@ T = TypeVar("T")
 _PROGRAMS: Final = frozenset((b"exec", b"shell", b"subsystem"))
 _BEFORE: Final = frozenset((b"pty-req", b"env", b"x11-req", b"auth-agent-req@openssh.com"))
 _NO_TERMINAL: Final = "the target gives no terminal"
+_NOT_KEPT: Final = (
+    "This session ends: what runs in a shell is recorded, and its record has all that limits.maxRecordedBytes lets it "
+    "keep. Open another."
+)
 
 
 class Programs:
@@ -284,8 +288,7 @@ class Programs:
         else:
             channel.up.data(content)
             channel.up.grant()
-            if streams.plain:
-                channel.plain = streams
+            self._passes(channel, streams)
 
     def target_data(self, channel: Channel, content: memoryview, code: int) -> None:
         if channel.cut or channel.told_client or (channel.started and channel.admission is None):
@@ -303,9 +306,15 @@ class Programs:
             return
         else:
             channel.down.data(streams.stdout(content))
-            if streams.plain:
-                channel.plain = streams
         channel.down.grant()
+        self._passes(channel, streams)
+
+    def _passes(self, channel: Channel, streams: Streams) -> None:
+        """Once nothing is kept of what goes through, it is not looked at; unless it must be kept."""
+        if streams.full and channel.admission is not None and channel.admission.whole:
+            self.cut(channel, _NOT_KEPT)
+        elif streams.plain:
+            channel.plain = streams
 
     def client_eof(self, channel: Channel) -> None:
         if channel.streams is not None and channel.admission is not None:

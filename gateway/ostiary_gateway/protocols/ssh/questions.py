@@ -70,6 +70,8 @@ class Admission:
     gate: Gate | None = None
     keeps: bool = False
     """Whether what the client sees of it is kept: `record` does nothing otherwise."""
+    whole: bool = False
+    """Whether it may go on only as long as it is kept: what runs in a shell is known from nothing else."""
 
     @property
     def number(self) -> int:

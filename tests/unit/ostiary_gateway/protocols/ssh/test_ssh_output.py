@@ -154,3 +154,13 @@ def test_a_recording_ends_where_the_record_takes_no_more_and_bytes_go_on() -> No
     play.t(wire.close(key))
     assert play.said[0].detail["stdoutBytes"] == 4000
     assert play.said[0].detail["stdoutSha256"] == hashlib.sha256(b"x" * 4000).hexdigest()
+
+
+def test_a_shell_ends_where_the_record_takes_no_more() -> None:
+    play = Play(lambda _question: yes(keeps=True, whole=True), recorded=1000)
+    key = shell(play)
+    for _ in range(3):
+        play.t(wire.data(key, b"x" * 400))
+    heard = [each.split()[0] for each in play.client.heard()]
+    assert heard == ["DATA", "DATA", "DATA", "ERR", "REQUEST", "EOF", "CLOSE"]
+    assert "maxRecordedBytes" in str(play.said[0].detail["ended"])
