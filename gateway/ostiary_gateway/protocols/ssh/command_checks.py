@@ -22,7 +22,8 @@ _SED_COMMAND = re.compile(
     r"s([/|,:#@!%_+~])(?:(?!\1)[^\\\n]|\\[^\n])*\1(?:(?!\1)[^\\\n]|\\[^\n])*\1[gpiIM0-9]*|"
     r"y/(?:[^/\\\n]|\\[^\n])*/(?:[^/\\\n]|\\[^\n])*/)[ \t]*(?:[;\n}]|\Z)"
 )
-_AWK_RUNS = re.compile(r"system|\||getline|@|print[^\n;}]*>|\bclose\b|-f\b|ENVIRON\b.*>|#include")
+_AWK_RUNS = re.compile(r"system|\||getline|@|close")
+_AWK_PRINTS = re.compile(r"print|[\n;}>]")
 _GIT = Options(
     "C:c:pPh", "exec-path? git-dir= work-tree= namespace= super-prefix= config-env= paginate no-pager "
     "no-replace-objects "
@@ -115,6 +116,16 @@ def sed(words: list[Word]) -> Seen:
     return _reason(words, "")
 
 
+def _prints_to_file(text: str) -> bool:
+    printing = False
+    for found in _AWK_PRINTS.finditer(text):
+        sign = found.group()
+        if sign == ">" and printing:
+            return True
+        printing = sign == "print" or (printing and sign == ">")
+    return False
+
+
 def awk(words: list[Word]) -> Seen:
     at = 1
     while at < len(words) and (words[at].text[:1] == "-" or not words[at].exact):
@@ -133,7 +144,7 @@ def awk(words: list[Word]) -> Seen:
     if at >= len(words):
         return _reason(words, "")
     program = words[at]
-    if not program.exact or _AWK_RUNS.search(program.text):
+    if not program.exact or _AWK_RUNS.search(program.text) or _prints_to_file(program.text):
         return _reason(words, "a script of awk that may run commands or write files")
     return _reason(words, "")
 

@@ -8,7 +8,8 @@ from abc import abstractmethod
 from .command_programs import NUMBERS
 from .command_reader_words import MAX_DEPTH, Book, HereDocument, Unreadable, Word, WordReader
 
-_BLANKS = re.compile(r"[ \t]*")
+_PROGRAM = re.compile(r"[A-Za-z_./][A-Za-z0-9_./:@%+,-]*(?=[ \t\n;|)]|\Z)")
+_ARGUMENT = re.compile(r"[ \t]+([A-Za-z0-9_./:@%+,^-][A-Za-z0-9_./:@%+,^=-]*)(?=[ \t\n;|)]|\Z)")
 _COMMENT = re.compile(r"[^\n]*")
 _DESCRIPTOR = re.compile(r"[0-9]+(?=[<>])")
 _TO_VARIABLE = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}[<>]")
@@ -21,6 +22,7 @@ _HERE_CHUNK = re.compile(r"[^\\$`]+")
 OPENING = frozenset(("{", "if", "while", "until", "for", "select", "case", "function", "[[", "time", "coproc", "!"))
 CLOSING = frozenset(("}", "then", "elif", "else", "fi", "do", "done", "esac"))
 _DECLARING = frozenset(("declare", "typeset", "local", "export", "readonly"))
+WORDS = OPENING | CLOSING
 NO_STOP: frozenset[str] = frozenset()
 
 
@@ -117,13 +119,18 @@ class SimpleReader(WordReader):
                 raise Unreadable("text behind the end of a command")
 
     def blanks(self) -> None:
-        while True:
-            found = _BLANKS.match(self.text, self.at, self.end)
-            assert found is not None
-            self.at = found.end()
-            if not self.text.startswith("\\\n", self.at) or self.at + 2 > self.end:
-                return
-            self.continuation()
+        text, at, end = self.text, self.at, self.end
+        while at < end:
+            char = text[at]
+            if char == " " or char == "\t":
+                at += 1
+            elif char == "\\" and text.startswith("\n", at + 1) and at + 2 <= end:
+                self.at = at
+                self.continuation()
+                at = self.at
+            else:
+                break
+        self.at = at
 
     def lines(self) -> None:
         """Blanks, comments and ends of lines; the texts of here-documents come with them."""
@@ -168,6 +175,11 @@ class SimpleReader(WordReader):
         self.found.append(simple)
         self.substitutions = simple.substitutions
         words: list[Word] = []
+        usual = _PROGRAM.match(text, start, self.end)
+        if usual is not None and usual.group() not in WORDS:
+            self.at = usual.end()
+            self.simple(simple, [Word(usual.group(), start)])
+            return ""
         if not (
             char in "<>&"
             or _ASSIGNED.match(text, start, self.end)
@@ -250,6 +262,13 @@ class SimpleReader(WordReader):
             simple.place = self.base + words[0].start
         declares = bool(words) and words[0].text in _DECLARING
         while True:
+            if simple.words and not declares and not simple.both:
+                usual = _ARGUMENT.match(text, self.at, end)
+                while usual is not None:
+                    simple.words.append(Word(usual.group(1), usual.start(1)))
+                    self.book.steps += 1
+                    self.at = usual.end()
+                    usual = _ARGUMENT.match(text, self.at, end)
             self.blanks()
             if self.at >= end:
                 return

@@ -27,11 +27,25 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=")
 _BACKTICK = re.compile(r"[^`\\]*(?:\\.[^`\\]*)*", re.DOTALL)
 _UNESCAPE = re.compile(r"\\([$`\\])")
 _ARITHMETIC = re.compile(r"[0-9+\-*/%<>=!&|^~?:, \t]+")
-_HIDDEN = re.compile(r"[A-Za-z0-9_]\[[^\]]*(?:\$\(|`)")
+_BRACKETS = re.compile(r"[A-Za-z0-9_]\[|[\[\]`]|\$\(")
 _WORD_ENDS = frozenset(" \t\n;|&<>()")
 _SPECIAL = "{},."
 _HIDE = {ord(char): chr(0xE000 + ord(char)) for char in _SPECIAL}
 _SHOW = {0xE000 + ord(char): char for char in _SPECIAL}
+
+
+def hides_commands(text: str) -> bool:
+    """True if a command stands in a subscript: `a[$(…)]`, which runs where the text becomes arithmetic."""
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        sign = found.group()
+        if sign == "]":
+            depth -= depth > 0
+        elif sign[-1] == "[":
+            depth += depth > 0 or len(sign) > 1
+        elif depth:
+            return True
+    return False
 
 
 class Unreadable(Exception):
@@ -215,7 +229,7 @@ class WordReader(ABC):
                 elif char >= "\ue000":
                     raise Unreadable("a character of private use")
         whole = "".join(parts)
-        if quoted and _HIDDEN.search(whole) is not None:
+        if quoted and "[" in whole and hides_commands(whole):
             self.book.doubt("a subscript with commands in a text, which arithmetic would run")
         if self.at == start:
             raise Unreadable("an operator where a word should be")
@@ -226,7 +240,7 @@ class WordReader(ABC):
         if tilde:
             exact = False
         texts = [whole]
-        if brace and not assigned:
+        if brace and not assigned and ("," in whole or ".." in whole):
             try:
                 texts = braces(whole)
             except TooMany:

@@ -16,17 +16,20 @@ from .command_table import WRAPPERS
 from .command_wrappers import UNKNOWN, Handler, Seen
 
 _SURE = re.compile(
-    r"(?:[A-Za-z0-9_./:@%+,^ \t|;>-]|=(?!=)|&&|>&[12]|"
-    r"(?<=[ \t=])(?:'[A-Za-z0-9_./:@%+,=^ -]*'|\"[A-Za-z0-9_./:@%+,=^ -]*\")(?![^ \t|;&>]))*\Z"
+    r"(?:[A-Za-z0-9_./:@%+,^ \t|;>-]|=(?!=)|&&|>&[12]|(?<=[ \t])(?:\\;|\{\})(?=[ \t;]|\Z)|"
+    r"(?<=[ \t=])(?:'[ -&(-~]*'|\"[ !#%-\[\]^_a-~]*\")(?![^ \t|;&>]))*\Z"
 )
 """Lines of plain words, operators and simple quotes: a property test says that a second opinion never differs here."""
 _USUAL = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*\Z")
+_NOT_USUAL = WITHOUT_NAME | {"coproc", "time", "-"}
 _BODY = re.compile(r"[^\n]")
 _NUMBER = re.compile(r"-[0-9]+\Z")
 DECLARING = frozenset(("declare", "typeset", "local", "export", "readonly"))
 LISTING = DECLARING | {"mapfile", "readarray"}
 _HANDLERS: dict[str, Handler | None] = {**WRAPPERS, **BUILTINS}
 MOST_HANDLERS = 4096
+LONGEST_TOGETHER = 96 * 1024
+"""Characters of a line and of all texts in it that shells are given."""
 
 
 def _handler(program: str) -> Handler | None:
@@ -42,7 +45,10 @@ def _handler(program: str) -> Handler | None:
 def _usual(found: list[Simple]) -> bool:
     """True if the grammar reads the names of these programs as names."""
     for simple in found:
-        if not simple.words or not _USUAL.match(simple.words[0].text) or simple.assignments:
+        if not simple.words or simple.assignments:
+            return False
+        name = simple.words[0].text
+        if name in _NOT_USUAL or not _USUAL.match(name):
             return False
     return True
 
@@ -67,15 +73,20 @@ class Surroundings:
 class Sight:
     """Makes the facts of one line. `out`: the commands in order; `book` holds the first doubt."""
 
-    __slots__ = ("book", "out")
+    __slots__ = ("book", "length", "out")
 
     def __init__(self) -> None:
         self.book = Book()
+        self.length = 0
         self.out: list[CommandFacts] = []
 
     def text(self, text: str, depth: int, around: Surroundings) -> None:
         """All commands of a text of the shell."""
         book = self.book
+        self.length += len(text)
+        if self.length > LONGEST_TOGETHER:
+            book.doubt("nested texts that are too long together")
+            return
         try:
             reader = Reader(text, book, depth)
         except Unreadable as unreadable:

@@ -185,6 +185,9 @@ LONG = {
     "stars": "*" * 32_000,
     "subscripts": "a[" * 16_000,
     "ansi": "$'" + "\\x41" * 8_000 + "'",
+    "subscripts in a text": "ls '" + "a[a[" * 8_000 + "'",
+    "prints": "awk '" + "print " * 5_000 + "'",
+    "many quotes": "ls " + "'a' " * 8_000 + "$",
     "one too long": "x" * 40_000,
 }
 
