@@ -12,7 +12,8 @@ import asyncssh
 from asyncssh.public_key import decode_ssh_public_key
 
 from ostiary_gateway.credentials.ssh import TargetLogin
-from ostiary_gateway.protocols.ssh.transport import ClientLeg, Leg, TargetLeg, client_options, server_options
+from ostiary_gateway.protocols.ssh.transport import ClientLeg, Leg, TargetLeg
+from ostiary_gateway.protocols.ssh.transport_offers import client_options, server_options
 
 PASSWORD = "opensesame"
 PATIENCE = 10.0

@@ -26,7 +26,8 @@ from ostiary_gateway.identity.tokens import TokenIdentities
 from ostiary_gateway.protocols import Site
 from ostiary_gateway.protocols.ssh.auth import AgentLogin, make_server
 from ostiary_gateway.protocols.ssh.host_keys import keys_of, public_line
-from ostiary_gateway.protocols.ssh.transport import ClientLeg, LegClosed, server_options
+from ostiary_gateway.protocols.ssh.transport import ClientLeg, LegClosed
+from ostiary_gateway.protocols.ssh.transport_offers import server_options
 from ostiary_policy.facts import ClientFacts
 
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"

@@ -24,7 +24,8 @@ from .auth import AgentLogin, make_server
 from .desk import Desk
 from .probe import probe
 from .relay import Relay
-from .transport import ClientLeg, Leg, TargetLeg, server_options
+from .transport import ClientLeg, Leg, TargetLeg
+from .transport_offers import server_options
 from .upstream import Upstream, UpstreamError
 
 log = structlog.get_logger(__name__)

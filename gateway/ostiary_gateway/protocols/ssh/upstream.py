@@ -24,7 +24,8 @@ from ostiary_gateway.leg import LegClosed
 from ostiary_gateway.protocols import Site
 
 from .questions import told
-from .transport import TargetLeg, client_options
+from .transport import TargetLeg
+from .transport_offers import client_options
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP, whatever number of addresses the host has."""

@@ -14,8 +14,9 @@ import pytest
 from support.ssh_legs import PASSWORD, PATIENCE, Believer, Door, connected, data, legs, listener
 
 from ostiary_gateway.credentials.ssh import TargetLogin
-from ostiary_gateway.protocols.ssh import transport
-from ostiary_gateway.protocols.ssh.transport import ClientLeg, LegClosed, TargetLeg, client_options, server_options
+from ostiary_gateway.protocols.ssh import transport, transport_leg
+from ostiary_gateway.protocols.ssh.transport import ClientLeg, LegClosed, TargetLeg
+from ostiary_gateway.protocols.ssh.transport_offers import client_options, server_options
 from ostiary_gateway.protocols.ssh.transport_seal import Sealer
 
 VERSION = b"SSH-2.0-stranger\r\n"
@@ -127,13 +128,13 @@ async def test_bytes_that_wait_for_an_answer_are_not_read_without_end(monkeypatc
             return True
 
     found: list[ClientLeg] = []
-    begin = ClientLeg._begin
+    begin = ClientLeg.begin
 
     def noted(self: ClientLeg, loop: asyncio.AbstractEventLoop) -> None:
         found.append(self)
         begin(self, loop)
 
-    monkeypatch.setattr(ClientLeg, "_begin", noted)
+    monkeypatch.setattr(ClientLeg, "begin", noted)
     async with login_of(Slow()) as target:
         for _ in range(200):
             await asyncio.sleep(0)
@@ -142,7 +143,7 @@ async def test_bytes_that_wait_for_an_answer_are_not_read_without_end(monkeypatc
                 target._send(target._sealer.seal(b"\x02\x00\x00\x40\x00" + bytes(16_384)))
             await asyncio.sleep(0)
         await asyncio.sleep(0.2)
-        assert len(found[0]._inpbuf) < transport.MAX_BACKLOG + 2**20
+        assert len(found[0]._inpbuf) < transport_leg.MAX_BACKLOG + 2**20
         assert found[0]._stopped
 
 
@@ -259,7 +260,7 @@ async def login_of(door: asyncssh.SSHServer) -> AsyncIterator[TargetLeg]:
     serving = server_options([asyncssh.generate_private_key("ssh-ed25519")])
     tasks = [asyncio.create_task(ClientLeg.accept(here, door, serving))]
     leg = TargetLeg(loop, client_options())
-    leg._begin(loop)
+    leg.begin(loop)
     leg._trust = Believer()
     leg._server_host_key_algs = [b"ssh-ed25519"]
     leg._protocol_factory = lambda: transport._Target(leg)

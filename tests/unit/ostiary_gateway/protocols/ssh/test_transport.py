@@ -8,8 +8,8 @@ import os
 import pytest
 from support.ssh_legs import PATIENCE, DataEar, Ear, data, flood, legs
 
-from ostiary_gateway.protocols.ssh import transport
-from ostiary_gateway.protocols.ssh.transport import CIPHERS
+from ostiary_gateway.protocols.ssh import transport_leg
+from ostiary_gateway.protocols.ssh.transport_offers import CIPHERS
 
 ETM, PLAIN_MAC = "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512"
 MEGABYTE = 2**20
@@ -191,7 +191,7 @@ async def test_a_peer_that_does_not_read_makes_the_sender_pause_and_later_go_on(
 
 
 async def test_who_never_reads_the_answers_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_UNREAD", MEGABYTE)
+    monkeypatch.setattr(transport_leg, "MAX_UNREAD", MEGABYTE)
     async with legs() as talk:
         assert talk.target._transport is not None
         talk.target._transport.pause_reading()
@@ -250,7 +250,7 @@ async def test_a_peer_that_asks_for_new_keys_all_the_time_is_refused() -> None:
         assert await talk.at_client.gone() == "Too many key exchanges"
 
 
-def _count_key_exchanges(leg: transport.Leg) -> list[int]:
+def _count_key_exchanges(leg: transport_leg.Leg) -> list[int]:
     found: list[int] = []
     charge = leg._charge_kex
 

@@ -17,19 +17,12 @@ from asyncssh.connection import SSHClientConnection, SSHConnection, SSHServerCon
 from asyncssh.crypto.cipher import GCMCipher
 from support.ssh_legs import legs
 
-from ostiary_gateway.protocols.ssh import transport
-from ostiary_gateway.protocols.ssh.transport import (
-    CIPHERS,
-    KEY_EXCHANGES,
-    ClientLeg,
-    Leg,
-    TargetLeg,
-    client_options,
-    server_options,
-)
+from ostiary_gateway.protocols.ssh import transport, transport_leg
+from ostiary_gateway.protocols.ssh.transport import ClientLeg, Leg, TargetLeg
+from ostiary_gateway.protocols.ssh.transport_offers import CIPHERS, KEY_EXCHANGES, client_options, server_options
 from ostiary_gateway.protocols.ssh.transport_seal import Opener, Sealer
 
-SOURCE: Final = Path(transport.__file__).with_suffix(".py")
+SOURCES: Final = [Path(module.__file__ or "").with_suffix(".py") for module in (transport, transport_leg)]
 OURS: Final = {name for leg in (Leg, ClientLeg, TargetLeg) for name in vars(leg)} | {
     "_sealer", "_opener", "_parted", "_waiting", "_asked", "_trust",
 }  # fmt: skip
@@ -135,10 +128,10 @@ def test_only_ciphers_with_authentication_or_counters_are_offered_and_no_compres
 
 def _private_names() -> set[str]:
     """Of instances: `self._name`, `leg._name`, and those that are looked up in asyncssh's objects."""
-    tree = ast.parse(SOURCE.read_text())
     return {
         node.attr
-        for node in ast.walk(tree)
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Attribute)
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
