@@ -43,7 +43,7 @@ def live_table(found: list[dict[str, Any]], now: float) -> Table:
     for session in found:
         table.add_row(
             Text(session["session"], "bold"), moment(session["opened"]).removesuffix(" UTC").partition("-")[2],
-            visible(session["username"]), session["connection"], duration(now - session["opened"]),
+            Text(visible(session["username"])), Text(session["connection"]), duration(now - session["opened"]),
             *_running(session["running"][:1], now),
         )  # fmt: skip
         for request in session["running"][1:]:
