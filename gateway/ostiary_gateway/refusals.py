@@ -25,6 +25,10 @@ BURST: Final = 20
 """Refusals of one session that are looked into at once."""
 EACH_SECOND: Final = 5.0
 """Refusals of one session that are looked into, over time. The others are told the essence: it costs milliseconds."""
+SECONDS: Final = 0.5
+"""What looking into refusals of one session may cost at once; under policies with long rules each is dear."""
+SHARE: Final = 0.05
+"""Of the time, over time."""
 
 _UNAVAILABLE: Final = "This gateway keeps no approvals, so it is denied."
 _SMALLER: Final = "Ask for a smaller change that needs no approval, or for a policy that allows this one."
@@ -48,6 +52,7 @@ class Refusals:
         self._gate = gate
         prepare()
         self._left = float(BURST)
+        self._seconds = SECONDS
         self._at = time.monotonic()
 
     def denied(
@@ -57,10 +62,12 @@ class Refusals:
         *,
         unknown: str = "",
         in_transaction: bool = False,
+        brief: bool = False,
     ) -> tuple[str, str, str]:
         """Message, detail and hint of what the policies refused. `facts` are the protocol's, as they decided by them.
 
-        `unknown`: why it cannot be known what the request does. It says more than that no rule allows it.
+        `unknown`: why it cannot be known what the request does. It says more than that no rule allows it. `brief`: it
+        is too large to be looked into.
         """
         from ostiary_policy.answering import Told, answer
 
@@ -78,8 +85,9 @@ class Refusals:
                 message, hint = f"{message} {why}", f"{hint} {todo}".strip()
         told = Told(
             request=verdict.request, message=message, hint=hint, opaque=unknown, approval=approval,
-            rollback=in_transaction, brief=not self._may_look(),
+            rollback=in_transaction, brief=brief or not self._may_look(),
         )  # fmt: skip
+        begun = time.thread_time()
         now, policies = time.time(), self._gate.policies
         given = {"request": self._gate.request_facts(now), **facts}
         try:
@@ -88,14 +96,16 @@ class Refusals:
             # The second engine is not made for all that may come. What is refused stays refused, and is told in brief.
             log.warning("a refusal could not be explained", request=verdict.request, problem=repr(problem)[:200])
             reply = answer(decision, policies, given, now, dataclasses.replace(told, brief=True))
+        self._seconds -= time.thread_time() - begun
         return message, line(reply), hint
 
     def _may_look(self) -> bool:
         """An agent that is refused all the time must not cost others theirs."""
         now = time.monotonic()
         self._left = min(BURST, self._left + (now - self._at) * EACH_SECOND)
+        self._seconds = min(SECONDS, self._seconds + (now - self._at) * SHARE)
         self._at = now
-        if self._left < 1:
+        if self._left < 1 or self._seconds <= 0:
             return False
         self._left -= 1
         return True

@@ -36,6 +36,8 @@ _PERMITS: Final = {
     "forward": "permit-port-forwarding", "agent": "permit-agent-forwarding", "x11": "permit-X11-forwarding",
 }  # fmt: skip
 """What sshd wants in a certificate, by what is asked for. It tells a client so late, and not why."""
+MAX_WORDS: Final = 40
+"""Words in commands whose refusal is looked into."""
 _ALWAYS_RECORDED: Final = "Interactive sessions are always recorded, and this Connection keeps no recordings."
 
 
@@ -211,7 +213,7 @@ class Desk:
             return Admission(False, Verdict(decision), (told(decision.message),), gate=self.gate)
         verdict, _ = self._begin(question, facts, decision, standing)
         unknown = str(facts["opaqueReason"]) if facts["opaque"] else ""
-        message, line, hint = self._refusals.denied(verdict, {"ssh": facts}, unknown=unknown)
+        message, line, hint = self._refusals.denied(verdict, {"ssh": facts}, unknown=unknown, brief=_is_long(facts))
         rule = str(decision.rule) if decision.rule is not None else ""
         named = f" (rule {rule})" if rule and rule not in message else ""
         lines = [f"{told(message)}{named} [{verdict.request}]", told(hint), line]
@@ -246,6 +248,13 @@ def _refusal(reason: Reason, message: str, hint: str, record: str, do: Do = "Cha
     )  # fmt: skip
     first = f"{told(message)} [{record}]" if record else told(message)
     return tuple(filter(None, (first, told(hint), in_one_line(answer))))
+
+
+def _is_long(facts: Mapping[str, object]) -> bool:
+    """Whether looking into it would cost others their time: it is tried out by the second engine, word by word."""
+    commands = facts["commands"]
+    assert isinstance(commands, list)
+    return sum(len(each["argv"]) for each in commands) > MAX_WORDS
 
 
 def _is_interactive(question: Question, facts: Mapping[str, object]) -> bool:
