@@ -138,13 +138,21 @@ async def connected(place: tuple[str, int]) -> socket.socket:
 
 @asynccontextmanager
 async def legs(
-    *, cipher: str = "", mac: str = "", rekey: int = 0, ear: Callable[[], Ear] = Ear, attended: bool = True
+    *,
+    cipher: str = "",
+    ciphers: Sequence[str] = (),
+    mac: str = "",
+    rekey: int = 0,
+    ear: Callable[[], Ear] = Ear,
+    attended: bool = True,
 ) -> AsyncIterator[Legs]:
     """Both logged in, with an ear each if they are to be `attended`."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     serving, asking = server_options([key]), client_options()
     if cipher:
         asking.encryption_algs = [cipher.encode()]
+    if ciphers:
+        asking.encryption_algs = [name.encode() for name in ciphers]
     if mac:
         asking.mac_algs = [mac.encode()]
     if rekey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable
-from typing import Self
+from typing import Final, Self
 
 import asyncssh
 from asyncssh.connection import SSHClientConnection, SSHServerConnection
@@ -15,13 +15,20 @@ from ostiary_gateway.credentials.ssh import TargetLogin
 from ostiary_gateway.leg import LegClosed
 
 from .transport_leg import KEXINIT, Leg
+from .transport_offers import QUICK
 from .transport_seams import DataReceiver, Receiver, Trust
 
 __all__ = ["ClientLeg", "DataReceiver", "Leg", "LegClosed", "Receiver", "TargetLeg"]
 
 
+FIRST_WORD: Final = 0.2
+"""Seconds that the gateway waits for a client's list of what it can do before it sends its own."""
+
+
 class ClientLeg(Leg, SSHServerConnection):
     """Towards an agent: the gateway is its server."""
+
+    _waited = False
 
     @classmethod
     async def accept(
@@ -40,6 +47,29 @@ class ClientLeg(Leg, SSHServerConnection):
             leg.abort()
             raise
         return leg
+
+    def _send_kexinit(self) -> None:
+        """The first one waits for the client's, so that its order of ciphers need not be the slow one that OpenSSH has:
+        who can do AES-GCM is offered nothing else. A client that waits for ours gets it soon, with all ciphers."""
+        if self._session_id or self._client_kexinit or self._waited:
+            super()._send_kexinit()
+        else:
+            self._loop.call_later(FIRST_WORD, self._wait_no_more)
+
+    def _wait_no_more(self) -> None:
+        if not self._waited and not self._client_kexinit and self._transport is not None:
+            self._waited = True
+            self._send_kexinit()
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        if pkttype == KEXINIT and not self._session_id and not self._waited and not self._client_kexinit:
+            self._kexinit_sent = False
+            asked = SSHPacket(packet.get_full_payload())
+            asked.get_bytes(17)
+            _, _, up, down = (asked.get_namelist() for _ in range(4))
+            quick = [name for name in QUICK if name in up and name in down]
+            self._enc_algs = quick or self._enc_algs
+        return super().process_packet(pkttype, pktid, packet)
 
     async def reload_config(self) -> None:
         """asyncssh makes all options anew for each user name, in case a file says something else for it."""

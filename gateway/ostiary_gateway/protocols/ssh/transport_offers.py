@@ -11,7 +11,9 @@ CIPHERS: Final = (
     "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com",
     "aes128-ctr", "aes192-ctr", "aes256-ctr",
 )  # fmt: skip
-"""The first are the quick ones. Towards an agent its own order counts."""
+"""The first are the quick ones."""
+QUICK: Final = tuple(name.encode("ascii") for name in CIPHERS[:2])
+"""All that an agent is offered who can do one of them: its own order would count, and OpenSSH's begins otherwise."""
 MACS: Final = (
     "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512",
 )  # fmt: skip

@@ -111,6 +111,18 @@ async def test_packets_out_of_order_end_it(packet: bytes, reason: str) -> None:
     assert found != ""
 
 
+async def test_a_client_that_waits_for_the_gateway_s_word_is_not_kept_waiting_for_ever() -> None:
+    async with stranger() as (sock, _):
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, VERSION)
+        heard = b""
+        async with asyncio.timeout(2):
+            while b"chacha20-poly1305@openssh.com" not in heard:
+                heard += await loop.sock_recv(sock, 65_536)
+        assert heard.startswith(b"SSH-2.0-")
+        assert b"aes128-gcm@openssh.com" in heard
+
+
 async def test_an_endless_row_of_packets_before_the_login_is_cut_short() -> None:
     assert await refusal(VERSION, *([clear(b"\x02\x00\x00\x00\x00")] * 2000)) == "Too many packets before the login"
 

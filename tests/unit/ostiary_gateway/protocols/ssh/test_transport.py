@@ -57,6 +57,15 @@ async def test_every_cipher_carries_both_ways_across_many_key_exchanges(cipher: 
         assert len(exchanged) >= 3
 
 
+async def test_a_client_that_prefers_a_slow_cipher_and_can_do_a_quick_one_gets_the_quick_one() -> None:
+    everything = ["chacha20-poly1305@openssh.com", "aes128-ctr", "aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]
+    async with legs(ciphers=everything, rekey=MEGABYTE) as talk:
+        assert talk.client.ciphers == ("aes256-gcm@openssh.com", "aes256-gcm@openssh.com")
+        await flood(talk.target, talk.at_target, bytes(30_000), 100)
+        await talk.at_client.heard(100)
+        assert talk.client.ciphers == ("aes256-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+
 async def test_no_packet_of_the_connection_protocol_is_sent_while_new_keys_are_agreed_on() -> None:
     """RFC 4253, 7.1: between KEXINIT and NEWKEYS nothing of it may be sent."""
     async with legs() as talk:
