@@ -48,7 +48,16 @@ _RUNS_OTHERS = {
         run0 socat rpm cowsay cobc gcore ssh-agent ssh-copy-id gcc cc g++ clang ld as install-info
         update-alternatives hping3 nmap tshark dumpcap msfconsole slurm srun sbatch mpirun mpiexec torsocks
         torify proxychains proxychains4 tsocks catchsegv softlimit envdir envuidgid setuidgid chpst gosu
-        su-exec tini dumb-init catatonit with-contenv aa-exec sandbox
+        su-exec tini dumb-init catatonit with-contenv aa-exec sandbox setarch setpriv prlimit cgexec sg runcon
+        newrole sesu seunshare rlwrap faketime trickle ifne pee lckdo mispipe zrun vidir sem xe rargs
+        hyperfine logsave dbus-launch gpg-agent aoss tsp nq multitail pipexec fzf bat run-mailcap
+        see xdg-open dpkg-architecture sdiff zless zmore xzless xzmore bzless bzmore lesspipe most openvpn
+        pppd dhclient aria2c ctest inetd tcpsvd udpsvd telnetd xinetd debsums sshfs ldd jexec dtach abduco
+        reptyr retty udevadm on_ac_power coreutils svn hg bzr cvs darcs mysqlsh mutt neomutt alpine pine elm
+        systemd-inhibit systemd-cat systemd-socket-activate bubblewrap buildah singularity apptainer
+        charliecloud slirp4netns rootlesskit setlock pgrphack fghack multilog argv0 tai64nlocal s6-envdir
+        s6-setlock s6-svscan execlineb foreground background redirfd fdmove cgclassify schedtool nsjail
+        minijail0 sudo_logsrvd gdbserver heaptrack uftrace
     """,
 }
 RUNS_OTHERS = {program: reason for reason, programs in _RUNS_OTHERS.items() for program in programs.split()}
@@ -100,6 +109,12 @@ RUNNING_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "apt-get": ("oc", ("option", "config-file")),
     "aptitude": ("o", ()),
     "dpkg": ("", ("pre-invoke", "post-invoke", "status-logger", "admindir", "instdir", "root")),
+    "install": ("", ("strip-program",)),
+    "ssh-keygen": ("D", ()),
+    "rg": ("", ("pre", "hostname-bin")),
+    "fd": ("xX", ("exec", "exec-batch")),
+    "fdfind": ("xX", ("exec", "exec-batch")),
+    "ssh-add": ("s", ()),
     "tcpdump": ("z", ("postrotate-command",)),
 }
 """Programs that run what an option says: its letters, and its long names, which may be abbreviated."""

@@ -98,5 +98,4 @@ WRAPPERS: dict[str, Handler] = {
     "choom": plain(Options("n:p:hV", "adjust= pid= help version"), stop=("p", "pid", "h", "V")),
     "numactl": plain(Options("i:N:C:m:lap:sHh",
     "interleave= cpunodebind= physcpubind= membind= localalloc all preferred= show hardware help")),
-    "setarch": plain(Options("vhVRFZLXBIS3c:", "help version addr-no-randomize"), 1),
 }  # fmt: skip
