@@ -18,7 +18,8 @@ COMMANDS = (
     b"scp -r -p -t /srv/", b"scp -r -f /srv/f", b"scp -t /srv", b"scp -r -p -f '/srv/d'", b"scp -f /srv/*",
     b"scp -d -t .",
 )  # fmt: skip
-PIECES = (1 << 15, 1, 7)
+PIECES = ((1 << 15, False), (1, False), (7, True), (1, True))
+"""How the bytes are cut, and whether what passes whole takes the short way."""
 
 Seen = tuple[bytes, bytes, str, list[str], object]
 
@@ -38,8 +39,9 @@ def decide(question: Question) -> Admission:
     return allowed(detectors=EMAIL if "masked" in str(question.facts["path"]) else None)
 
 
-def play(talk: SftpTalk | ScpTalk, data: bytes, size: int) -> Seen:
+def play(talk: SftpTalk | ScpTalk, data: bytes, size: int, fast: bool) -> Seen:
     found = Talking(talk, decide)
+    found.fast = fast
     upstream, told = b"", b""
     for client, said in parts(data):
         for at in range(0, len(said), size):
@@ -69,7 +71,7 @@ def alike(seen: list[Seen]) -> Seen:
 
 
 def run_sftp(data: bytes) -> object:
-    seen = [play(SftpTalk(lambda: 0.0), data, size) for size in PIECES]
+    seen = [play(SftpTalk(lambda: 0.0), data, *how) for how in PIECES]
     upstream = seen[1][0]
     for packet in packets(upstream):
         if len(packet) < 9 or len(packet) < 4 + int.from_bytes(packet[:4], "big"):
@@ -87,7 +89,7 @@ def run_scp(data: bytes) -> object:
         return None
     command = scp_command(COMMANDS[data[0] % len(COMMANDS)])
     assert command is not None
-    return alike([play(ScpTalk(command, lambda: 0.0), data[1:], size) for size in PIECES])
+    return alike([play(ScpTalk(command, lambda: 0.0), data[1:], *how) for how in PIECES])
 
 
 def run_command(data: bytes) -> object:

@@ -282,12 +282,12 @@ class Programs:
         if streams is None:
             raise WireError("data came before a program was asked for")
         streams.stdin(content)
-        if channel.talk is not None:
+        if channel.talk is not None and not channel.talk.passes_up(content):
             channel.talk.from_client(content)
             self.drain(channel)
         else:
             channel.up.data(content)
-            channel.up.grant()
+            self._session.grant(channel)
             self._passes(channel, streams)
 
     def target_data(self, channel: Channel, content: memoryview, code: int) -> None:
@@ -301,9 +301,12 @@ class Programs:
         if code:
             channel.down.extended(code, streams.stderr(content))
         elif channel.talk is not None:
-            channel.talk.from_target(content)
-            self.drain(channel)
-            return
+            if not channel.talk.passes_down(content):
+                channel.talk.from_target(content)
+                self.drain(channel)
+                return
+            streams.out_bytes += len(content)
+            channel.down.data(content)
         else:
             channel.down.data(streams.stdout(content))
         channel.down.grant()
@@ -313,7 +316,7 @@ class Programs:
         """Once nothing is kept of what goes through, it is not looked at; unless it must be kept."""
         if streams.full and channel.admission is not None and channel.admission.whole:
             self.cut(channel, _NOT_KEPT)
-        elif streams.plain:
+        elif streams.plain and channel.talk is None:
             channel.plain = streams
 
     def client_eof(self, channel: Channel) -> None:

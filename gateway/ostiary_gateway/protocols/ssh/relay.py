@@ -117,10 +117,7 @@ class Relay:
         self._settling = False
 
     def _talk(self, question: Question, _admission: Admission) -> Talk | None:
-        return talk_of(
-            question, time.monotonic, content=self._content, client=self._client.peer_version,
-            target=self._target.peer_version if self._target is not None else "",
-        )  # fmt: skip
+        return talk_of(question, time.monotonic, content=self._content)
 
     # -- the session
 

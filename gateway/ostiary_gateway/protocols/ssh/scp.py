@@ -89,6 +89,28 @@ class ScpTalk:
 
     # -- bytes
 
+    def passes_up(self, data: Piece) -> bool:
+        return self._command.upload and self._passes(data)
+
+    def passes_down(self, data: Piece) -> bool:
+        return not self._command.upload and self._passes(data)
+
+    def _passes(self, data: Piece) -> bool:
+        if (
+            self._state is not _State.DATA
+            or self._mask is not None
+            or self._flow is None
+            or not len(data) < self._left
+            or self._source
+            or self.over
+            or self._ended
+        ):
+            return False
+        self._flow.took(data)
+        self._bytes += len(data)
+        self._left -= len(data)
+        return True
+
     def from_client(self, data: Piece) -> None:
         self._take(self._source if self._command.upload else self._sink, data)
 

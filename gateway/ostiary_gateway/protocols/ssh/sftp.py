@@ -38,11 +38,27 @@ _WRITTEN: Final = frozenset(("size", "atime", "mtime"))
 class SftpTalk(Answering):
     """A Talk (talks.py).
 
-    now: seconds of a clock that only grows. content: the content of files goes into the record. link_first: whether
-    the client and the target have the paths of SYMLINK in the draft's order, and not in OpenSSH's.
+    now: seconds of a clock that only grows. content: the content of files goes into the record.
     """
 
     # -- from the client
+
+    def passes_up(self, data: Piece) -> bool:
+        size, file = len(data), self._sink
+        if file is None or not size <= self._left or self._queue or self.over or self._ended:
+            return False
+        file.written.took(data)
+        self._left -= size
+        return True
+
+    def passes_down(self, data: Piece) -> bool:
+        size, file = len(data), self._source
+        if file is None or not size <= self._target_left or self.over or self._ended:
+            return False
+        file.read.took(data)
+        self._read += size
+        self._target_left -= size
+        return True
 
     def from_client(self, data: Piece) -> None:
         if self.over or self._ended:
@@ -226,7 +242,7 @@ class SftpTalk(Answering):
             if kind == wire.READ:
                 self._read_other(ident, packet)
                 return
-            call = read_request(packet, self._home, link_first=self._link_first)
+            call = read_request(packet, self._home)
             self._take(call)
         except NoSuchFile as problem:
             self._unfit(ident, wire.NO_SUCH_FILE, str(problem))

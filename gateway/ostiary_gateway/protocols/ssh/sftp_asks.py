@@ -49,9 +49,7 @@ class Broken(Exception):
 class Asking:
     """The state of one session, and the requests of the gateway's own."""
 
-    def __init__(
-        self, now: Callable[[], float], *, content: bool = False, link_first: tuple[bool, bool] = (False, False)
-    ) -> None:
+    def __init__(self, now: Callable[[], float], *, content: bool = False) -> None:
         self.to_client: list[Piece] = []
         self.to_stderr: list[bytes] = []
         self.to_target: list[Piece] = []
@@ -61,7 +59,6 @@ class Asking:
         self.client_done = False
         self._now = now
         self._content = content
-        self._link_first = link_first
         self._queue: deque[Piece] = deque()
         """What the client has sent behind a request that must wait."""
         self._waiting: Question | None = None
@@ -161,7 +158,7 @@ class Asking:
             raw += data
         self._busy = False
         whole = bytes(raw)
-        shown = masked(whole, file.detectors)[where - begin : where - begin + count]
+        shown = masked(whole, file.detectors, where - begin, where - begin + count)
         if problem:
             self.to_client.append(problem[:5] + ident.to_bytes(4, "big") + problem[9:])
         elif not shown:

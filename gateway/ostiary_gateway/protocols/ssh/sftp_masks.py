@@ -19,22 +19,26 @@ _ENDS: Final = re.compile(rb"-----END " + _KEY)
 _LINE: Final = re.compile(rb"[^\r\n]+")
 
 
-def masked(data: bytes, detectors: Detectors) -> bytes:
-    """The same number of bytes, with what is found in any line replaced, and keys."""
+def masked(data: bytes, detectors: Detectors, begin: int, end: int) -> bytes:
+    """What is shown of data[begin:end], in as many bytes: what is found in any line is replaced, and keys."""
     found: bytearray | None = None
     if detectors.anywhere or detectors.could_hit(data):
-        for line in _LINE.finditer(data):
+        first = max(data.rfind(b"\n", 0, begin), data.rfind(b"\r", 0, begin)) + 1
+        for line in _LINE.finditer(data, first):
+            at = line.start()
+            if at >= end:
+                break
             body = line.group()
-            for begin, end in detectors.spans(body):
+            for start, stop in detectors.spans(body):
                 if found is None:
                     found = bytearray(data)
-                found[line.start() + begin : line.start() + end] = _fitting(body[begin:end], detectors)
+                found[at + start : at + stop] = _fitting(body[start:stop], detectors)
     if "PrivateKey" in detectors.names:
-        for begin, end in _keys(data):
+        for start, stop in _keys(data):
             if found is None:
                 found = bytearray(data)
-            found[begin:end] = _LINE.sub(lambda line: b"*" * len(line.group()), data[begin:end])
-    return data if found is None else bytes(found)
+            found[start:stop] = _LINE.sub(lambda line: b"*" * len(line.group()), data[start:stop])
+    return data[begin:end] if found is None else bytes(found[begin:end])
 
 
 def _fitting(value: bytes, detectors: Detectors) -> bytes:
@@ -82,7 +86,7 @@ class InOrder:
         return self._out(len(self._raw))
 
     def _out(self, end: int) -> bytes:
-        shown = masked(self._raw, self._detectors)[self._shown : end]
+        shown = masked(self._raw, self._detectors, self._shown, end)
         begin = max(0, end - CONTEXT)
         self._raw, self._shown = self._raw[begin:], end - begin
         return shown

@@ -102,9 +102,8 @@ class Call:
         return " ".join(words).strip()
 
 
-def read_request(data: bytes, home: bytes | None, *, link_first: tuple[bool, bool] = (False, False)) -> Call:
-    """The request of one packet. `link_first`: whether the client and the target have the paths of SYMLINK in the
-    draft's order, and not in OpenSSH's.
+def read_request(data: bytes, home: bytes | None) -> Call:
+    """The request of one packet.
 
     Raises SftpError, of which PathError is none: that is raised for a path that cannot be passed on.
     """
@@ -134,7 +133,7 @@ def read_request(data: bytes, home: bytes | None, *, link_first: tuple[bool, boo
     elif kind == wire.RENAME:
         _two(call, fields, home, "rename")
     elif kind == wire.SYMLINK:
-        _symlink(call, fields, home, link_first=link_first)
+        _symlink(call, fields, home)
     elif kind == wire.EXTENDED:
         _extended(call, fields, home)
     else:
@@ -190,9 +189,10 @@ def _two(call: Call, fields: Fields, home: bytes | None, operation: str) -> None
     call.parts = (*call.parts, 0, 1)
 
 
-def _symlink(call: Call, fields: Fields, home: bytes | None, *, link_first: tuple[bool, bool]) -> None:
-    first, second = fields.string(), fields.string()
-    link, points = (first, second) if link_first[0] else (second, first)
+def _symlink(call: Call, fields: Fields, home: bytes | None) -> None:
+    # The draft has them the other way round. Whoever cares looks for OpenSSH in the peer's version line, which the
+    # gateway's has on both legs.
+    points, link = fields.string(), fields.string()
     call.operation, call.follows = "symlink", False
     call.paths = [_path(link, home)]
     if not points:
@@ -201,7 +201,7 @@ def _symlink(call: Call, fields: Fields, home: bytes | None, *, link_first: tupl
     leads = normal(points, parted(call.paths[0])[0])
     call.looks.append((leads, True))
     call.target, call.opaque = text(leads)
-    call.parts = (0, wire.string(points)) if link_first[1] else (wire.string(points), 0)
+    call.parts = (wire.string(points), 0)
 
 
 def _extended(call: Call, fields: Fields, home: bytes | None) -> None:

@@ -29,6 +29,13 @@ class Talk(Protocol):
     client_done: bool
     """After `client_eof`: nothing is held any more, so that EOF may go on to the target."""
 
+    def passes_up(self, data: Piece) -> bool:
+        """True if all of this goes on to the target as it is, and nothing else happens; it was counted then, and is not
+        given to `from_client`."""
+
+    def passes_down(self, data: Piece) -> bool:
+        """The same from the target to the client."""
+
     def from_client(self, data: Piece) -> None: ...
 
     def from_target(self, data: Piece) -> None:
