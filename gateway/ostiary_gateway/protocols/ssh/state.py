@@ -211,6 +211,8 @@ class Session:
             case wire.CHANNEL_WINDOW_ADJUST:
                 channel = self._target_channel(wire.recipient_of(payload, 9))
                 held = channel.talk.held if channel.talk is not None else 0
+                if channel.down.waiting >= MAX_WAITING:
+                    held = wire.MAX_WINDOW  # as in `grant`: nothing for a client that does not read its answers
                 channel.up.adjusted(wire.read_adjust(payload), held)
             case wire.CHANNEL_DATA:
                 self.target_data(wire.recipient_of(payload), _content(payload, DATA_HEAD))
