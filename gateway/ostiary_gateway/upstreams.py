@@ -121,5 +121,6 @@ class Upstreams:
 def _way(lobby: Lobby) -> object:
     site = lobby.site
     where = site.connection.spec.upstream
-    ca = site.secrets.get((site.namespace, where.tls.ca_ref.name)) if where.tls.ca_ref is not None else None
+    ref = where.tls.ca_ref or where.host_ca_ref
+    ca = site.secrets.get((site.namespace, ref.name)) if ref is not None else None
     return where, ca.data if ca is not None else None

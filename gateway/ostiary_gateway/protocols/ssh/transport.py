@@ -109,13 +109,13 @@ class TargetLeg(Leg, SSHClientConnection):
         """From a connected socket to the end of the login. `options` (`client_options`) can be shared by all legs. With
         no login it ends with the key exchange (`probe`). Raises LegClosed, with why; the socket is closed then."""
         loop = asyncio.get_running_loop()
-        leg = cls(loop, options, wait="kex" if login is None else None)
+        leg = cls(loop, options)
         leg.begin(loop)
         leg._protocol_factory = lambda: _Target(leg)
         leg._trust = trust
         leg._server_host_key_algs = list(trust.algorithms)
         if login is None:
-            leg._waiter = leg.entered
+            leg._end_with_kex()
         else:
             leg._username = login.username
             leg._client_keys = list(login.keys)
@@ -130,6 +130,16 @@ class TargetLeg(Leg, SSHClientConnection):
         finally:
             leg._client_keys, leg._password = [], None
         return leg
+
+    def _end_with_kex(self) -> None:
+        """Nobody logs in: `entered` is done as soon as there are keys. How it fails is told to that alone."""
+        self._wait, self._waiter = "kex", self._loop.create_future()
+
+        def keyed(waiter: asyncio.Future[None]) -> None:
+            if waiter.exception() is None and not self.entered.done():
+                self.entered.set_result(None)
+
+        self._waiter.add_done_callback(keyed)
 
     def _connection_made(self) -> None:
         """asyncssh's reads known_hosts, and looks for keys and agents of the machine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -174,12 +175,18 @@ class Upstream:
             raise UpstreamError(f"no answer from {self.place} within {CONNECT_TIMEOUT:.0f} s") from None
         except OSError as failed:
             problem = failed
-        text = (problem.strerror or str(problem)) if problem is not None else "it has no address"
+        text = "it has no address" if problem is None else _reason(problem)
         raise UpstreamError(f"cannot connect to {self.place}: {text}") from None
 
     def _said(self, problem: Exception) -> str:
         text = told(str(problem))
         return text if self.place in text else f"{self.place}: {text[:SHOWN]}"
+
+
+def _reason(problem: OSError) -> str:
+    if isinstance(problem, socket.gaierror) or not problem.errno:
+        return problem.strerror or str(problem)
+    return os.strerror(problem.errno)
 
 
 async def _connected(family: int, kind: int, protocol: int, address: object) -> socket.socket:
