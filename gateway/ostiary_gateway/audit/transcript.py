@@ -194,7 +194,9 @@ def _outcome(view: View, ended: Mapping[str, object], started: object) -> Render
     response = mapping(ended.get("response"))
     size, recorded = response.get("size"), response.get("recorded")
     if isinstance(size, int) and isinstance(recorded, int):
-        line.append(f"  {bytes_text(size)}", "dim")
+        # The recording of a stream has more than its output: what was typed, and when.
+        shown = [n for name in ("stdoutBytes", "stderrBytes") if isinstance(n := detail.get(name), int)]
+        line.append(f"  {bytes_text(sum(shown) if shown else size)}", "dim")
         if response.get("truncated"):
             line.append(f"  recording cut at {bytes_text(recorded)} of {bytes_text(size)} (limit)", "bold yellow")
         elif response.get("missing"):
