@@ -35,7 +35,7 @@ def gateway(target: Sshd) -> Iterator[SshGateway]:
 @pytest.fixture
 def place(gateway: SshGateway, request: pytest.FixtureRequest) -> Path:
     """A directory at the target."""
-    made = gateway.target.files / request.node.name
+    made = Path(gateway.target.files) / str(request.node.name)
     made.mkdir(parents=True)
     return made
 
