@@ -242,6 +242,9 @@ async def _signed(server: Way, hosts: str, token: str, public: str) -> str:
     except asyncssh.DisconnectError as problem:
         told = client.banner.strip() or problem.reason
         raise CommandError(f"The gateway at {where} refuses the login: {told}", "Give another token.") from None
+    except asyncssh.Error as problem:
+        text = f"The gateway at {where} has ended the connection: {problem.reason or 'it does not say why'}."
+        raise CommandError(text, "Try again.") from None
     except (OSError, TimeoutError) as problem:
         text = str(problem) or "no answer"
         raise CommandError(f"The gateway at {where} cannot be reached: {text}.", "Is it running there?") from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.gateway import TOKEN, agent_token, ostiary, secret
+from support.gateway import TOKEN, Manifest, agent_token, ostiary, secret
 from support.ssh_gateway import ALLOW_ALL, SshGateway, connection, secrets_for, ssh_gateway
 from support.ssh_pairs import Side, through
 from support.sshd import Sshd, keygen, make_key, sshd
@@ -40,6 +40,16 @@ def certificate(gateway: SshGateway, key: Path, *more: str, token: str = TOKEN) 
     )  # fmt: skip
 
 
+def rewrite(gateway: SshGateway, *manifests: Manifest, **spec: object) -> None:
+    """Other manifests, or with none those it began with, with this spec; returns when they are in force."""
+    before = gateway.log_text().count("bundle in force")
+    if manifests:
+        gateway.write(*manifests, ALLOW_ALL)
+    else:
+        gateway.configure(**spec)
+    until(lambda: gateway.log_text().count("bundle in force") > before, "the manifests are in force", 20)
+
+
 def by_key(agent: Side, key: Path) -> list[str]:
     """Options of ssh with which only this key and its certificate are tried."""
     options = ("PreferredAuthentications=publickey", f"IdentityFile={key}", f"CertificateFile={key}-cert.pub")
@@ -69,13 +79,13 @@ def test_authorities_of_every_kind_sign(target: Sshd, gateway: SshGateway, agent
         file.write(authority.with_suffix(".pub").read_text())
     others = [each for each in secrets_for(target) if each["metadata"]["name"] != "ssh-ca"]  # type: ignore[index]
     manifests = (connection(target, gateway.port), *others, secret("ssh-ca", privateKey=authority.read_bytes()))
-    gateway.write(*manifests, ALLOW_ALL)
+    rewrite(gateway, *manifests)
     public = authority.with_suffix(".pub").read_text().split()[1]
     try:
         until(lambda: public in gateway_ca(gateway), "the manifests are there", 10)
         until(lambda: agent.ssh("target", "true", noted=False).code == 0 and seen(target, authority), "a login", 30)
     finally:
-        gateway.configure()
+        rewrite(gateway)
 
 
 def gateway_ca(gateway: SshGateway) -> str:
@@ -89,18 +99,14 @@ def seen(target: Sshd, authority: Path) -> bool:
     return fingerprint in target.log_text()
 
 
-def test_a_static_key_and_a_static_password(target: Sshd, gateway: SshGateway, agent: Side) -> None:
-    gateway.configure(credentials={"static": {"secretRef": {"name": "ssh-key"}}})
+def test_a_static_key(target: Sshd, gateway: SshGateway, agent: Side) -> None:
+    rewrite(gateway, credentials={"static": {"secretRef": {"name": "ssh-key"}}})
     try:
         since = target.log_size()
-        until(lambda: "ED25519 SHA256" in relogged(target, agent, since), "a login by key", 30)
+        agent.ok("true")
+        until(lambda: "ssh2: ED25519 SHA256:" in target.log_text(since), "a login by key", 20)
     finally:
-        gateway.configure()
-
-
-def relogged(target: Sshd, agent: Side, since: int) -> str:
-    agent.ssh("target", "true", noted=False)
-    return target.log_text(since)
+        rewrite(gateway)
 
 
 def test_the_private_keys_are_nowhere(target: Sshd, gateway: SshGateway, agent: Side) -> None:
@@ -147,10 +153,10 @@ def test_a_revoked_token_takes_its_certificates_with_it(target: Sshd, gateway: S
     make_key(key)
     token = "a-third-agent's-token-of-enough-entropy-5566"
     kept = (connection(target, gateway.port), *secrets_for(target))
-    gateway.write(*kept, agent_token("third", token, "third"), ALLOW_ALL)
+    rewrite(gateway, *kept, agent_token("third", token, "third"))
     until(lambda: certificate(gateway, key, token=token).returncode == 0, "the token counts", 20)
     with agent_running(agent, key) as process:
-        gateway.configure()
+        rewrite(gateway)
         _, err = process.communicate(timeout=30)
         assert b"The agent's token was revoked or changed." in err
     again = agent.run([*by_key(agent, key), "true"], SSH_ASKPASS_REQUIRE="never")
@@ -187,3 +193,18 @@ def test_the_token_goes_to_no_stranger(gateway: SshGateway, agent: Side) -> None
     )  # fmt: skip
     assert done.returncode == 3
     assert "is not known, so it does not get the token" in done.stderr
+
+
+def test_the_printed_configuration_is_all_that_ssh_needs(gateway: SshGateway, agent: Side) -> None:
+    key, file, known = agent.directory / "id_ed25519", agent.directory / "config", agent.directory / "known"
+    make_key(key)
+    assert certificate(gateway, key).returncode == 0
+    config = [*ostiary(), "ssh", "config", "host", str(gateway.manifests), "--data", str(gateway.data)]
+    config += ["--identity", str(key), "--known-hosts", str(known)]
+    file.write_text(subprocess.run(config, capture_output=True, text=True, check=True, timeout=60).stdout)
+    done = agent.run(["ssh", "-F", str(file), "-o", "BatchMode=yes", "host", "echo", "hi"])
+    assert (done.code, done.out, done.err) == (0, b"hi\n", b"")
+    agent.file("data", b"content")
+    done = agent.run(["sftp", "-F", str(file), "-b", "-", "host"], f"put data {agent.remote}/data\n".encode())
+    assert done.code == 0, done.err
+    assert (agent.remote / "data").read_bytes() == b"content"
