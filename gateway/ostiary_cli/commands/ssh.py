@@ -140,7 +140,7 @@ def block(connection: Connection, way: Way, login: str, identity: Path | None, k
     # Keys that an ssh-agent holds are none that a gateway knows.
     lines += ["IdentitiesOnly yes"]
     if identity is None:
-        lines += ["PreferredAuthentications password,keyboard-interactive"]
+        lines += ["PreferredAuthentications keyboard-interactive,password"]
     return f"Host {connection.metadata.name}\n" + "".join(f"  {line}\n" for line in lines)
 
 

@@ -116,7 +116,7 @@ def test_a_configuration_for_tokens(place: Path) -> None:
     assert here(place, "config", "--known-hosts", known).stdout == (
         "Host web\n  HostName 127.0.0.1\n  Port 2222\n  User deploy\n"
         f'  UserKnownHostsFile "{known}"\n  StrictHostKeyChecking yes\n  IdentitiesOnly yes\n'
-        "  PreferredAuthentications password,keyboard-interactive\n"
+        "  PreferredAuthentications keyboard-interactive,password\n"
     )
     assert known.read_text() == f"[127.0.0.1]:2222 {own(place)}\n"
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+Challenge = tuple[str, str, str, list[tuple[str, bool]]]
+
 CERTIFICATE_LOGIN: Final = "certificate@ostiary.dev"
 """The user name of who wants nothing but a certificate (`ostiary ssh cert`): nothing reaches a target there."""
 MAX_ATTEMPTS: Final = 6
@@ -37,7 +39,16 @@ MAX_KEYS: Final = 40
 """Plain public keys that a client may offer: its ssh-agent may hold some, and they are tried before any password."""
 PROMPT: Final = "Password: "
 """What programs that answer prompts look for (sshpass, asyncssh); the token is the password."""
+LONGEST_ANSWER: Final = 1023
+"""Characters that OpenSSH gives of a password or an answer, at most (readpass.c); the rest it cuts off. A token of a
+ServiceAccount is longer in a pod, so that the gateway asks for what is missing."""
+MORE: Final = "From character {} of the password: "
+MAX_SECRET: Final = 16384
 
+_CUT: Final = (
+    "An answer of ssh has 1023 characters at most, and this one was cut there: use keyboard-interactive, where the "
+    "gateway asks for the rest (docs: ssh.md, long tokens), or a certificate (ostiary ssh cert)."
+)
 _NO_MORE_METHODS: Final = 14
 _SERVICE_NOT_AVAILABLE: Final = 7
 
@@ -69,6 +80,8 @@ class AgentLogin(asyncssh.SSHServer):
         self._refused = b""
         self._told = False
         self._barred = False
+        self._given = ""
+        """What keyboard-interactive has been told so far of a long secret."""
 
     @property
     def refused(self) -> bool:
@@ -110,14 +123,24 @@ class AgentLogin(asyncssh.SSHServer):
 
     def get_kbdint_challenge(
         self, username: str, lang: str, submethods: str
-    ) -> tuple[str, str, str, list[tuple[str, bool]]]:
+    ) -> Challenge:
+        self._given = ""
         return "", "", "en", [(PROMPT, False)]
 
-    async def validate_kbdint_response(self, username: str, responses: list[str]) -> bool:  # type: ignore[override]
+    async def validate_kbdint_response(self, username: str, responses: list[str]) -> bool | Challenge:  # type: ignore[override]
         if len(responses) != 1:
             self._count()
             return False
-        return await self._by_secret(username, responses[0])
+        before, answer = self._given, responses[0]
+        self._given = ""
+        if before == answer:
+            # It does not look at what is asked: this was all of it, or it was cut.
+            return await self._by_secret(username, answer)
+        given = before + answer
+        if len(answer) == LONGEST_ANSWER and len(given) < MAX_SECRET:
+            self._given = given
+            return "", "", "en", [(MORE.format(len(given) + 1), False)]
+        return await self._by_secret(username, given)
 
     async def validate_key(self, username: str, key: bytes, signed: bytes, signature: bytes) -> bool:
         """What the connection's own `validate_public_key` is to ask in its place: asyncssh shows no certificate to an
@@ -165,7 +188,7 @@ class AgentLogin(asyncssh.SSHServer):
         async def prove() -> Identity:
             return await self._site.identities.authenticate(None, ask)
 
-        if not await self._enter(username, prove):
+        if not await self._enter(username, prove, cut=len(secret) == LONGEST_ANSWER):
             self._refused = digest
             return False
         if self.wants_certificate:
@@ -173,7 +196,7 @@ class AgentLogin(asyncssh.SSHServer):
         return True
 
     async def _enter(
-        self, username: str, prove: Callable[[], Awaitable[Identity]], *, asked_only: bool = False
+        self, username: str, prove: Callable[[], Awaitable[Identity]], *, asked_only: bool = False, cut: bool = False
     ) -> bool:
         self.identity = None
         if self._barred:
@@ -181,7 +204,7 @@ class AgentLogin(asyncssh.SSHServer):
         try:
             identity = await prove()
         except LoginRefused as refused:
-            self._refuse(refused.kind, refused.reason, refused.message, refused.hint)
+            self._refuse(refused.kind, refused.reason, refused.message, _CUT if cut else refused.hint)
             self._count()
             return False
         if asked_only:
