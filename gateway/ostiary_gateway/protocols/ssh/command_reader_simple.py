@@ -340,6 +340,9 @@ class SimpleReader(WordReader):
                     raise Unreadable("a subscript in a list")
                 self.word()
             self.at += 1
+            if self.at < self.end and text[self.at] not in " \t\n;|&)":
+                # Bash takes what follows for a part of the assignment: the program is the word behind it.
+                raise Unreadable("text behind the end of a list")
             value = Word(text[start : self.at], start, False)
             value.exact = False
         elif self.at >= self.end or (text[self.at] in " \t\n;|&()<>" and not text.startswith(("<(", ">("), self.at)):
