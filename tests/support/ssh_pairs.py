@@ -20,7 +20,7 @@ from support.ssh_gateway import SshGateway
 from support.sshd import Sshd, make_key
 from support.terminals import Terminal, terminal
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a program counts as hanging."""
 LONG = 2000
 """Output of more bytes is compared by its digest."""
@@ -259,18 +259,6 @@ def certified(gateway: SshGateway, directory: Path, name: str = "certified") -> 
         "PreferredAuthentications": "publickey",
     }
     return _side(name, place, gateway.target.files / f"{directory.name}-{name}", options)
-
-
-def jumped(target: Sshd, jump: Sshd, directory: Path, name: str = "jump") -> Side:
-    """The agent at the server, over another sshd: what a jump host that reads nothing shows."""
-    options = {
-        **direct(target, directory, name).options,
-        "ProxyCommand": shlex.join(
-            ["ssh", "-F", "none", "-o", f"UserKnownHostsFile={jump.known_hosts}", "-i", str(jump.client_key)]
-            + ["-p", str(jump.port), "-l", jump.user, "-W", "[%h]:%p", jump.host]
-        ),
-    }
-    return _side(name, directory / name, target.files / f"{directory.name}-{name}", options)
 
 
 class Scenario(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from support import ssh_gateway as gateways
 from support import sshd as servers
+from support.presence import missing
 from support.servers import free_port
 from support.ssh_pairs import Done, Side, direct, same, through
 from support.tcp_talks import ask, connect, read_all, through_socks, upper
@@ -194,6 +196,8 @@ def test_the_agent_of_the_agent(sides: Sides, agent: str, tmp_path: Path) -> Non
 
 def test_a_display(sides: Sides) -> None:
     """The client gives the server a cookie of its own making, and puts the true one in its place."""
+    if shutil.which("xauth") is None:
+        missing("xauth is not here: apt-get install -y xauth")
     program = (
         "import os, socket, subprocess;"
         "host, number = os.environ['DISPLAY'].split('.')[0].split(':');"
