@@ -261,6 +261,18 @@ def certified(gateway: SshGateway, directory: Path, name: str = "certified") -> 
     return _side(name, place, gateway.target.files / f"{directory.name}-{name}", options)
 
 
+def jumped(target: Sshd, jump: Sshd, directory: Path, name: str = "jump") -> Side:
+    """The agent at the server, over another sshd: what a jump host that reads nothing shows."""
+    options = {
+        **direct(target, directory, name).options,
+        "ProxyCommand": shlex.join(
+            ["ssh", "-F", "none", "-o", f"UserKnownHostsFile={jump.known_hosts}", "-i", str(jump.client_key)]
+            + ["-p", str(jump.port), "-l", jump.user, "-W", "[%h]:%p", jump.host]
+        ),
+    }
+    return _side(name, directory / name, target.files / f"{directory.name}-{name}", options)
+
+
 class Scenario(Protocol):
     """A session: what is typed, and what is expected of it in any case."""
 
