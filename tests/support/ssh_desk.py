@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -176,6 +177,7 @@ async def office(*policies: Manifest, people: bool = True, **spec: object) -> As
         gate.close("the test is over")
         if approvals is not None:
             await approvals.close()
+        shutil.rmtree(directory)
 
 
 def _policies(manifests: tuple[Manifest, ...]) -> list[GatewayPolicy]:

@@ -156,6 +156,12 @@ class Reversing:
         self._eof = False
         self.ends = 0
 
+    def passes_up(self, data: bytes | memoryview) -> bool:
+        return False
+
+    def passes_down(self, data: bytes | memoryview) -> bool:
+        return False
+
     def from_client(self, data: bytes | memoryview) -> None:
         self._queue.append(bytes(data))
         self.held += len(data)
