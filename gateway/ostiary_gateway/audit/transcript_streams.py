@@ -32,7 +32,7 @@ def streams_view(recording: Recording, options: Options) -> list[RenderableType]
         if isinstance(chunk, Broken):
             continue  # that it was cut, and where, stands with the outcome
         if chunk.kind is Kind.NOTE:
-            notes.append(Text(visible(chunk.data.decode("utf-8", "replace")), "yellow"))
+            notes.append(Text(visible(chunk.data.decode("utf-8", "replace").rstrip("\r\n")), "yellow"))
         if chunk.kind not in _STREAMS or (recording.tty and chunk.kind is Kind.STDIN):
             continue  # a terminal shows what is typed by itself
         dropped += max(0, len(chunk.data) - left)
