@@ -29,6 +29,10 @@ MAX_EARLY_PACKET: Final = 40_000
 """Bytes of a packet before the login is over; RFC 4253, 6.1 asks for 35000."""
 MAX_PACKET: Final = 128 * 1024
 """Bytes of a packet after it."""
+CROWD: Final = 256
+"""Packets of one read after which the others have their turn, and less is read at once from this peer."""
+MOUTHFUL: Final = 16 * 1024
+"""Bytes that are read at once of a peer whose packets are tiny."""
 MAX_EARLY_PACKETS: Final = 400
 """Packets that a peer may send before its login is over."""
 MAX_BACKLOG: Final = 256 * 1024
@@ -59,7 +63,7 @@ _UINT32: Final = struct.Struct(">I")
 _DATA: Final = struct.Struct(">II")
 _IGNORE, _UNIMPLEMENTED, _DEBUG, KEXINIT = 2, 3, 4, 20
 _GLOBAL_REQUEST, _REQUEST_SUCCESS, _REQUEST_FAILURE, _FIRST, _LAST = 80, 81, 82, 80, 100
-_BY_RELAY, _BY_BACKLOG, _BY_UNREAD, _BY_WAITING = 1, 2, 4, 8
+_BY_RELAY, _BY_BACKLOG, _BY_UNREAD, _BY_WAITING, _BY_CROWD = 1, 2, 4, 8, 16
 _PING: Final = b"\x50" + String(b"keepalive@openssh.com") + b"\x01"
 
 
@@ -95,6 +99,8 @@ class Leg(SSHConnection):
 
     left: bytes = b""
     """The beginning of a packet whose rest has not come."""
+    appetite: int = len(VIEW)
+    """Bytes that are read at once."""
     heard: float = 0.0
     """When the peer last sent something (time.monotonic)."""
     received: int = 0
@@ -336,6 +342,12 @@ class Leg(SSHConnection):
             if at < end:
                 self.left = bytes(VIEW[at:end])
             self._batch_over()
+            if packets > CROWD:
+                self.appetite = MOUTHFUL
+                self._pause(_BY_CROWD)
+                self._loop.call_soon(self._unpause, _BY_CROWD)
+            elif self.appetite != len(VIEW) and packets < CROWD // 4:
+                self.appetite = len(VIEW)
             return
         # A packet for asyncssh: it goes on from there, until there is nothing of its own to do.
         self._inpbuf = bytes(VIEW[at:end])

@@ -58,6 +58,7 @@ class Reads(Protocol):
     """A leg, as its socket sees it after the login."""
 
     left: bytes
+    appetite: int
 
     def took(self, count: int) -> None:
         """So many bytes more are in the shared buffer, after what was left."""
@@ -78,12 +79,11 @@ class Inlet(asyncio.BufferedProtocol):
         self._leg = leg
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        left = self._leg.left
-        size = len(left)
+        leg = self._leg
+        left, size = leg.left, len(leg.left)
         if size:
             VIEW[:size] = left
-            return VIEW[size:]
-        return VIEW
+        return VIEW[size : size + leg.appetite]
 
     def buffer_updated(self, count: int) -> None:
         self._leg.took(count)

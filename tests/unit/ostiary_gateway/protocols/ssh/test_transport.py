@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 
 import pytest
@@ -125,6 +126,34 @@ async def test_channel_data_comes_by_its_own_door_where_there_is_one() -> None:
         await ear.heard(7)
         assert ear.data_of == [(size, b"y" * size) for size in (0, 1, 15, 16, 17, 32_768)]
         assert ear.packets == [b"\x60\x00\x00\x00\x01"]
+
+
+async def test_others_have_their_turn_between_the_tiny_packets_of_one_peer() -> None:
+    async with legs() as talk:
+        ear = talk.at_client
+        turns: list[int] = []
+
+        async def beside() -> None:
+            while ear.count < 20_000:
+                turns.append(ear.count)
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(beside())
+        for number in range(20_000):
+            talk.target.send(data(number, b"x"))
+            if number % 4000 == 0:
+                await asyncio.sleep(0)
+        await ear.heard(20_000)
+        await others
+        held = [after - before for before, after in itertools.pairwise(turns)]
+        first = transport_leg.VIEW.nbytes // len(data(0, b"x"))
+        assert max(held) <= first, "not even the first time is more than one read taken"
+        assert sum(each > transport_leg.MOUTHFUL // len(data(0, b"x")) for each in held) <= 2, held
+        assert ear.packets[:100] == [data(number, b"x") for number in range(100)]
+
+        await flood(talk.target, talk.at_target, bytes(30_000), 50)
+        await ear.heard(20_050)
+        assert talk.client.appetite == transport_leg.VIEW.nbytes, "who sends large ones is read as before"
 
 
 async def test_channel_data_whose_length_is_a_lie_ends_the_connection() -> None:
