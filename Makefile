@@ -93,10 +93,10 @@ kind:
 
 lock:
 	@test -x $(BIN)/uv || $(MAKE) .venv
-	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file requirements.lock --extra s3 pyproject.toml
 	$(LOCK) --output-file requirements-operator.lock --extra operator pyproject.toml
 	$(LOCK) --output-file requirements-build.lock --group build
-	$(LOCK) --output-file requirements-dev.lock --extra demo --extra operator --group dev pyproject.toml
+	$(LOCK) --output-file requirements-dev.lock --extra demo --extra operator --extra s3 --group dev pyproject.toml
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,1 @@
+"""The web console: sessions, approvals, policies and what runs now, for people."""
