@@ -342,3 +342,7 @@ class Moved(StoreError):
     def __init__(self, place: Place) -> None:
         super().__init__(f"the record stands at byte {place.position} in the store")
         self.place = place
+
+
+class AnotherGateway(StoreError):
+    """The record is known, and that of a gateway of another name: it is not taken in under this one."""

@@ -31,7 +31,8 @@ class Store(Protocol):
     # Taking in
 
     async def record(self, record: RecordRef) -> Place:
-        """Makes the record known; where it stands. Its `keys`, `address` and the time are brought up to date."""
+        """Makes the record known; where it stands. Its `keys`, `address` and the time are brought up to date.
+        AnotherGateway if it is known under another `gateway`: whoever learns an id must not write into it."""
 
     async def append(self, batch: Batch) -> None:
         """All of it, durably, or nothing. Moved if the record does not stand at `batch.start`."""
