@@ -27,12 +27,14 @@ def test_a_whole_file_is_read_and_its_paths_are_relative_to_it(tmp_path: Path) -
     file = tmp_path / "store.yaml"
     file.write_text(WHOLE)
     settings = load(file)
-    assert settings.tls is not None and settings.tls.cert == tmp_path / "tls.crt"
+    assert settings.tls is not None
+    assert settings.tls.cert == tmp_path / "tls.crt"
     assert settings.tls.key == Path("/etc/tls/tls.key")
     assert settings.follow == (tmp_path / "data",)
     assert settings.anchors[0].file == tmp_path / "seals.txt"
     assert (settings.retention.record, settings.retention.responses) == (90 * 86_400.0, 12 * 3600.0)
-    assert settings.admin is not None and host_and_port(settings.admin) == ("::1", 9912)
+    assert settings.admin is not None
+    assert host_and_port(settings.admin) == ("::1", 9912)
 
 
 def test_secrets_are_read_from_files_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +43,8 @@ def test_secrets_are_read_from_files_and_variables(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("OSTIARY_STORE", "postgresql://a:b@db/ostiary")
     monkeypatch.setenv("A", "access")
     assert settings.store.read() == "postgresql://a:b@db/ostiary"
-    assert settings.recordings is not None and settings.recordings.keys() == ("access", "hidden")
+    assert settings.recordings is not None
+    assert settings.recordings.keys() == ("access", "hidden")
     monkeypatch.delenv("A")
     with pytest.raises(ValueError, match="A is not set"):
         settings.recordings.keys()
@@ -55,7 +58,7 @@ def test_secrets_are_read_from_files_and_variables(tmp_path: Path, monkeypatch: 
         ("store: {url: sqlite:x}\nlissten: a", ":2: lissten: is not a field here; did you mean listen?"),
         ("store: {url: 'postgresql://me:hunter2@db/x'}", ":1: store.url: must not hold a password"),
         ("store: {url: 'postgresql://db/x?password=hunter2'}", "must not hold a password"),
-        ("store: {url: sqlite:x, urlEnv: Y}", "exactly one of url, urlFile and urlEnv"),
+        ("store: {url: sqlite:x, urlEnv: URL}", "exactly one of url, urlFile and urlEnv"),
         ("store: {url: sqlite:x}\nlisten: 0.0.0.0:1\ntls: {cert: a, key: b}", "listen needs gateways"),
         ("store: {url: sqlite:x}\nlisten: 0.0.0.0:1\ngateways: {tokens: t}", "listen needs tls"),
         ("store: {url: sqlite:x}\ngateways: {tokenReview: true, tokens: t}", "exactly one of tokenReview"),
@@ -83,4 +86,5 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_what_one_needs_is_little() -> None:
     settings = parse("store: {url: 'sqlite:store.db'}")
     assert settings == Settings.model_validate({"store": {"url": "sqlite:store.db"}})
-    assert settings.listen is None and settings.retention.record is None
+    assert settings.listen is None
+    assert settings.retention.record is None
