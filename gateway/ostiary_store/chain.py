@@ -37,9 +37,7 @@ def chunk_link(
     return hashlib.sha256(_LINK + before + b"C" + session.encode() + b"\0" + head + body_digest).digest()
 
 
-def part_link(
-    before: bytes, session: str, seq: int, number: int, offset: int, size: int, body_digest: bytes
-) -> bytes:
+def part_link(before: bytes, session: str, seq: int, number: int, offset: int, size: int, body_digest: bytes) -> bytes:
     """The link of a part."""
     head = _PART.pack(seq, number, offset, size)
     return hashlib.sha256(_LINK + before + b"P" + session.encode() + b"\0" + head + body_digest).digest()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Link = bytes
 """Raw bytes of a hash or an id. A name of its own, where a field is called `bytes`."""
@@ -74,6 +74,8 @@ class SessionRow:
     detail: Mapping[str, object] = field(default_factory=dict)
     retention: Mapping[str, object] = field(default_factory=dict)
     """Of its Connection: `record` and `responses`, in seconds; empty: as the store has it."""
+    proof: Link = b""
+    """That the store service wrote this row so: sealed.Prover.prove of it, made by Ingest with every change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +187,18 @@ class Tally:
 class SealRow:
     """A signed statement: of these sessions, these are the heads; and which statement came before it.
 
-    body: JSON {"seal": number, "at", "key", "previous": hex of the seal before, "heads": [[session, connection,
-    opened, closed or null, seq, link in hex], …], "sessions": how many sessions were ever opened in this store}.
+    body and heads are made and read by ostiary_store.sealed; the body names the digest of the heads and the hash of the
+    seal before it. Numbers begin with 1.
     """
 
     number: int
     at: float
     key: str
     body: bytes
+    """What is signed: small JSON."""
     signature: bytes
+    heads: bytes = b""
+    """zstd; empty if there are none, or they were dropped because all that they are about is expired."""
 
     @property
     def hash(self) -> bytes:
@@ -201,6 +206,30 @@ class SealRow:
         from ostiary_store.chain import seal_hash
 
         return seal_hash(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Sessions of one day that expire together: they have ended, their last row is sealed, and their time is over.
+
+    record: they go with all they have. responses: the bodies of their parts go (PartRow.body and what lies in the
+    bucket); digests and links stay. The sealer signs it before anything is removed.
+    """
+
+    kind: Literal["record", "responses"]
+    day: int
+    """On which they were opened: seconds since the epoch, a multiple of 86400 (UTC)."""
+    sessions: int
+    digest: bytes
+    """sealed.ExpiryDigest over their ids and heads, in the order of their ids (as bytes compare, collation "C")."""
+    at: float
+    """The time that it was worked out for. A session's time is over if closed + its retention, else the default below,
+    is not after this."""
+    record: float
+    """Seconds that records are kept where their Connection does not say."""
+    responses: float
+    closed: float
+    """When the last of them ended."""
 
 
 @dataclass(slots=True)

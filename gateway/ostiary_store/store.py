@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ostiary_store.model import (
     Batch,
+    ChunkRow,
+    Expiry,
     Facets,
+    Link,
+    PartRow,
     Place,
     RecordRef,
     RequestPage,
@@ -43,15 +48,46 @@ class Store(Protocol):
     async def session_of(self, record: RecordRef, sid: int) -> SessionRow | None:
         """A session by its number in its record."""
 
-    async def put_seal(self, seal: SealRow) -> None:
-        """Moved-like StoreError if a seal of this number is there, or the one before is not the last."""
+    async def put_seal(self, seal: SealRow, sealed: Mapping[str, Link]) -> None:
+        """Keeps the seal, and marks the sessions whose `head` is still the one in `sealed`, with `seal.at`.
+        StoreError if it is not the next one after the last that is there."""
 
-    async def unsealed(self, limit: int = 10_000) -> Sequence[SessionRow]:
-        """Sessions whose head is not in a seal yet, the longest waiting first."""
+    async def last_seal(self) -> SealRow | None: ...
 
-    async def seals(self, first: int = 0) -> AsyncIterator[SealRow]:
+    async def unsealed(self, limit: int = 10_000, *, live_before: float = math.inf) -> Sequence[SessionRow]:
+        """Sessions whose head is not in a seal yet, the longest waiting first. Of those that are open only such as were
+        never sealed, or last before `live_before`."""
+
+    def seals(self, first: int = 0) -> AsyncIterator[SealRow]:
         """In order."""
-        yield NotImplemented
+
+    async def drop_heads(self, last: int) -> None:
+        """Empties `heads` of the seals up to this number."""
+
+    # Looking at everything, in the order in which it can be compared; texts as bytes compare (collation "C")
+
+    async def days(self) -> Sequence[int]:
+        """On which sessions were opened of which there is any row, ascending: seconds since the epoch, multiples of
+        86400."""
+
+    def scan_sessions(self, day: int, session: str = "") -> AsyncIterator[SessionRow]:
+        """Of that day, by id; or this one alone."""
+
+    def scan_rows(self, day: int, session: str = "", *, bodies: bool) -> AsyncIterator[ChunkRow | PartRow]:
+        """All chunks and parts of sessions of that day, by (session, seq), also those without a session. Without
+        bodies: a chunk's is empty, a part's None. Bodies in the bucket are not fetched."""
+
+    def scan_requests(self, day: int, session: str = "") -> AsyncIterator[RequestRow]:
+        """By (session, number). `day` is that of the session."""
+
+    def scan_decisions(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Id and JSON, by id."""
+
+    def scan_tallies(self) -> AsyncIterator[Tally]:
+        """As they are kept."""
+
+    async def part_body(self, part: PartRow) -> bytes:
+        """As stored (compressed), from the database or the bucket. LookupError if it is not there."""
 
     # Asking
 
@@ -67,9 +103,7 @@ class Store(Protocol):
     async def request(self, request: str, scope: Scope) -> RequestRow:
         """By its id. LookupError."""
 
-    async def slice(
-        self, session: SessionRow, *, seq: int = 0, number: int | None = None, limit: int = 64
-    ) -> Slice:
+    async def slice(self, session: SessionRow, *, seq: int = 0, number: int | None = None, limit: int = 64) -> Slice:
         """Chunks (and heads of parts between them) from the event `seq` on, or all that hold anything of the request
         `number`; `limit` chunks at most."""
 
@@ -85,7 +119,8 @@ class Store(Protocol):
         """By hour, connection, action and rule (usernames together, `username` is empty)."""
 
     async def records(self) -> Sequence[Mapping[str, object]]:
-        """Of each record: gateway, instance, address, position, last (when something came)."""
+        """Of each record: uuid (hex), gateway, instance, address, keys, position, number, link (hex), seal, last (when
+        something came)."""
 
     def feed(self, cursor: Mapping[str, int]) -> AsyncIterator[tuple[str, int, Slice]]:
         """What came after `cursor`: (uuid of the record in hex, number of the batch, a session's chunks in it), in the
@@ -101,8 +136,12 @@ class Store(Protocol):
     def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
         """True for one holder at a time over all processes; it ends with the block, or with the process."""
 
-    async def expire(self, now: float, *, record: float, responses: float) -> Mapping[str, int]:
-        """Removes what is older than its retention: that of its Connection, or these defaults (seconds). What was
-        removed, by kind. Sessions that are open are kept."""
+    async def expiring(self, at: float, *, record: float, responses: float, limit: int = 32) -> Sequence[Expiry]:
+        """What may go at that time, oldest days first, at most so many. Nothing of sessions that are open, or whose
+        last row is not sealed. `responses` only where a part's body is left to remove."""
+
+    async def expire(self, expiry: Expiry) -> Mapping[str, int]:
+        """Removes exactly this, in one transaction; how much, by kind. It looks again: StoreError, and nothing is
+        removed, if it is not what `expiry.digest` says. Where it is all of a day, its partitions may be dropped."""
 
     async def close(self) -> None: ...
