@@ -21,6 +21,7 @@ COMMANDS = {
     "approval": ("ostiary_cli.commands.approval", "Show one approval: all that one needs to decide."),
     "approve": ("ostiary_cli.commands.approve", "Let a request run, once."),
     "deny": ("ostiary_cli.commands.deny", "Refuse a statement."),
+    "replay": ("ostiary_cli.commands.replay", "Decide recorded requests with other policies."),
     "export": ("ostiary_cli.commands.export", "Write the record as JSON lines."),
     "verify": ("ostiary_cli.commands.verify", "Check that nobody changed the record."),
     "token": ("ostiary_cli.commands.token", "Make tokens for agents."),
