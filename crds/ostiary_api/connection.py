@@ -23,7 +23,7 @@ from ostiary_api.meta import (
     Validation,
     list_map,
 )
-from ostiary_api.units import duration, quantity
+from ostiary_api.units import Age, age_rule, duration, quantity
 
 Protocol = Literal["Postgres", "Kubernetes", "SSH"]
 
@@ -324,6 +324,33 @@ class Limits(Model):
     )
 
 
+class Retention(Model):
+    """How long the audit store keeps what agents did here, counted from the end of each session."""
+
+    record: Age | None = Field(
+        default=None, description="Sessions with all they have: 90d, 12h or 30m. Without it as the store is set up."
+    )
+    responses: Age | None = Field(
+        default=None,
+        description="Long responses (those that do not lie in the request's own record), not longer than the record. "
+        "Without it as the store is set up.",
+    )
+
+    validations = (
+        Validation(
+            f"!has(self.record) || !has(self.responses) || {age_rule('self.responses')} <= {age_rule('self.record')}",
+            "responses must not be kept longer than the record that they belong to",
+            lambda self: self.record is None or self.responses is None or self.responses <= self.record,
+        ),
+    )
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """As the record of a session has it: what is set."""
+        told = {"record": self.record, "responses": self.responses}
+        return {name: age for name, age in told.items() if age is not None}
+
+
 class SSHOptions(Model):
     """What is particular to SSH."""
 
@@ -362,6 +389,10 @@ class ConnectionSpec(Model):
         default=Limits(), description="Bounds on sessions, requests and records, so that no agent takes all."
     )
     ssh: SSHOptions | None = Field(default=None, description="SSH: what is particular to it.")
+    retention: Retention | None = Field(
+        default=None,
+        description="How long the audit store keeps its sessions. Counts for sessions that begin after it is set.",
+    )
 
     validations = (
         Validation("self.protocol == oldSelf.protocol", "protocol cannot be changed; make another Connection", None),

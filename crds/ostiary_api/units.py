@@ -72,6 +72,53 @@ def duration(shortest: str, longest: str) -> Any:
     )
 
 
+# Ages
+
+_AGE = re.compile(r"([1-9][0-9]{0,4})([mhd])")
+_AGE_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
+AGE_PATTERN = r"^[1-9][0-9]{0,4}[mhd]$"
+
+
+def parse_age(text: str) -> float:
+    """Seconds of an age like `90d`, `12h` or `30m`. Raises ValueError."""
+    match = _AGE.fullmatch(text) if len(text) <= 6 else None
+    if match is None:
+        raise ValueError("not an age; write it like 90d, 12h or 30m")
+    return float(int(match[1]) * _AGE_SECONDS[match[2]])
+
+
+def format_age(seconds: float) -> str:
+    """The shortest text of an age: 7776000.0 is `90d`. Whole minutes."""
+    minutes = round(seconds / 60)
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes and minutes % size == 0:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"
+
+
+def _age_to_seconds(value: object, info: ValidationInfo) -> float:
+    if isinstance(value, str):
+        return parse_age(value)
+    if isinstance(value, float) and info.context is not MANIFEST:
+        return value
+    raise ValueError("not an age; write it like 90d, 12h or 30m")
+
+
+Age = Annotated[
+    float,
+    BeforeValidator(_age_to_seconds),
+    PlainSerializer(format_age, return_type=str),
+    WithJsonSchema({"type": "string", "minLength": 2, "maxLength": 6, "pattern": AGE_PATTERN}),
+]
+"""A field that says how long something is kept: seconds in Python, text like `90d` in JSON."""
+
+
+def age_rule(path: str) -> str:
+    """CEL: minutes of such a field."""
+    number = f"int({path}.substring(0, size({path}) - 1))"
+    return f"({path}.endsWith('d') ? {number} * 1440 : {path}.endsWith('h') ? {number} * 60 : {number})"
+
+
 # Quantities
 
 _QUANTITY = re.compile(r"([0-9]+)(Ki|Mi|Gi|Ti|k|M|G|T)?")

@@ -152,6 +152,7 @@ class Gate:
             SessionOpened(
                 self.id, self._opened, self.name, self._protocol, dict(identity.subject), dict(client), detail,
                 spec.recording, spec.limits.max_recorded_bytes,
+                {} if spec.retention is None else spec.retention.seconds,
             )
         )  # fmt: skip
         self._file = self.record if isinstance(self.record, Record) else None

@@ -49,19 +49,20 @@ def _clean(value: object) -> object:
 
 
 def session_opened(event: SessionOpened) -> bytes:
-    return encode(
-        {
-            "kind": "open",
-            "at": event.at,
-            "session": event.session,
-            "connection": event.connection,
-            "protocol": event.protocol,
-            "subject": event.subject,
-            "client": event.client,
-            "detail": event.detail,
-            "recording": event.recording,
-        }
-    )
+    fields = {
+        "kind": "open",
+        "at": event.at,
+        "session": event.session,
+        "connection": event.connection,
+        "protocol": event.protocol,
+        "subject": event.subject,
+        "client": event.client,
+        "detail": event.detail,
+        "recording": event.recording,
+    }
+    if event.retention:
+        fields["retention"] = event.retention
+    return encode(fields)
 
 
 def session_lost(at: float, reason: str) -> bytes:

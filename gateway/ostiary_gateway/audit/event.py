@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ostiary_policy.decision import Decision
@@ -28,6 +28,9 @@ class SessionOpened:
     """None, Metadata or Full."""
     max_recorded: int | None = None
     """Bytes kept of one response; None: as the recorder has it."""
+    retention: Mapping[str, float] = field(default_factory=dict)
+    """Of its Connection: seconds that its `record` and its `responses` are to be kept; what is missing is up to the
+    store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary_api.units import format_duration, format_quantity, parse_duration, parse_quantity
+from ostiary_api.units import format_age, format_duration, format_quantity, parse_age, parse_duration, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,22 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 @given(st.integers(0, 2**45))
 def test_a_size_written_back_is_the_same(count: int) -> None:
     assert parse_quantity(format_quantity(count)) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90d", 7_776_000), ("12h", 43_200), ("30m", 1800), ("99999d", 8639913600)]
+)
+def test_ages_are_seconds(text: str, seconds: float) -> None:
+    assert parse_age(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "0d", "1w", "-1d", "1.5d", "1 d", "100000d", "1d\n", "９d", "1h30m"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="write it like"):
+        parse_age(text)
+
+
+@given(st.integers(1, 99_999), st.sampled_from("mhd"))
+def test_an_age_written_back_is_the_same(number: int, unit: str) -> None:
+    seconds = parse_age(f"{number}{unit}")
+    assert parse_age(format_age(seconds)) == seconds
