@@ -20,6 +20,7 @@ from ostiary_api.authentication import Authentication
 from ostiary_api.connection import Connection
 from ostiary_api.secret import Secret
 from ostiary_api.secret_uses import secrets_of_connection
+from ostiary_gateway.admin.bundle import BundleDesk
 from ostiary_gateway.admin.sessions import SessionsDesk
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.service import ApprovalService, ClusterApprovalService
@@ -184,7 +185,10 @@ class Gateway:
         return {key: listener.lobby for key, listener in self._listeners.items()}
 
     async def _opened_approvals(self, recorder: Recorder) -> ApprovalService | ClusterApprovalService:
-        sessions = SessionsDesk(self.live, self.end, self._approvers, self._place).routes
+        sessions = {
+            **SessionsDesk(self.live, self.end, self._approvers, self._place).routes,
+            **BundleDesk(lambda: self.bundle, lambda: self.endpoints, self._troubled, self._approvers).routes,
+        }
         if (pod := self.pod) is not None:
             return await ClusterApprovalService.open(
                 pod.kube, pod.namespace, pod.gateway, self.counters, recorder, self._data, sessions
@@ -306,6 +310,9 @@ class Gateway:
     def live(self) -> list[dict[str, object]]:
         """The sessions that are open in this process, and what runs in them."""
         return [gate.live() for gate in list(self.checkpoint.gates.values())]
+
+    def _troubled(self) -> dict[str, str]:
+        return {each.connection: each.message for each in self.troubles}
 
     async def end(self, target: str, message: str) -> bool:
         """Ends a session, or a request by its id. False: none such is open in this process."""

@@ -14,6 +14,16 @@ from ostiary_cli.options import drain_option, host_and_port, log_format_option, 
 from ostiary_gateway.logging import configure, mark
 
 
+def console_account(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The user name of a ServiceAccount."""
+    from ostiary_gateway.admin.console import account_of
+
+    try:
+        return account_of(value) if value else ""
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", context, parameter) from None
+
+
 @click.command()
 @click.option("--namespace", required=True, metavar="NAMESPACE", help="Namespace of the Connections.")
 @click.option("--name", required=True, metavar="GATEWAY", help="Name of the gateway (spec.gateway.name).")
@@ -49,6 +59,14 @@ from ostiary_gateway.logging import configure, mark
     help="The other replicas, for cancel requests. Default: the addresses of the gateway's headless Service.",
 )
 @click.option(
+    "--console-account",
+    default="",
+    metavar="NAMESPACE/NAME",
+    envvar="OSTIARY_CONSOLE_ACCOUNT",
+    callback=console_account,
+    help="The console's ServiceAccount, which may list and end live sessions at --admin. Default: none may.",
+)
+@click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="PATH",
@@ -65,6 +83,7 @@ def command(
     drain: float,
     grace: float,
     peers: tuple[str, ...],
+    console_account: str,
     kubeconfig: Path | None,
     log_level: str,
     log_format: str,
@@ -91,7 +110,7 @@ def command(
         access = from_kubeconfig(kubeconfig) if kubeconfig is not None else in_cluster()
         setting = Setting(
             namespace=namespace, gateway=name, name=pod, address=os.environ.get("POD_IP", ""), data=data, listen=listen,
-            admin=admin, drain=drain, grace=grace, peers=peers,
+            admin=admin, drain=drain, grace=grace, peers=peers, console=console_account,
         )  # fmt: skip
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(run(access, setting))

@@ -48,9 +48,10 @@ class SessionsDesk:
 
     async def _list(self, request: Request, given: Given) -> object:
         self._person(request)
-        return {"items": await self._all()}
+        return {"items": await self.all()}
 
-    async def _all(self) -> list[dict[str, Any]]:
+    async def all(self) -> list[dict[str, Any]]:
+        """The open sessions of all processes, the oldest first."""
         found: list[dict[str, Any]] = list(self._live())
         for answer in await asyncio.gather(*(self._asked(path, "GET", LIVE) for path in self._place.others)):
             found += answer.get("items", [])
@@ -58,17 +59,21 @@ class SessionsDesk:
 
     async def _kill(self, request: Request, given: Given) -> object:
         person = self._person(request)
-        wanted, reason = _body(request.body)
-        target = _one(wanted, await self._all())
-        message = f"Ended by {person.name}" + (f": {reason.rstrip('.')}." if reason else ".")
+        wanted, reason, _ = asked_end(request.body)
+        return {"ended": await self.end(wanted, reason, person.name, uid=person.uid)}
+
+    async def end(self, wanted: str, reason: str, person: str, **more: object) -> str:
+        """Ends a session or a request in a person's name; its whole id. Raises AdminProblem."""
+        target = _one(wanted, await self.all())
+        message = f"Ended by {person}" + (f": {reason.rstrip('.')}." if reason else ".")
         # Before it happens: who ends things must not be unknown because the gateway died over it.
-        log.warning("ended by a person", target=target, by=person.name, uid=person.uid, reason=reason)
+        log.warning("ended by a person", target=target, by=person, reason=reason, **more)
         if not await self._end(target, message):
             body = json.dumps({"target": target, "message": message}).encode()
             others = await asyncio.gather(*(self._asked(path, "POST", END, body) for path in self._place.others))
             if not any(answer.get("ended") for answer in others):
                 raise AdminProblem(404, "gone", f"{target} has ended by itself.")
-        return {"ended": target}
+        return target
 
     async def _asked(self, path: Path, method: str, route: str, body: bytes = b"") -> dict[str, Any]:
         try:
@@ -119,15 +124,16 @@ def _one(wanted: str, live: list[dict[str, Any]]) -> str:
     return target
 
 
-def _body(body: bytes) -> tuple[str, str]:
+def asked_end(body: bytes) -> tuple[str, str, str]:
+    """Target, reason, and the person where another program asks for one. Raises AdminProblem."""
     try:
         fields = json.loads(body)
-        target, reason = fields["target"], fields.get("reason", "")
+        target, reason, person = fields["target"], fields.get("reason", ""), fields.get("person", "")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AdminProblem(400, "request", "An end is a JSON object with target and reason.") from None
-    if not isinstance(target, str) or not isinstance(reason, str):
-        raise AdminProblem(400, "request", "target and reason are texts.")
+    if not isinstance(target, str) or not isinstance(reason, str) or not isinstance(person, str):
+        raise AdminProblem(400, "request", "target, reason and person are texts.")
     reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
     if len(reason) > MAX_REASON:
         raise AdminProblem(400, "request", f"The reason has {len(reason)} characters; {MAX_REASON} are told at most.")
-    return target, reason.encode("utf-8", "replace").decode()
+    return target, reason.encode("utf-8", "replace").decode(), person

@@ -20,9 +20,14 @@ from ostiary_api.gateway_state import (
 )
 from ostiary_api.names import peers_name
 from ostiary_api.problems import Problem
+from ostiary_gateway.admin.console import ConsoleDesk
 from ostiary_gateway.admin.health import Check
+from ostiary_gateway.admin.http import Handler
+from ostiary_gateway.admin.local_socket import Routes
 from ostiary_gateway.admin.server import AdminServer
+from ostiary_gateway.admin.sessions import SessionsDesk
 from ostiary_gateway.admin.state import FROM_ONE, WAITERS, StateBoard
+from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.counters import Counters, Gauge
 from ostiary_gateway.feed.configmap import ConfigMapFeed
 from ostiary_gateway.feed.kept import KeptBundle
@@ -62,6 +67,8 @@ class Setting:
     drain: float = DRAIN
     grace: float = GRACE
     peers: tuple[str, ...] = ()
+    console: str = ""
+    """User name of the console's ServiceAccount, which may see and end sessions here; empty: none may."""
 
 
 async def run(access: Access, setting: Setting) -> None:
@@ -91,16 +98,27 @@ async def served(access: Access, setting: Setting) -> AsyncIterator[PodState]:
         state = PodState(pod, feed, gateway)
         state.follower = Follower(feed, gateway, recorder, state.changed)
         board = state.board = StateBoard(state.tell)
+        more: dict[tuple[str, str], Handler] = {
+            ("GET", "/state"): board,
+            ("POST", PASSED_ON): receiver(gateway.passed_on),
+            **_for_the_console(gateway, setting, kube),
+        }
         admin = AdminServer(
             setting.admin, counters, state.checks, version(), patience=MAX_WAIT, clients=WAITERS,
-            from_one=FROM_ONE,
-            more={("GET", "/state"): board, ("POST", PASSED_ON): receiver(gateway.passed_on)}, gauges=state.gauges,
+            from_one=FROM_ONE, more=more, gauges=state.gauges,
         )  # fmt: skip
         await start_admin(stack, admin)
         await entered(stack, gateway)
         log.info("waiting for the bundle", namespace=pod.namespace, gateway=pod.gateway, api_server=kube.server)
         async with state.follower.following(), state.watching():
             yield state
+
+
+def _for_the_console(gateway: Gateway, setting: Setting, kube: KubeClient) -> Routes:
+    if not setting.console:
+        return {}
+    desk = SessionsDesk(gateway.live, gateway.end, Approvers(), _place(setting))
+    return ConsoleDesk(desk, kube, setting.console, f"{setting.namespace}/{setting.gateway}").routes
 
 
 def _place(setting: Setting) -> PeerPlace:

@@ -40,6 +40,8 @@ class Access:
     """The name in the server's certificate, where it is not the host of `server`."""
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     """Made elsewhere, in place of one from `authorities`; `certificate` and `key` are loaded into it."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with every request besides: in whose name it is (Impersonate-User, Impersonate-Group)."""
 
 
 def in_cluster(environment: Mapping[str, str] = os.environ, mount: Path = MOUNT) -> Access:

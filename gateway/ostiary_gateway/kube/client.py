@@ -295,7 +295,8 @@ class KubeClient:
             with _Told(what):
                 session = await self._connected()
                 response = await session.request(
-                    method, self.server + path, params=dict(query), data=body, headers=headers, allow_redirects=False,
+                    method, self.server + path, params=dict(query), data=body, allow_redirects=False,
+                    headers=[*headers.items(), *self.access.headers],
                     trace_request_ctx=sent, server_hostname=self.access.server_name or None,
                 )  # fmt: skip
         try:
