@@ -3,8 +3,8 @@
     GET http://POD_IP:9911/state              the document, with an ETag
     GET http://POD_IP:9911/state?wait=25      with If-None-Match: held until it changes, or 304 after so many seconds
 
-The ETag covers what somebody must act on. Counts of sessions, and when the upstream was last tried, do not change it:
-who waits would be woken by every login.
+The ETag covers what somebody must act on. Counts of sessions, when the upstream was last tried, and how much of the
+record is under way do not change it: who waits would be woken by every login.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PASSED_ON: Final = "/pass-on"
 """POST, from another pod of this gateway: a client's CancelRequest, for a session that may be here."""
 
 Reach = Literal["Unknown", "Reachable", "Unreachable"]
+Ships = Literal["Off", "Shipping", "Failing"]
 
 
 class StateProblem(StatusModel):
@@ -54,6 +55,17 @@ class ConnectionState(StatusModel):
     upstream: UpstreamState = Field(default=UpstreamState(), description="Whether the target answers.")
 
 
+class ShippingState(StatusModel):
+    """Whether the record reaches the store."""
+
+    state: Ships = Field(
+        default="Off", description="Off: there is no store. Failing: what waits could not be handed over for a minute."
+    )
+    message: str = Field(default="", description="Why it fails.")
+    since: Timestamp | None = Field(default=None, description="Since when it is so.")
+    behind_bytes: StrictInt = Field(default=0, description="Bytes of the record that the store does not have yet.")
+
+
 class GatewayState(StatusModel):
     """The document at /state."""
 
@@ -65,12 +77,14 @@ class GatewayState(StatusModel):
         default=(), description="What is wrong with the bundle in force, and why a newer one is not."
     )
     connections: tuple[ConnectionState, ...] = Field(default=(), description="The Connections of the bundle in force.")
+    shipping: ShippingState = Field(default=ShippingState(), description="Whether the record reaches the store.")
 
     def etag(self) -> str:
         """The ETag (RFC 9110), with its quotes: the same as long as there is nothing to act on."""
         shown = self.model_dump(mode="json", by_alias=True)
         for connection in shown["connections"]:
             del connection["sessions"], connection["upstream"]["at"]
+        del shown["shipping"]["behindBytes"]
         return f'"{sha256_hex(canonical_json(shown))[:32]}"'
 
     def to_json(self) -> str:

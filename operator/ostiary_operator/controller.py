@@ -173,6 +173,10 @@ class Controller:
         else:
             self.queue.add(key)
 
+    def look_again(self) -> None:
+        """What everything depends on has changed."""
+        self._add_all()
+
     def _add_all(self, spread: float = 0.0) -> None:
         store = self._world.stores["ApprovalRequest"]
         for key in everything(self._world.observed(), store):

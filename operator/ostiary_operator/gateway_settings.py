@@ -36,6 +36,26 @@ class AutoscalingSettings(Model):
     target_cpu_utilization_percentage: Percentage = Field(default=70, description="CPU in use, of what is requested.")
 
 
+class StoreSettings(Model):
+    """The store that gateways send their record to."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https://[^/\s]+$", max_length=512)] = Field(
+        description="Where the store takes records in."
+    )
+    audience: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        default="ostiary-store", description="Audience of the token that gateways show there."
+    )
+    ca_file: str = Field(
+        default="",
+        description="A file of this pod with the authorities of the store's certificate; none, or not there: those of "
+        "the gateway's image.",
+    )
+    keep_local: Annotated[int, *quantity("1Mi", "1Ti")] | None = Field(
+        default=None,
+        description="How much of what was sent a gateway keeps for itself. None: a quarter of dataSizeLimit.",
+    )
+
+
 class GatewaySettings(Model):
     """Defaults of all gateways' pods."""
 
@@ -73,4 +93,10 @@ class GatewaySettings(Model):
     pod_labels: dict[str, str] = Field(default={}, description="More labels of pods.")
     network_policy: NetworkPolicySettings = Field(default=NetworkPolicySettings(), description="Who may connect.")
     autoscaling: AutoscalingSettings = Field(default=AutoscalingSettings(), description="Default of autoscaling.")
+    store: StoreSettings | None = Field(default=None, description="The store, if there is one.")
+    console_account: Annotated[str, StringConstraints(pattern=r"^([-a-z0-9]+/[-a-z0-9.]+)?$", max_length=512)] = Field(
+        default="",
+        description="namespace/name of the console's ServiceAccount, which may ask gateways for live sessions and end "
+        "them; empty: nobody may.",
+    )
     metrics_annotations: StrictBool = Field(default=False, description="prometheus.io/scrape on the pods.")

@@ -33,6 +33,8 @@ class Settings:
     system_namespace: str = "ostiary-system"
     gateways_binding: str = "ostiary-gateways"
     """ClusterRoleBinding whose subjects are all gateways; empty: none."""
+    store_ca: str = ""
+    """PEM of who may sign the store's certificate; empty: whom the gateway's image trusts."""
     protocols: frozenset[str] = frozenset({"Postgres"})
     """What gateways of this version serve (`extensions.load().protocols`)."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ostiary_api.secret import TOKEN_TYPE
+from ostiary_operator import store_ca
 from ostiary_operator.admin import AdminServer
 from ostiary_operator.applier import Applier
 from ostiary_operator.approval_work import Approving
@@ -76,8 +77,11 @@ class Operator:
             answered=lambda method, status: self.metrics.requests.labels(method, status).inc(),
         )  # fmt: skip
         namespaces = settings.namespaces_with(pod.namespace)
+        self._ca_file = settings.gateway.store.ca_file if settings.gateway.store is not None else ""
+        self._ca = store_ca.read(self._ca_file)
         seen_by = ObservedSettings(
-            gateway=settings.gateway, system_namespace=pod.namespace, gateways_binding=settings.gateways_binding,
+            gateway=settings.gateway, store_ca=self._ca, system_namespace=pod.namespace,
+            gateways_binding=settings.gateways_binding,
             protocols=loaded.protocols,
         )  # fmt: skip
         self.world = World(seen_by, self._changed)
@@ -126,6 +130,11 @@ class Operator:
         if self._controller is not None:
             self._controller.changed(kind, key, old, new)
 
+    def _store_has(self, authorities: str) -> None:
+        self.world.store_has(authorities)
+        if self._controller is not None:
+            self._controller.look_again()
+
     async def _lead(self) -> None:
         """The leader's work. It begins when everything was listed: what is not known would look as if it were gone."""
         while True:
@@ -151,6 +160,8 @@ class Operator:
                 working = [group.create_task(self.leader.run(self._lead)), group.create_task(self._events.run())]
                 watching = [group.create_task(each.run()) for each in self._reflectors]
                 watching.append(group.create_task(self._kopf.run()))
+                if self._ca_file:
+                    watching.append(group.create_task(store_ca.watch(self._ca_file, self._ca, self._store_has)))
                 await stop.wait()
                 for task in working:
                     task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from ostiary_api.gateway_state import GatewayState
@@ -112,6 +113,10 @@ class World:
             return False
         self._approvals, self._snapshot = approvals, None
         return True
+
+    def store_has(self, authorities: str) -> None:
+        """Who may sign the store's certificate."""
+        self._settings, self._snapshot = replace(self._settings, store_ca=authorities), None
 
     def _changed(self, kind: str, key: str, old: Manifest | None, new: Manifest | None) -> None:
         self._snapshot = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.helm import CHART, Manifest, helm, pick, refusal, template
+from support.helm import CHART, Manifest, helm, pick, refusal, rules, template
 
 from ostiary_api.admission import NAMES as ADMISSION
 from ostiary_api.schema import KINDS
@@ -45,17 +45,6 @@ EVERYTHING: Manifest = {
     },
 }
 NARROW: Manifest = {"watchNamespaces": ["shop", "billing"]}
-
-
-def rules(role: Manifest) -> list[tuple[str, str, str]]:
-    """(group, resource, verb) of every rule of a role."""
-    return [
-        (group, resource, verb)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    ]
 
 
 def settings(objects: list[Manifest]) -> str:

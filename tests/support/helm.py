@@ -63,3 +63,14 @@ def pick(objects: list[Manifest], kind: str, name: str, namespace: str = "") -> 
     ]
     assert len(found) == 1, f"{len(found)} of {kind} {name}"
     return found[0]
+
+
+def rules(role: Manifest) -> list[tuple[str, str, str]]:
+    """(group, resource, verb) of every rule of a role."""
+    return [
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]

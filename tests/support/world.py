@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ostiary_api.gateway_state import ConnectionState, GatewayState, UpstreamState
+from ostiary_api.gateway_state import ConnectionState, GatewayState, ShippingState, UpstreamState
 from ostiary_gateway.feed.fact_sources import fact_sources
 from ostiary_gateway.masking.detectors import problem_of
 from ostiary_operator.gateway_settings import GatewaySettings
@@ -124,6 +124,8 @@ class World:
                 ConnectionState(namespace=c.namespace, name=c.name, listening=True, upstream=reached)
                 for c in self.connections.values()
             )
+        if self.settings.gateway.store is not None:
+            more.setdefault("shipping", ShippingState(state="Shipping"))
         self.states[pod] = GatewayState(revision=revision, connections=named, **more)
 
     def serve(self, gateway: str = "app-db", pods: int = 1) -> None:

@@ -70,5 +70,15 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "ostiary.operator.name
     "networkPolicy" $gateway.networkPolicy
     "autoscaling" $gateway.autoscaling
     "metricsAnnotations" .Values.metrics.annotations) -}}
+{{- if .Values.store.enabled -}}
+{{- $store := dict "url" (include "ostiary.store.url" .) "caFile" "/run/ostiary/store/ca.crt" -}}
+{{- with .Values.store.keepLocal -}}
+{{- $_ := set $store "keepLocal" . -}}
+{{- end -}}
+{{- $_ := set $settings.gateway "store" $store -}}
+{{- end -}}
+{{- if .Values.console.enabled -}}
+{{- $_ := set $settings.gateway "consoleAccount" (printf "%s/%s" .Release.Namespace (include "ostiary.console.name" .)) -}}
+{{- end -}}
 {{- toYaml (mergeOverwrite $settings (deepCopy .Values.operator.settings)) -}}
 {{- end -}}

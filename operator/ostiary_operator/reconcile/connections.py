@@ -32,6 +32,8 @@ def status(observed: Observed, plan: GatewayPlan | None, key: str, now: datetime
             Finding("Programmed", "False", reasons.NOT_ACCEPTED, why),
             Finding("UpstreamReachable", "Unknown", reasons.NOT_TRIED, why),
         ]
+        if observed.settings.gateway.store is not None:
+            others.append(Finding("Recorded", "Unknown", reasons.NOT_TRIED, why))
         return Written(_status(seen, [accepted, *others], now))
     policies = plan.policies.get(seen.name, ())
     found = [
@@ -40,6 +42,8 @@ def status(observed: Observed, plan: GatewayPlan | None, key: str, now: datetime
         _programmed(observed, seen, plan),
         _reachable(observed, seen, plan),
     ]
+    if observed.settings.gateway.store is not None:
+        found.append(_recorded(observed, plan))
     made = _status(seen, found, now)
     assert seen.model is not None
     made["endpoint"] = {"host": service_host(seen.name, seen.namespace), "port": seen.model.spec.listener.port}
@@ -158,3 +162,15 @@ def _reachable(observed: Observed, seen: SeenConnection, plan: GatewayPlan) -> F
         return Finding("UpstreamReachable", "True", reasons.REACHABLE, "The target answers.")
     text = "No ready pod has tried the target yet." if told else "No ready pod can say whether the target answers."
     return Finding("UpstreamReachable", "Unknown", reasons.NOT_TRIED, text)
+
+
+def _recorded(observed: Observed, plan: GatewayPlan) -> Finding:
+    told = [(pod, state.shipping) for pod, state in pods.states(observed, plan.key) if state.shipping.state != "Off"]
+    for pod, shipping in told:
+        if shipping.state == "Failing":
+            why = shipping.message.rstrip(".") or "the store does not answer"
+            text = f"{pod.name} says: {why}. Its record waits in the pod; with no room left, requests are refused."
+            return Finding("Recorded", "False", reasons.STORE_NOT_REACHED, text)
+    if told:
+        return Finding("Recorded", "True", reasons.RECORDED, "The record reaches the store.")
+    return Finding("Recorded", "Unknown", reasons.NOT_TRIED, "No ready pod has told of the store yet.")

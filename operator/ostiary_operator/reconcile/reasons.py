@@ -27,6 +27,8 @@ NOT_LISTENING = "NotListening"
 REACHABLE = "Reachable"
 UNREACHABLE = "Unreachable"
 NOT_TRIED = "NotTried"
+RECORDED = "Recorded"
+STORE_NOT_REACHED = "StoreNotReached"
 NOT_ALLOWED_HERE = "NotAllowedHere"
 EXPRESSION_NOT_VALID = "ExpressionNotValid"
 MASK_NOT_POSSIBLE = "MaskNotPossible"
@@ -184,6 +186,30 @@ REASONS: tuple[Reason, ...] = (
         "Unknown",
         NOT_TRIED,
         "No ready pod has tried the target yet.",
+        "Wait, or see Programmed.",
+    ),
+    Reason(
+        _C,
+        "Recorded",
+        "True",
+        RECORDED,
+        "Every ready pod sends its record to the store. Without a store there is no such condition.",
+        "Nothing.",
+    ),
+    Reason(
+        _C,
+        "Recorded",
+        "False",
+        STORE_NOT_REACHED,
+        "A pod could not hand over its record for a minute. It keeps it, and with no room left it refuses requests.",
+        "Look at the store's pods and their log. The message is the gateway's.",
+    ),
+    Reason(
+        _C,
+        "Recorded",
+        "Unknown",
+        NOT_TRIED,
+        "No ready pod has told of the store yet.",
         "Wait, or see Programmed.",
     ),
     Reason(_P, "Accepted", "True", ACCEPTED, "It compiles, and its tests pass. This revision is in force.", "Nothing."),

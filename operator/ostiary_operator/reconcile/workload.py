@@ -13,6 +13,7 @@ from ostiary_api.connection import Autoscaling
 from ostiary_api.gateway_state import STATE_PORT
 from ostiary_api.names import child_labels, child_name, pod_selector
 from ostiary_api.units import format_quantity
+from ostiary_operator.gateway_settings import StoreSettings
 from ostiary_operator.observed import ChildKey, Manifest, Observed
 
 UID = 65532
@@ -21,8 +22,13 @@ UID = 65532
 STOP_MARGIN = 15
 """Seconds beyond the drain: for endpoints to forget the pod, and for the record to be closed."""
 
+SHIP_GRACE = 10
+"""Seconds for the last of the record to reach the store."""
+
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where a pod looks for its token
 _DATA_PATH = "/var/lib/ostiary"
+_STORE_PATH = "/run/ostiary/store"
+_CA_ANNOTATION = "ostiary.dev/store-ca"
 
 
 def metadata(namespace: str, gateway: str, name: str, owners: tuple[Manifest, ...]) -> Manifest:
@@ -121,6 +127,9 @@ def _template(observed: Observed, namespace: str, gateway: str, low_ports: bool)
             "prometheus.io/port": str(STATE_PORT),
             "prometheus.io/path": "/metrics",
         }
+    if settings.store is not None and observed.settings.store_ca:
+        # By the downward API it is a file in the pod: no object that others could change, and a new one rolls the pods.
+        annotations[_CA_ANNOTATION] = observed.settings.store_ca
     security: Manifest = {
         "runAsNonRoot": True,
         "runAsUser": UID,
@@ -135,7 +144,9 @@ def _template(observed: Observed, namespace: str, gateway: str, low_ports: bool)
         "serviceAccountName": child_name(gateway),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": settings.drain_seconds + STOP_MARGIN,
+        "terminationGracePeriodSeconds": settings.drain_seconds
+        + STOP_MARGIN
+        + (SHIP_GRACE if settings.store is not None else 0),
         "securityContext": security,
         "containers": [_container(observed, namespace, gateway)],
         "topologySpreadConstraints": [dict(each) for each in settings.topology_spread_constraints]
@@ -158,6 +169,16 @@ def _template(observed: Observed, namespace: str, gateway: str, low_ports: bool)
 def _container(observed: Observed, namespace: str, gateway: str) -> Manifest:
     settings = observed.settings.gateway
     arguments = ["--namespace", namespace, "--name", gateway, "--drain", str(settings.drain_seconds)]
+    mounts: list[Manifest] = [
+        {"name": "data", "mountPath": _DATA_PATH},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the pod, a volume of its own
+        {"name": "api-access", "mountPath": _TOKEN_PATH, "readOnly": True},
+    ]
+    if settings.store is not None:
+        arguments += _shipping(observed, settings.store)
+        mounts.append({"name": "store", "mountPath": _STORE_PATH, "readOnly": True})
+    if settings.console_account:
+        arguments += ["--console-account", settings.console_account]
     return {
         "name": "gateway",
         "image": settings.image,
@@ -181,12 +202,20 @@ def _container(observed: Observed, namespace: str, gateway: str) -> Manifest:
         "livenessProbe": _probe("/livez", periodSeconds=10, failureThreshold=6),
         "readinessProbe": _probe("/readyz", periodSeconds=2, failureThreshold=2),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "data", "mountPath": _DATA_PATH},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the pod, a volume of its own
-            {"name": "api-access", "mountPath": _TOKEN_PATH, "readOnly": True},
-        ],
+        "volumeMounts": mounts,
     }
+
+
+def _shipping(observed: Observed, store: StoreSettings) -> list[str]:
+    """Flags: where the record goes, and how much of the pod's space it may take. A pod that fills its volume is evicted
+    and loses what it has not sent; one that stops before that refuses requests, and loses nothing."""
+    size = observed.settings.gateway.data_size_limit
+    limit = size // 4 * 3
+    kept = min(store.keep_local if store.keep_local is not None else size // 4, limit)
+    flags = ["--ship-to", store.url, "--ship-token", f"{_STORE_PATH}/token", "--ship-grace", str(SHIP_GRACE)]
+    if observed.settings.store_ca:
+        flags += ["--ship-ca", f"{_STORE_PATH}/ca.crt"]
+    return [*flags, "--keep-local", format_quantity(kept), "--spool-limit", format_quantity(limit)]
 
 
 def _probe(path: str, **more: int) -> Manifest:
@@ -217,8 +246,16 @@ def _volumes(observed: Observed) -> list[Manifest]:
             }
         },
     ]
-    return [
+    volumes: list[Manifest] = [
         {"name": "data", "emptyDir": {"sizeLimit": format_quantity(observed.settings.gateway.data_size_limit)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         {"name": "api-access", "projected": {"defaultMode": 0o444, "sources": sources}},
     ]
+    if (store := observed.settings.gateway.store) is not None:
+        token = {"path": "token", "audience": store.audience, "expirationSeconds": 3600}
+        shown: list[Manifest] = [{"serviceAccountToken": token}]
+        if observed.settings.store_ca:
+            field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{_CA_ANNOTATION}']"}
+            shown.append({"downwardAPI": {"items": [{"path": "ca.crt", "fieldRef": field}]}})
+        volumes.append({"name": "store", "projected": {"defaultMode": 0o444, "sources": shown}})
+    return volumes

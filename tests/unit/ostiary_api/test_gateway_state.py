@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from ostiary_api.gateway_state import ConnectionState, GatewayState, StateProblem, UpstreamState
+from ostiary_api.gateway_state import ConnectionState, GatewayState, ShippingState, StateProblem, UpstreamState
 
 AT = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 
@@ -31,6 +31,7 @@ def test_it_is_json_with_every_field_and_reads_back() -> None:
                 "upstream": {"state": "Reachable", "message": "", "at": "2026-03-01T12:00:05Z"},
             }
         ],
+        "shipping": {"state": "Off", "message": "", "since": None, "behindBytes": 0},
     }  # fmt: skip
     assert GatewayState.model_validate_json(text) == state()
 
@@ -54,6 +55,7 @@ def test_the_etag_changes_with_what_one_must_act_on() -> None:
         state(connections=()),
         state(connections=(connection.model_copy(update={"listening": False}),)),
         state(connections=(unreachable,)),
+        state(shipping=ShippingState(state="Failing", message="the store does not answer")),
     ):
         assert changed.etag() != old.etag()
 
@@ -64,5 +66,7 @@ def test_the_etag_stays_when_sessions_come_and_go_or_the_upstream_is_tried_again
     later = UpstreamState(state="Reachable", at=AT.replace(minute=30))
     changed = connection.model_copy(update={"sessions": 4, "upstream": later})
     assert state(connections=(changed,)).etag() == old.etag()
+    under_way = ShippingState(behind_bytes=4096)
+    assert state(shipping=under_way).etag() == old.etag()
     assert old.etag().startswith('"')
     assert old.etag().endswith('"')

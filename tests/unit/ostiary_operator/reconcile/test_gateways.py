@@ -155,6 +155,52 @@ def test_a_pod_says_which_gateway_it_is_and_drains() -> None:
     assert container["ports"] == [{"name": "admin", "containerPort": 9911, "protocol": "TCP"}]
 
 
+def test_with_a_store_a_pod_sends_its_record_there_and_shows_a_token_for_nothing_else() -> None:
+    world = World(
+        store={"url": "https://ostiary-store.ostiary-system.svc:8443"},
+        consoleAccount="ostiary-system/ostiary-console",
+        drainSeconds=45,
+    )
+    world.settings = replace(world.settings, store_ca="-----BEGIN CERTIFICATE-----")
+    world.connection()
+    pod = template(world)
+    container = pod["spec"]["containers"][0]
+    assert " ".join(container["command"]) == (
+        "ostiary gateway --namespace shop --name app-db --drain 45"
+        " --ship-to https://ostiary-store.ostiary-system.svc:8443 --ship-token /run/ostiary/store/token --ship-grace 10"
+        " --ship-ca /run/ostiary/store/ca.crt --keep-local 512Mi --spool-limit 1536Mi"
+        " --console-account ostiary-system/ostiary-console"
+    )
+    (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == "store"]
+    token, authority = volume["projected"]["sources"]
+    assert token["serviceAccountToken"] == {"path": "token", "audience": "ostiary-store", "expirationSeconds": 3600}
+    (shown,) = authority["downwardAPI"]["items"]
+    assert shown["fieldRef"]["fieldPath"] == "metadata.annotations['ostiary.dev/store-ca']"
+    assert pod["metadata"]["annotations"]["ostiary.dev/store-ca"] == world.settings.store_ca
+    assert {"name": "store", "mountPath": "/run/ostiary/store", "readOnly": True} in container["volumeMounts"]
+    # The last of the record may still be on its way when the sessions are over.
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 70
+
+
+def test_a_store_that_everybody_trusts_needs_no_authority() -> None:
+    world = World(store={"url": "https://store.example.com", "keepLocal": "8Mi"}, dataSizeLimit="16Mi")
+    world.connection()
+    pod = template(world)
+    (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == "store"]
+    assert [list(each) for each in volume["projected"]["sources"]] == [["serviceAccountToken"]]
+    command = " ".join(pod["spec"]["containers"][0]["command"])
+    assert "--ship-ca" not in command
+    assert command.endswith("--keep-local 8Mi --spool-limit 12Mi")
+
+
+def test_other_authorities_of_the_store_roll_the_pods() -> None:
+    world = World(store={"url": "https://store.example.com"})
+    world.connection()
+    before = template(world)
+    world.settings = replace(world.settings, store_ca="-----BEGIN CERTIFICATE-----")
+    assert template(world) != before
+
+
 def test_settings_reach_the_pod() -> None:
     world = World(
         imagePullPolicy="Never",

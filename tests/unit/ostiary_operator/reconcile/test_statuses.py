@@ -11,8 +11,9 @@ import pytest
 from support.world import ALLOW, NAMESPACE, NOW, World, condition
 
 from ostiary_api.connection import ConnectionStatus
-from ostiary_api.gateway_state import ConnectionState, GatewayState, StateProblem, UpstreamState
+from ostiary_api.gateway_state import ConnectionState, GatewayState, ShippingState, StateProblem, UpstreamState
 from ostiary_api.policy import GatewayPolicyStatus
+from ostiary_operator.gateway_settings import GatewaySettings
 from ostiary_operator.observed import ChildKey, Manifest, read_policy
 from ostiary_operator.reconcile import acceptance, connections, policies
 from ostiary_operator.reconcile.reasons import REASONS
@@ -298,6 +299,36 @@ CONNECTION: list[Case] = [
 ]
 
 
+def ships(world: World, **shipping: Any) -> None:
+    """There is a store; what the one pod says of it."""
+    world.settings = replace(world.settings, gateway=GatewaySettings.model_validate({"image": "gateway:1", **STORE}))
+    world.settle()
+    told = ShippingState.model_validate(shipping)
+    world.tells("uid-app-db-1", world.plans["shop/app-db"].revision, shipping=told)
+
+
+STORE = {"store": {"url": "https://ostiary-store.ostiary-system.svc:8443"}}
+RECORD: list[Case] = [
+    (lambda w: ships(w, state="Shipping"), "Recorded", "True", "Recorded", "The record reaches the store."),
+    (
+        lambda w: ships(w, state="Failing", message="ostiary-store.ostiary-system.svc:8443 refuses connections."),
+        "Recorded",
+        "False",
+        "StoreNotReached",
+        "app-db-1 says: ostiary-store.ostiary-system.svc:8443 refuses connections. Its record waits in the pod; with "
+        "no room left, requests are refused.",
+    ),
+    (ships, "Recorded", "Unknown", "NotTried", "No ready pod has told of the store yet."),
+    (
+        lambda w: (ships(w), w.connection(port=9911)),
+        "Recorded",
+        "Unknown",
+        "NotTried",
+        "It is not accepted; see condition Accepted.",
+    ),
+]
+
+
 @pytest.mark.parametrize(("change", "kind", "value", "reason", "message"), CONNECTION)
 def test_a_connection_says(
     world: World, change: Callable[[World], Any], kind: str, value: str, reason: str, message: str
@@ -313,6 +344,16 @@ def test_a_connection_says(
         "Programmed",
         "UpstreamReachable",
     ]
+
+
+@pytest.mark.parametrize(("change", "kind", "value", "reason", "message"), RECORD)
+def test_where_there_is_a_store_a_connection_says_whether_its_record_gets_there(
+    world: World, change: Callable[[World], Any], kind: str, value: str, reason: str, message: str
+) -> None:
+    change(served(world))
+    made = world.connection_status()
+    assert condition(made, kind) == (value, reason, message)
+    ConnectionStatus.model_validate(made)
 
 
 def bad(world: World, **more: Any) -> None:
@@ -479,7 +520,8 @@ def test_a_policy_says(
 
 
 def test_every_reason_is_documented_and_every_documented_one_is_given() -> None:
-    shown = {("Connection", *case[1:4]) for case in CONNECTION} | {("GatewayPolicy", *case[1:4]) for case in POLICY}
+    cases = {"Connection": CONNECTION + RECORD, "GatewayPolicy": POLICY}
+    shown = {(kind, *case[1:4]) for kind, each in cases.items() for case in each}
     assert shown == {(each.kind, each.condition, each.status, each.reason) for each in REASONS}
 
 
