@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.audit.reader import Request, Session, SessionReader
 from ostiary_gateway.audit.stream_recording import Chunk, Kind, Recording
 
 COLUMNS: Final = 80
@@ -24,7 +24,7 @@ _FILES: Final = frozenset(("sftp", "scp"))
 _CODES: Final = {Kind.STDIN: "i", Kind.STDOUT: "o", Kind.STDERR: "o"}
 
 
-def cast_of(reader: Reader, session: Session, request: Request, *, input: bool = True) -> Iterator[bytes] | None:
+def cast_of(reader: SessionReader, session: Session, request: Request, *, input: bool = True) -> Iterator[bytes] | None:
     """The cast of one recorded request; None if it is no command and no shell, or nothing of it was kept."""
     begun = request.begun.fields if request.begun is not None else {}
     detail = begun.get("detail")

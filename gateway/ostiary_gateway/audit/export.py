@@ -11,14 +11,14 @@ from typing import Final
 import orjson
 
 from ostiary_gateway.audit import postgres_recording as recording
-from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.audit.reader import Request, Session, SessionReader
 from ostiary_gateway.audit.stream_recording import Broken, Chunk, Kind, Recording
 
 VERSION = 1
 """Of the schema. Fields are added without a new version; none changes its meaning or goes."""
 
 
-def export(reader: Reader, sessions: Iterable[Session], *, responses: str = "decoded") -> Iterator[bytes]:
+def export(reader: SessionReader, sessions: Iterable[Session], *, responses: str = "decoded") -> Iterator[bytes]:
     """Lines, each with its newline. A long response is several lines, so that no line grows without bound.
 
     responses: `decoded` (rows, text and streams where the protocol is known, else base64), `base64` (bytes as
@@ -35,7 +35,7 @@ def export(reader: Reader, sessions: Iterable[Session], *, responses: str = "dec
                 yield request
 
 
-def _with_events(reader: Reader, session: Session) -> Iterator[Request | bytes]:
+def _with_events(reader: SessionReader, session: Session) -> Iterator[Request | bytes]:
     """Every event but those of requests as a line, then the requests; each kind is in its own order."""
     for event in reader.events(session, rare=True):
         if event.kind not in ("begin", "end", "request", "frame", "decision"):
@@ -62,7 +62,7 @@ def _session(session: Session) -> dict[str, object]:
     }
 
 
-def _request(reader: Reader, session: Session, request: Request, responses: str) -> Iterator[bytes]:
+def _request(reader: SessionReader, session: Session, request: Request, responses: str) -> Iterator[bytes]:
     fields: dict[str, object] = {"request": request.id}
     if request.begun is not None:
         begun = request.begun.fields
@@ -80,18 +80,18 @@ def _request(reader: Reader, session: Session, request: Request, responses: str)
         yield _line("response", session.id, {"request": request.id, **item})
 
 
-def _as_recorded(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+def _as_recorded(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
     for piece in reader.response(request):
         yield {"base64": base64.b64encode(piece).decode()}
 
 
-def _postgres(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+def _postgres(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
     detail = request.ended.fields["detail"] if request.ended is not None else {}
     columns = recording.described(detail if isinstance(detail, dict) else {})
     return map(_item, recording.decode(reader.response(request), columns))
 
 
-def _streams_and_text(reader: Reader, request: Request) -> Iterator[dict[str, object]]:
+def _streams_and_text(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
     stream = Recording(reader.response(request))
     if stream.known:
         for chunk in stream.chunks():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import orjson
 
@@ -95,6 +95,19 @@ _DECISIONS: Mapping[str, tuple[str, Callable[[Session], bool]]] = {
     "Deny": ("denied > 0", lambda s: s.denied > 0),
     "RequireApproval": ("asked > 0", lambda s: s.asked > 0),
 }
+
+
+class SessionReader(Protocol):
+    """What shows sessions, exports and replays them asks of a reader: of a gateway's record, or of a store."""
+
+    def events(self, session: Session, first: int = 0, *, rare: bool = False) -> Iterator[Event]:
+        """The events of a session in order, from `seq` `first`. rare: only other events than those of requests."""
+
+    def requests(self, session: Session, number: int | None = None) -> Iterator[Request]:
+        """The requests of a session as wholes, in the order in which they ended; those that never did come last."""
+
+    def response(self, request: Request) -> Iterator[bytes]:
+        """What was recorded of the response, in pieces of less than a MiB. LookupError or ValueError if damaged."""
 
 
 class Reader:
@@ -266,54 +279,15 @@ class Reader:
         events than those of requests, which are found sooner.
         """
         for seq, kind, read, _ in self._read(session, rare=rare):
-            if seq < first:
-                continue
-            if len(read) == 1:
-                yield Event(seq, kind, self._decided(read[0].fields), read[0].size)
-            else:
-                yield Event(seq, kind, {**self._decided(read[0].fields), **read[1].fields, "kind": kind}, read[1].size)
+            if seq >= first:
+                yield event_of(seq, kind, read, self._decided)
 
     def requests(self, session: Session, number: int | None = None) -> Iterator[Request]:
         """The requests of a session as wholes, in the order in which they ended; those that never did come last.
 
         number: only this one, if it is there.
         """
-        begun: dict[int, Event] = {}
-        pieces: dict[int, list[Slice]] = {}
-        denied: dict[int, Request] = {}
-        """Ended, and the error that the client got may still come."""
-        for seq, kind, read, position in self._read(session, number):
-            for one in read:
-                if kind not in _OF_REQUESTS or (number is not None and one.number != number):
-                    continue
-                if one.fields["kind"] == "begin":
-                    begun[one.number] = Event(seq, "begin", self._decided(one.fields), 0)
-                    continue
-                place = (position, one.start, one.size)
-                if one.fields["kind"] == "frame":
-                    late = denied.get(one.number)
-                    if late is not None:
-                        denied[one.number] = replace(late, parts=(*late.parts, place))
-                    else:
-                        pieces.setdefault(one.number, []).append(place)
-                    continue
-                parts = pieces.pop(one.number, [])
-                if one.size:
-                    parts.append(place)
-                name = request_id(session.id, one.number)
-                ended = Request(
-                    name, begun.pop(one.number, None), Event(seq, "end", one.fields, one.size), tuple(parts)
-                )
-                if one.fields["outcome"] == "denied":
-                    denied[one.number] = ended
-                    continue
-                for earlier in [each for each in denied if each < one.number]:
-                    yield denied.pop(earlier)
-                yield ended
-        yield from denied.values()
-        for one_number in (*begun, *(each for each in pieces if each not in begun)):
-            name = request_id(session.id, one_number) if one_number else ""
-            yield Request(name, begun.get(one_number), None, tuple(pieces.get(one_number, ())))
+        return wholes(session.id, self._read(session, number), self._decided, number)
 
     def response(self, request: Request) -> Iterator[bytes]:
         """What was recorded of the response, in pieces of less than a MiB. LookupError or ValueError if damaged."""
@@ -353,10 +327,8 @@ class Reader:
             fields["decision"] = self.decision(fields["decision"])
         return fields
 
-    def _read(
-        self, session: Session, number: int | None = None, *, rare: bool = False
-    ) -> Iterator[tuple[int, str, tuple[unpacking.Read, ...], int]]:
-        """seq, kind, what it says, and where its block stands, of each event. number: of all that may be of it."""
+    def _read(self, session: Session, number: int | None = None, *, rare: bool = False) -> Iterator[Raw]:
+        """Events, and where their blocks stand. number: of all that may be of it."""
         log = self.log
         for block in self._blocks(session.sid, number):
             try:
@@ -391,6 +363,57 @@ class Reader:
 
 
 _OF_REQUESTS = frozenset({"begin", "end", "request", "frame"})
+
+Raw = tuple[int, str, tuple[unpacking.Read, ...], int]
+"""seq, kind, what it says, and where it stands, of each event."""
+
+Decided = Callable[[unpacking.Fields], unpacking.Fields]
+"""Gives a begin its decision in full."""
+
+
+def event_of(seq: int, kind: str, read: tuple[unpacking.Read, ...], decided: Decided) -> Event:
+    """One event, as a reader gives it."""
+    if len(read) == 1:
+        return Event(seq, kind, decided(read[0].fields), read[0].size)
+    return Event(seq, kind, {**decided(read[0].fields), **read[1].fields, "kind": kind}, read[1].size)
+
+
+def wholes(session: str, events: Iterable[Raw], decided: Decided, number: int | None = None) -> Iterator[Request]:
+    """Events of a session, gathered to requests (see SessionReader.requests)."""
+    begun: dict[int, Event] = {}
+    pieces: dict[int, list[Slice]] = {}
+    denied: dict[int, Request] = {}
+    """Ended, and the error that the client got may still come."""
+    for seq, kind, read, position in events:
+        for one in read:
+            if kind not in _OF_REQUESTS or (number is not None and one.number != number):
+                continue
+            if one.fields["kind"] == "begin":
+                begun[one.number] = Event(seq, "begin", decided(one.fields), 0)
+                continue
+            place = (position, one.start, one.size)
+            if one.fields["kind"] == "frame":
+                late = denied.get(one.number)
+                if late is not None:
+                    denied[one.number] = replace(late, parts=(*late.parts, place))
+                else:
+                    pieces.setdefault(one.number, []).append(place)
+                continue
+            parts = pieces.pop(one.number, [])
+            if one.size:
+                parts.append(place)
+            name = request_id(session, one.number)
+            ended = Request(name, begun.pop(one.number, None), Event(seq, "end", one.fields, one.size), tuple(parts))
+            if one.fields["outcome"] == "denied":
+                denied[one.number] = ended
+                continue
+            for earlier in [each for each in denied if each < one.number]:
+                yield denied.pop(earlier)
+            yield ended
+    yield from denied.values()
+    for one_number in (*begun, *(each for each in pieces if each not in begun)):
+        name = request_id(session, one_number) if one_number else ""
+        yield Request(name, begun.get(one_number), None, tuple(pieces.get(one_number, ())))
 
 
 def _by_time(session: Session) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary_gateway.audit import transcript_kubernetes, transcript_other, transcript_postgres, transcript_ssh
-from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.audit.reader import Request, Session, SessionReader
 from ostiary_gateway.audit.transcript_words import (
     Options,
     View,
@@ -42,7 +42,7 @@ DECISION_STYLES = {"Allow": "bold green", "Deny": "bold red", "RequireApproval":
 OUTCOME_STYLES = {"ok": "green", "error": "red", "denied": "red", "skipped": "yellow", "lost": "yellow"}
 
 
-def render(reader: Reader, session: Session, console: Console, options: Options | None = None) -> None:
+def render(reader: SessionReader, session: Session, console: Console, options: Options | None = None) -> None:
     """Print the whole session. A long one is printed as it is read."""
     options = options or Options()
     opened = next(reader.events(session), None)
@@ -101,7 +101,7 @@ def view_of(session: Session) -> View:
 
 
 def request_view(
-    reader: Reader, session: Session, request: Request, number: int, width: int, options: Options
+    reader: SessionReader, session: Session, request: Request, number: int, width: int, options: Options
 ) -> RenderableType:
     """One request: what was asked, what was decided, what came back."""
     view = view_of(session)
@@ -206,7 +206,7 @@ def _outcome(view: View, ended: Mapping[str, object], started: object) -> Render
     return line
 
 
-def closing(reader: Reader, session: Session) -> Iterable[RenderableType]:
+def closing(reader: SessionReader, session: Session) -> Iterable[RenderableType]:
     """How the session ended, and what is missing in its record."""
     for event in reader.events(session, rare=True):
         if event.kind == "gap":

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary_gateway.audit import stream_recording as streams
-from ostiary_gateway.audit.reader import Reader, Request
+from ostiary_gateway.audit.reader import Request, SessionReader
 from ostiary_gateway.audit.stream_recording import Recording
 from ostiary_gateway.audit.transcript_streams import LINES, again, bounded, hidden, streams_view
 from ostiary_gateway.audit.transcript_words import (
@@ -86,7 +86,7 @@ def failure(detail: Mapping[str, object]) -> str:
     return str(detail.get("message") or "")
 
 
-def answered(reader: Reader, request: Request, width: int, options: Options) -> list[RenderableType]:
+def answered(reader: SessionReader, request: Request, width: int, options: Options) -> list[RenderableType]:
     """The response in short, or what the command wrote."""
     views: list[RenderableType] = []
     detail = mapping(request.ended.fields.get("detail")) if request.ended else {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import RenderableType
 from rich.text import Text
 
-from ostiary_gateway.audit.reader import Reader, Request
+from ostiary_gateway.audit.reader import Request, SessionReader
 from ostiary_gateway.audit.transcript_words import Options
 from ostiary_gateway.visible import visible
 
@@ -22,7 +22,7 @@ def asked(text: str, detail: Mapping[str, object], options: Options) -> list[Ren
     return [Text(visible(text, lines=True))]
 
 
-def answered(reader: Reader, request: Request, width: int, options: Options) -> list[RenderableType]:
+def answered(reader: SessionReader, request: Request, width: int, options: Options) -> list[RenderableType]:
     """Not shown: nobody knows how to read it."""
     return []
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary_gateway.audit import postgres_recording as recording
-from ostiary_gateway.audit.reader import Reader, Request
+from ostiary_gateway.audit.reader import Request, SessionReader
 from ostiary_gateway.audit.transcript_words import (
     Options,
     bytes_text,
@@ -83,7 +83,7 @@ class _Result:
     count: int = 0
 
 
-def answered(reader: Reader, request: Request, width: int, options: Options) -> list[RenderableType]:
+def answered(reader: SessionReader, request: Request, width: int, options: Options) -> list[RenderableType]:
     """The recorded response: tables, COPY data, errors, notices."""
     views: list[RenderableType] = []
     detail = mapping(request.ended.fields.get("detail")) if request.ended else {}

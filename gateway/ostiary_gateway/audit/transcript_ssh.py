@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ostiary_gateway.audit import stream_recording as streams
-from ostiary_gateway.audit.reader import Reader, Request
+from ostiary_gateway.audit.reader import Request, SessionReader
 from ostiary_gateway.audit.stream_recording import Recording
 from ostiary_gateway.audit.transcript_streams import again, bounded, streams_view
 from ostiary_gateway.audit.transcript_words import Options, bytes_text, highlighted, items, mapping, pieces
@@ -18,7 +18,6 @@ from ostiary_gateway.visible import visible
 MAX_NAMES: Final = 20
 SHA_SHOWN: Final = 12
 """Digits of a digest that are shown."""
-
 
 
 def login(detail: Mapping[str, object]) -> Iterable[tuple[str, str]]:
@@ -77,7 +76,7 @@ def _about(kind: str, detail: Mapping[str, object]) -> list[RenderableType]:
     return views
 
 
-def answered(reader: Reader, request: Request, width: int, options: Options) -> list[RenderableType]:
+def answered(reader: SessionReader, request: Request, width: int, options: Options) -> list[RenderableType]:
     """What it wrote, or what the terminal showed."""
     views: list[RenderableType] = []
     found = pieces(reader, request, views)

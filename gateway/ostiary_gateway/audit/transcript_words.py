@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.syntax import Syntax
 from rich.text import Text
 
-from ostiary_gateway.audit.reader import Reader, Request
+from ostiary_gateway.audit.reader import Request, SessionReader
 from ostiary_gateway.visible import visible
 
 CELL = 60
@@ -36,7 +36,7 @@ class View(Protocol):
     def asked(self, text: str, detail: Mapping[str, object], options: Options) -> list[RenderableType]:
         """What was asked."""
 
-    def answered(self, reader: Reader, request: Request, width: int, options: Options) -> list[RenderableType]:
+    def answered(self, reader: SessionReader, request: Request, width: int, options: Options) -> list[RenderableType]:
         """What came back, from the recorded response."""
 
     def result(self, detail: Mapping[str, object]) -> Text:
@@ -68,7 +68,7 @@ def more(hidden: int, what: str) -> Text:
     return Text(f"… {hidden:,} more {what}{'s' if hidden > 1 else ''}", "dim italic")
 
 
-def pieces(reader: Reader, request: Request, views: list[RenderableType]) -> Iterator[bytes]:
+def pieces(reader: SessionReader, request: Request, views: list[RenderableType]) -> Iterator[bytes]:
     """The recorded response. That it is damaged is added to the views."""
     try:
         yield from reader.response(request)
