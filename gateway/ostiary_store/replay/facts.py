@@ -24,6 +24,7 @@ from ostiary_store.replay.columns import settle_columns
 from ostiary_store.replay.recorded import Json, Recorded, mapping
 
 _CUT: Final = "…"
+_FOUND_OUT: Final = ("object", "oldObject", "oldObjects", "affected")
 _NO_COMMAND: Final = "(an empty command)"
 
 CANNOT_KNOW: Final = frozenset(("request.session.rowsWritten", "sql.inTransaction"))
@@ -100,6 +101,8 @@ def _sql(recorded: Recorded) -> Rebuilt:
     params = [None if each is None else str(each) for each in given] if isinstance(given, list) else []
     user = _text(session, "upstreamRole") or _text(session, "upstreamUser")
     facts = sql_facts(recorded.text, database=_text(session, "database"), user=user, params=params)
+    if isinstance(rows := detail.get("estimatedRows"), int):
+        facts["estimatedRows"] = rows
     # A session may have gone elsewhere since it opened; nothing here follows SET ROLE and search_path.
     assumed = {"sql.inTransaction"}
     if settle_columns(facts):
@@ -119,6 +122,10 @@ def _kubernetes(recorded: Recorded) -> Rebuilt:
     verb = str(facts["verb"])
     if facts["readOnly"] or verb in READS or not info.is_resource:
         facts.update(NOTHING_CHANGES)
+        return Rebuilt(facts)
+    if noted := mapping(detail.get("facts")):
+        # As the gateway found them out then, masked as the agent may see them.
+        facts.update({name: noted[name] for name in _FOUND_OUT if name in noted})
         return Rebuilt(facts)
     assumed = set()
     if verb != "deletecollection":

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.api_gateway import ApiGateway, Plane, policy, rule
 from support.resultings import APPLY, JSON_PATCH, MERGE, PROTOBUF, STRATEGIC, Api
 from support.waiting import until
@@ -444,3 +447,21 @@ def _back(house: House) -> None:
     for resource, group in SCALED:
         house.api.ok("PATCH", house.path(resource, group=group), {"spec": {"replicas": 2}}, MERGE)
     house.api.ok("PATCH", house.path("widgets", group=GROUP), {"spec": {"size": {"count": 2}}}, MERGE)
+
+
+def test_a_replay_knows_the_objects_that_the_rule_read(house: House, tmp_path: Path) -> None:
+    """The same policies change nothing; a lower threshold is told from the objects as they were then."""
+    began = time.time()
+    for replicas in (3, 30, 4):
+        house.kubectl("scale", "deployment/web", f"--replicas={replicas}")
+    since = datetime.fromtimestamp(began, UTC).isoformat()
+    arguments = ("replay", "--since", since, "--base", str(house.gateway.manifests), "--json")
+    same = json.loads(house.gateway.run(*arguments, "--policy", str(house.gateway.manifests)))
+    assert (same["changes"], same["undecided"]) == ([], [])
+    stricter = policy("scale", rule("many-replicas", RULE.replace("> 10", "> 2"), "Deny"), rule("rest"))
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(stricter))
+    changed = json.loads(house.gateway.run(*arguments, "--policy", str(tmp_path / "new.yaml")))
+    found = {(each["before"]["action"], each["after"]["action"]): each["requests"] for each in changed["changes"]}
+    assert found == {("Allow", "Deny"): 2, ("RequireApproval", "Deny"): 1}
+    assert changed["undecided"] == []
+    assert all(not each["assumed"] for each in changed["changes"])

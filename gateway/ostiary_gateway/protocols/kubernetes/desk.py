@@ -43,6 +43,8 @@ _APPROVALS: Final = (GROUP, ApprovalRequest.plural)
 _FOREVER: Final = math.inf
 _VARYING: Final = frozenset(("name", "path", "labelSelector", "fieldSelector", "exec"))
 """Facts that a reused decision's text stands for, rather than its shape."""
+_FOUND_OUT: Final = ("object", "oldObject", "oldObjects", "affected")
+"""Facts that the API server is asked for."""
 MAX_FOUND: Final = 128
 """Requests that one session's decisions are kept of."""
 MAX_TARGET: Final = 2048
@@ -156,6 +158,8 @@ class Desk:
 
     def _conclude_weighed(self, ask: Ask, found: Weighed) -> Admission:
         decision, made, settled = found.decision, found.resulting, found.settled
+        if self.gate.full:
+            self._note_facts(ask, found.facts)
         if settled is not None and settled.problem is not None:
             problem = settled.problem
             return self._refused(
@@ -174,6 +178,17 @@ class Desk:
         if made is not None and made.guarded:
             admission.settle = functools.partial(self._settle, ask, made)
         return admission
+
+    def _note_facts(self, ask: Ask, facts: Mapping[str, object]) -> None:
+        """What was found out for the decision goes into its record, as the agent may see it: nobody can find it out
+        later, and a replay decides by it."""
+        veil = Veil(self._policies.all_masks, ask.info)
+        try:
+            noted = {name: veil.fact(name, facts[name]) for name in _FOUND_OUT if name in facts}
+            if noted and len(request_detail.encoded(noted)) <= request_detail.MAX_BODY:
+                ask.detail["facts"] = noted
+        except (Unmaskable, TypeError):
+            pass  # what cannot be masked, or is no plain JSON, stays out; the body tells what was sent
 
     def _note_change(self, ask: Ask, made: Resulting) -> None:
         """What the write changes goes into its record."""

@@ -355,13 +355,19 @@ class Desk:
             )  # fmt: skip
         if (bearing := settings_sum.bearing(analysis)) != settings_sum.NOTHING:
             self._note_settings(ask, bearing)
-        verdict, waiter = self.gate.begin(ask.text, request_detail.of_request(ask, self._full), decision, grant)
+        verdict, waiter = self.gate.begin(ask.text, self._detail(ask, facts), decision, grant)
         if waiter is not None:
             yield waiter
         return Admission(
             verdict, analysis, None, mask, needs_description=needs_description, by_origin=bool(decision.masks.columns),
             decides_next=decides_next, plain=plain,
         )  # fmt: skip
+
+    def _detail(self, ask: Ask, facts: Mapping[str, object]) -> Mapping[str, object]:
+        """What the record keeps of it. The planner's estimate, where a rule read it, is known to nobody later."""
+        detail = request_detail.of_request(ask, self._full)
+        rows = facts.get("estimatedRows")
+        return detail if rows is None else {**detail, "estimatedRows": rows}
 
     def _keep(self, raw: bytes, found: Found) -> None:
         """For the same text again; for all with its key once a second one has shown that literals do not matter."""
@@ -454,7 +460,7 @@ class Desk:
         settled: Settled | None = None,
     ) -> Admission:  # fmt: skip
         standing = settled.standing if settled is not None else None
-        verdict, _ = self.gate.begin(ask.text, request_detail.of_request(ask, self._full), decision, standing)
+        verdict, _ = self.gate.begin(ask.text, self._detail(ask, facts), decision, standing)
         if settled is not None and settled.denial is not None:
             return Admission(verdict, _NO_ANALYSIS, self._answered(verdict.request, settled.denial, None))
         unknown = next((s.facts["opaqueReason"] for s in analysis.statements if s.facts["opaque"]), "")

@@ -159,6 +159,8 @@ def test_what_the_record_does_not_have_is_not_guessed() -> None:
     assert {why: group.requests for why, group in report.undecided.items()} == {
         "a rule reads sql.estimatedRows, which the record does not have": 1
     }
+    report = play(candidate, recorded("select * from orders", {"estimatedRows": 5000})).report
+    assert (report.changes, report.undecided) == (1, {}), "a gateway whose policies read it has recorded it"
 
 
 def test_scaling_is_decided_only_as_far_as_the_record_tells() -> None:
@@ -169,6 +171,9 @@ def test_scaling_is_decided_only_as_far_as_the_record_tells() -> None:
     assert list(play(candidate, patch).report.undecided) == [
         "a rule reads k8s.object, which the record does not have"
     ]
+    noted = {**detail, "facts": {"object": {"spec": {"replicas": 9}}, "oldObject": {}, "oldObjects": [], "affected": 1}}
+    known = play(candidate, replace(patch, detail=noted)).report
+    assert [change.after.rule for change in known.changed] == ["shop/scale#large"], "as it was recorded"
     detail = {"verb": "create", "body": {"kind": "Deployment", "spec": {"replicas": 9}}}
     create = recorded("POST /apis/apps/v1/namespaces/shop/deployments", detail, protocol="Kubernetes", number=2)
     large = 'k8s.verb == "create" && k8s.object.spec.replicas > 5'
