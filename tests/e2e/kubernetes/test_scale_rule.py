@@ -452,7 +452,7 @@ def _back(house: House) -> None:
 def test_a_replay_knows_the_objects_that_the_rule_read(house: House, tmp_path: Path) -> None:
     """The same policies change nothing; a lower threshold is told from the objects as they were then."""
     began = time.time()
-    for replicas in (3, 30, 4):
+    for replicas in (1, 3, 30, 4):
         house.kubectl("scale", "deployment/web", f"--replicas={replicas}")
     since = datetime.fromtimestamp(began, UTC).isoformat()
     arguments = ("replay", "--since", since, "--base", str(house.gateway.manifests), "--json")
