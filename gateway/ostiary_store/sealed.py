@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
@@ -114,6 +115,9 @@ class Seal:
     number: int
     at: float
     key: str
+    """Id of the key that signs."""
+    public: str
+    """The public half of it, in base64. It proves nothing by itself: who can replace all seals can replace it."""
     previous: str
     """Hash of the seal before it, in hex."""
     heads: int = 0
@@ -128,12 +132,14 @@ class Seal:
     """What is to be removed, because its time is over. It is said before it is done."""
     dropped: int = 0
     """The heads of seals up to this number are dropped: all that they are about is expired."""
+    before: int = 0
+    """They are about sessions that were opened before this day only."""
 
     def body(self) -> bytes:
         """JSON; keys that say nothing are left out."""
         fields: dict[str, object] = {
-            "seal": self.number, "at": self.at, "key": self.key, "previous": self.previous, "heads": self.heads,
-            "digest": self.digest,
+            "seal": self.number, "at": self.at, "key": self.key, "public": self.public, "previous": self.previous,
+            "heads": self.heads, "digest": self.digest,
         }  # fmt: skip
         if self.unproven:
             fields["unproven"] = self.unproven
@@ -142,7 +148,7 @@ class Seal:
         if self.expired:
             fields["expired"] = [expiry_fields(each) for each in self.expired]
         if self.dropped:
-            fields["dropped"] = self.dropped
+            fields |= {"dropped": self.dropped, "before": self.before}
         return orjson.dumps(fields)
 
 
@@ -151,10 +157,11 @@ def parse_seal(body: bytes) -> Seal:
     try:
         fields = orjson.loads(body)
         return Seal(
-            int(fields["seal"]), float(fields["at"]), str(fields["key"]), str(fields["previous"]),
-            int(fields["heads"]), str(fields["digest"]), tuple(map(str, fields.get("unproven", ()))),
-            tuple(map(str, fields.get("troubles", ()))),
+            int(fields["seal"]), float(fields["at"]), str(fields["key"]), str(fields["public"]),
+            str(fields["previous"]), int(fields["heads"]), str(fields["digest"]),
+            tuple(map(str, fields.get("unproven", ()))), tuple(map(str, fields.get("troubles", ()))),
             tuple(parse_expiry(each) for each in fields.get("expired", ())), int(fields.get("dropped", 0)),
+            int(fields.get("before", 0)),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a seal: {error}") from error
@@ -235,7 +242,8 @@ def expiry_fields(expiry: Expiry) -> dict[str, object]:
     """As JSON has it."""
     return {
         "kind": expiry.kind, "day": expiry.day, "sessions": expiry.sessions, "digest": expiry.digest.hex(),
-        "at": expiry.at, "record": expiry.record, "responses": expiry.responses, "closed": expiry.closed,
+        "at": expiry.at, "record": _finite(expiry.record), "responses": _finite(expiry.responses),
+        "closed": expiry.closed,
     }  # fmt: skip
 
 
@@ -244,8 +252,17 @@ def parse_expiry(fields: Mapping[str, Any]) -> Expiry:
     kind: Literal["record", "responses"] = "record" if fields["kind"] == "record" else "responses"
     return Expiry(
         kind, int(fields["day"]), int(fields["sessions"]), bytes.fromhex(fields["digest"]), float(fields["at"]),
-        float(fields["record"]), float(fields["responses"]), float(fields["closed"]),
+        _or_ever(fields["record"]), _or_ever(fields["responses"]), float(fields["closed"]),
     )  # fmt: skip
+
+
+def _finite(seconds: float) -> float | None:
+    """None: for ever."""
+    return seconds if math.isfinite(seconds) else None
+
+
+def _or_ever(seconds: float | None) -> float:
+    return math.inf if seconds is None else float(seconds)
 
 
 def seal_of(row: SealRow) -> Seal:

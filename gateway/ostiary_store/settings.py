@@ -198,6 +198,10 @@ class SealSettings(Model):
     """The key that signs the heads of all sessions."""
 
     key_file: Path
+    make_key: StrictBool = Field(default=True, description="Make the key at the first start, if there is none.")
+    former_key_files: tuple[Path, ...] = Field(
+        default=(), description="Keys that were in use before: rows that they proved count."
+    )
     every: Annotated[float, *duration("1s", "1h")] = 10.0
 
 
@@ -288,6 +292,8 @@ class Settings(Model):
             raise ValueError("inFlight must not be less than maxBody")
         if self.anchors and self.seal is None:
             raise ValueError("anchors need seal: what is noted outside are seals")
+        if self.seal is None and (self.retention.record is not None or self.retention.responses is not None):
+            raise ValueError("retention needs seal: what is removed is signed for before")
         names = [each.name for each in self.exports]
         if len(set(names)) < len(names):
             raise ValueError("exports must have different names: each has a cursor of its own")
