@@ -303,7 +303,7 @@ def test_the_store_asks_whose_tokens_are_and_writes_its_anchor_and_no_more() -> 
     assert "data" not in pick(objects, "ConfigMap", "ostiary-seals", "auditors")
 
 
-def test_the_console_has_no_right_of_its_own_unless_it_acts_for_others() -> None:
+def test_the_console_makes_tokens_of_its_own_and_has_no_other_right_unless_it_acts_for_others() -> None:
     def bound(values: Manifest) -> list[str]:
         return [
             each["metadata"]["name"]
@@ -312,8 +312,17 @@ def test_the_console_has_no_right_of_its_own_unless_it_acts_for_others() -> None
             and any(subject["name"] == "ostiary-console" for subject in each.get("subjects", ()))
         ]
 
-    assert bound(BOTH) == []
-    assert bound(EVERYTHING) == ["ostiary-console-impersonator"]
+    assert bound(BOTH) == ["ostiary-console"]
+    own = pick(template(BOTH), "Role", "ostiary-console", "ostiary-system")
+    assert own["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["serviceaccounts/token"],
+            "resourceNames": ["ostiary-console"],
+            "verbs": ["create"],
+        }
+    ]
+    assert sorted(bound(EVERYTHING)) == ["ostiary-console", "ostiary-console-impersonator"]
     role = pick(template(EVERYTHING), "ClusterRole", "ostiary-console-impersonator")
     (groups,) = [rule for rule in role["rules"] if rule["resources"] == ["groups"]]
     assert groups["resourceNames"] == ["oidc:dba"]
@@ -371,13 +380,6 @@ def test_values_of_the_console_reach_it() -> None:
     assert issuer["clientSecretFile"] == "/run/ostiary/secrets/oidc/clientSecret"
     assert "clientSecretRef" not in issuer
     assert yaml.safe_load(settings(template(BOTH), "ostiary-console"))["behindProxy"] is True
-
-
-def test_the_console_shows_gateways_a_token_for_nothing_else() -> None:
-    volumes = pod(template(BOTH), "ostiary-console")["spec"]["volumes"]
-    (shown,) = [each for each in volumes if each["name"] == "gateways"]
-    (source,) = shown["projected"]["sources"]
-    assert source["serviceAccountToken"]["audience"] == "ostiary-gateway-admin"
 
 
 def test_people_reach_the_console_by_service_or_ingress_and_not_its_admin_port() -> None:

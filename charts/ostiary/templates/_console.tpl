@@ -44,8 +44,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   "store" $store
   "sessions" (dict "keyFiles" $keys "idle" $console.signin.idle "absolute" $console.signin.absolute)
   "cluster" true
-  "signin" (dict "tokens" $console.signin.tokens)
-  "gateways" (dict "tokenFile" "/run/ostiary/gateways/token") -}}
+  "signin" (dict "tokens" $console.signin.tokens) -}}
 {{- with $issuers -}}
 {{- $_ := set $settings.signin "oidc" . -}}
 {{- end -}}
