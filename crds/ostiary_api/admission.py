@@ -179,7 +179,7 @@ def _status(operator: str) -> Manifest:
                 "  && ["
                 + ", ".join(
                     f"object.?status.?{field} == oldObject.?status.?{field}"
-                    for field in ("approvals", "expiresAt", "grantExpiresAt", "observedGeneration")
+                    for field in ("approvals", "expiresAt", "grantExpiresAt", "observedGeneration", "told")
                 )
                 + "].all(same, same)",
                 "a gateway that uses up a grant changes nothing else of the status",

@@ -29,6 +29,9 @@ Hash = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"
 Reason = Annotated[str, StringConstraints(max_length=1024)]
 ShortText = Annotated[str, StringConstraints(max_length=512)]
 
+ToldStep = Literal["Asked", "Approved", "Denied", "Expired", "Consumed"]
+"""What becomes of a question once at most. Answers are counted."""
+
 TERMINAL = ("Approved", "Denied", "Expired", "Consumed")
 """Conditions that, once True, stay so."""
 
@@ -167,6 +170,21 @@ class CountedApproval(StatusModel):
     at: Timestamp = Field(description="When the operator counted it.")
 
 
+class ToldReceiver(StatusModel):
+    """What one receiver of notifications was told, or will not be told any more."""
+
+    receiver: DnsLabel = Field(description="Name of the receiver, as the settings have it.")
+    steps: tuple[ToldStep, ...] = Field(
+        default=(),
+        max_length=8,
+        description="What became of the question, as far as it was told.",
+        json_schema_extra=LIST_SET,
+    )
+    answers: Annotated[StrictInt, Field(ge=0, le=32)] = Field(
+        default=0, description="How many of the counted answers were told, from the first on."
+    )
+
+
 class ApprovalRequestStatus(StatusModel):
     """How it stands. The operator writes it."""
 
@@ -196,6 +214,12 @@ class ApprovalRequestStatus(StatusModel):
     grant_expires_at: Timestamp | None = Field(default=None, description="When the grant can no longer be used.")
     consumed_at: Timestamp | None = Field(
         default=None, description="When the grant was used by the request that it is for."
+    )
+    told: tuple[ToldReceiver, ...] = Field(
+        default=(),
+        max_length=16,
+        description="What receivers of notifications were told, so that a new leader does not tell it again.",
+        json_schema_extra=list_map("receiver"),
     )
 
     validations = (

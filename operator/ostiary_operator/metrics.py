@@ -47,6 +47,9 @@ class Metrics:
         self.deletes = self._counter("deletes", "Children deleted.", "kind", "result")
         self.status_writes = self._counter("status_writes", "Statuses: written, unchanged, failed.", "kind", "result")
         self.events = self._counter("events", "Events told, by the type of the condition.", "type")
+        self.notifications = self._counter(
+            "notifications", "Messages about approvals: sent, tried again, given up.", "receiver", "result"
+        )
         self.requests = self._counter(
             "requests", "Requests to the API server, by method (WATCH for a watch) and HTTP status.", "method", "status"
         )

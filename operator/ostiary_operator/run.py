@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from ostiary_api.secret import TOKEN_TYPE
+from ostiary_notify.notifier import Notifier
+from ostiary_notify.sender import Sender
 from ostiary_operator import store_ca
 from ostiary_operator.admin import AdminServer
 from ostiary_operator.applier import Applier
 from ostiary_operator.approval_work import Approving
-from ostiary_operator.controller import Controller
+from ostiary_operator.controller import ApprovalWork, Controller
 from ostiary_operator.events import EventPoster
 from ostiary_operator.extensions import Loaded, load
+from ostiary_operator.keys import Key
 from ostiary_operator.kube.client import Access, Client
 from ostiary_operator.kube.kinds import CHILDREN, LEASE, NAMESPACE, POD, RESOURCES, SECRET, Manifest
 from ostiary_operator.kube.kopf_feed import KopfFeed
@@ -24,6 +27,7 @@ from ostiary_operator.kube.reflector import Reflector, Selection
 from ostiary_operator.leader import Leader
 from ostiary_operator.logging import get_logger
 from ostiary_operator.metrics import Metrics
+from ostiary_operator.notifying import Notifying
 from ostiary_operator.observed import Settings as ObservedSettings
 from ostiary_operator.pulse import Pulse
 from ostiary_operator.reconcile.approvals import Retention, Step
@@ -141,15 +145,36 @@ class Operator:
             if all(beat.listed for beat in self.pulse.beats.values()):
                 break
             await asyncio.sleep(_SYNC_LOOK)
+        work, sender = self._told_work()
         self._controller = Controller(
             self.client, self.world, self._applier, self._events, self.metrics, self._settings, self._extensions,
-            Approving(self.client, self._system, self._retention, tell=self._approval_told),
-            SelfCheck(self.client, self._system), self._owner,
+            work, SelfCheck(self.client, self._system), self._owner,
         )  # fmt: skip
         try:
-            await self._controller.run()
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(sender.run()) if sender is not None else None
+                await self._controller.run()
+                if sending is not None:
+                    sending.cancel()
         finally:
             self._controller = None
+
+    def _told_work(self) -> tuple[ApprovalWork, Sender | None]:
+        """What is done about ApprovalRequests, and who sends what it has to tell: the leader does."""
+        work = Approving(self.client, self._system, self._retention, tell=self._approval_told)
+        settings = self._settings.notifications
+        if not settings.receivers:
+            return work, None
+        sender = Sender(
+            settings.receivers, give_up_after=settings.fresh_for,
+            counted=lambda receiver, result: self.metrics.notifications.labels(receiver, result).inc(),
+        )  # fmt: skip
+        notifier = Notifier(settings, sender, self._look_again, cluster=True)
+        return Notifying(work, notifier, self.client, self._system), sender
+
+    def _look_again(self, request: str) -> None:
+        if self._controller is not None:
+            self._controller.queue.add(Key("ApprovalRequest", request))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. The Lease is given back at the end."""

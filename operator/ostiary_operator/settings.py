@@ -12,6 +12,7 @@ from ostiary_api.meta import DnsLabel, DnsName, Model, Validation
 from ostiary_api.problems import explain, find, format_path
 from ostiary_api.units import MANIFEST, duration
 from ostiary_api.yamltree import Node, YamlProblem, read_documents
+from ostiary_notify.settings import Notifications
 from ostiary_operator.gateway_settings import GatewaySettings
 
 DEFAULT_NAMESPACE = "ostiary-system"
@@ -90,6 +91,7 @@ class Settings(Model):
     resync_period: Duration = Field(default=600.0, description="Everything is looked at again so often.")
     watch: Watching = Field(default=Watching(), description="When a watch counts as dead.")
     approvals: Approvals = Field(default=Approvals(), description="How long closed ApprovalRequests are kept.")
+    notifications: Notifications = Field(default=Notifications(), description="Who is told of approvals.")
     rates: Rates = Field(default=Rates(), description="Bounds on what is done at one time.")
     log: Logging = Field(default=Logging(), description="What is logged.")
     gateway: GatewaySettings = Field(description="Defaults of the gateways' pods.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from ostiary_cli.options import (
 )
 from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import configure, mark
+
+if TYPE_CHECKING:
+    from ostiary_notify.settings import Notifications
 
 DEFAULT_ADMIN = "127.0.0.1:9911"
 
@@ -58,6 +62,12 @@ def number_of_workers(context: click.Context, parameter: click.Parameter, value:
     "--admin-socket", type=click.Path(path_type=Path), metavar="PATH", help="Where approvers come. Default: in --data."
 )
 @click.option(
+    "--notifications",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who is told of approvals (docs/notifications.md).",
+)
+@click.option(
     "--workers",
     default="1",
     show_default=True,
@@ -78,6 +88,7 @@ def command(
     admin: tuple[str, int] | None,
     approvers: tuple[str, ...],
     admin_socket: Path | None,
+    notifications: Path | None,
     workers: int,
     drain: float,
     worker: int,
@@ -96,6 +107,7 @@ def command(
         people = Approvers(parse_approvers(approvers))
     except ApproversError as error:
         raise click.BadParameter(f"{error}.", param_hint="--approvers") from None
+    told = _read_notifications(notifications)
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     if workers > 1 and not worker:
         _supervise(workers, data, admin, drain)
@@ -115,7 +127,7 @@ def command(
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = run(
                 paths, data=data, listen=listen, admin=admin, second=second, approvers=people,
-                admin_socket=admin_socket, place=place, drain=drain,
+                admin_socket=admin_socket, place=place, drain=drain, notifications=told,
             )  # fmt: skip
             runner.run(serving)
     except ManifestsRefused as refused:
@@ -134,6 +146,18 @@ def command(
         ) from error
     finally:
         second.stop()
+
+
+def _read_notifications(path: Path | None) -> Notifications | None:
+    if path is None:
+        return None
+    from ostiary_notify.settings import NotificationSettingsError, read_notifications
+
+    try:
+        return read_notifications(path)
+    except NotificationSettingsError as error:
+        next_step = "Mend the file: docs/notifications.md"
+        raise CommandError(f"Nobody can be told of approvals: {error}", next_step) from None
 
 
 def _supervise(workers: int, data: Path, admin: tuple[str, int] | None, drain: float) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from ostiary_api.approval import ApprovalRequest
+from ostiary_api.approval import ApprovalRequest, ToldReceiver
 from ostiary_api.counting import State
 
 APPLICATION_ID: Final = 0x4F535441
@@ -191,6 +191,31 @@ def kept(connection: sqlite3.Connection, *, closed: bool, limit: int) -> list[Ke
     where = "" if closed else "where state in ('Pending', 'Approved')"
     rows = connection.execute(f"select body from question {where} order by asked desc, name limit ?", (limit,))
     return _kept(connection, (row[0] for row in rows.fetchall()))
+
+
+def recent(connection: sqlite3.Connection, since: float, limit: int = 500) -> list[ApprovalRequest]:
+    """Those about which anything may have happened since, the oldest first."""
+    rows = connection.execute(
+        "select body from question where state in ('Pending', 'Approved') or until >= ? order by asked desc, name "
+        "limit ?",
+        (since, limit),
+    )
+    return [_request(row[0]) for row in reversed(rows.fetchall())]
+
+
+def tell(connection: sqlite3.Connection, namespace: str, name: str, told: tuple[ToldReceiver, ...]) -> None:
+    """Keeps what receivers of notifications were told; nothing else of it changes."""
+    connection.execute("begin immediate")
+    try:
+        request = load(connection, namespace, name)
+        if request is not None and request.status is not None:
+            status = request.status.model_copy(update={"told": told})
+            body = _body(request.model_copy(update={"status": status}))
+            connection.execute("update question set body = ? where namespace = ? and name = ?", (body, namespace, name))
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
 
 
 def matching(connection: sqlite3.Connection, name: str) -> list[Kept]:

@@ -18,6 +18,7 @@ from ostiary_api.problems import Problem
 from ostiary_gateway.admin.health import Check
 from ostiary_gateway.admin.server import AdminError, AdminServer
 from ostiary_gateway.admin.sessions import worker_routes
+from ostiary_gateway.approvals.notifying import notifying
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.audit.event import RecordError
@@ -36,6 +37,7 @@ from ostiary_gateway.version import version
 from ostiary_gateway.workers.place import ALONE, Place
 from ostiary_gateway.workers.sockets import socket_of
 from ostiary_gateway.workers.worker import WorkerSocket, stop_with_supervisor
+from ostiary_notify.settings import Notifications
 
 log = get_logger(__name__)
 
@@ -115,6 +117,7 @@ async def run(
     admin_socket: Path | None = None,
     place: Place = ALONE,
     drain: float = DRAIN,
+    notifications: Notifications | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
     feed = DirectoryFeed(paths, fact_sources=fact_sources(), second=second)
@@ -123,7 +126,7 @@ async def run(
             stop_with_supervisor(stopping.stop)
         async with served(
             feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket, place=place,
-            drain=drain,
+            drain=drain, notifications=notifications,
         ) as gateway:  # fmt: skip
             await stopping.serve(gateway)
         log.info("stopped")
@@ -140,6 +143,7 @@ async def served(
     admin_socket: Path | None = None,
     place: Place = ALONE,
     drain: float = DRAIN,
+    notifications: Notifications | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway that follows a feed for as long as the block lasts; with a `place`, one of its workers."""
     outcome = await feed.load()
@@ -170,6 +174,8 @@ async def served(
                 "No Connection can be served: " + "; ".join(f"{t.connection}: {t.message}" for t in gateway.troubles),
                 "Mend what is named here, then start again.",
             )
+        if notifications is not None and notifications.receivers:
+            await stack.enter_async_context(notifying(data, notifications))
         settle()
         worker.started = True
         async with follower.following():
