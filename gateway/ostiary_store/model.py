@@ -241,9 +241,11 @@ class Batch:
     """Where the record must stand in the store for this batch to be the next one."""
     end: Place
     opened: list[SessionRow] = field(default_factory=list)
+    """New ones, as they are behind this batch."""
     sessions: list[SessionRow] = field(default_factory=list)
-    """Those that have changed, as they are now."""
+    """Those of before that have changed, as they are now."""
     requests: list[RequestRow] = field(default_factory=list)
+    """New ones. Where the end is not in this batch, `outcome` is empty, and `open_requests` has it until it ends."""
     ended: list[EndedRow] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
     parts: list[PartRow] = field(default_factory=list)

@@ -45,6 +45,9 @@ class Store(Protocol):
     async def open_sessions(self, record: RecordRef) -> Sequence[SessionRow]:
         """Those of this record that have not ended, for whoever goes on with it."""
 
+    async def open_requests(self, record: RecordRef) -> Sequence[tuple[str, int, float]]:
+        """Session, number and begin of the requests of this record that have not ended."""
+
     async def session_of(self, record: RecordRef, sid: int) -> SessionRow | None:
         """A session by its number in its record."""
 

@@ -1,0 +1,210 @@
+"""What keeps the store in order: following what comes, leases, and the end of what has been kept long enough."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from ostiary_store.model import ChunkRow, Expiry, PartRow, Slice, StoreError
+from ostiary_store.postgres import rows
+from ostiary_store.postgres.database import Database, told
+from ostiary_store.postgres.days import DAY, TABLES, Days, partition
+from ostiary_store.sealed import ExpiryDigest
+
+_LEASES: Final = 0x4F53_5459
+_FEED: Final = 20
+"""Batches of one record that are read at once."""
+
+_DUE: Final = (
+    "s.closed is not null and s.waits_since is null and s.sealed_at is not null"
+    " and s.closed + coalesce(s.{keep}, $1) <= $2"
+)
+_BODIES: Final = "(p.body is not null or p.key <> '')"
+
+log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """The store's own housekeeping."""
+
+    def __init__(self, database: Database, days: Days) -> None:
+        self._database = database
+        self._days = days
+
+    # Following
+
+    async def feed(self, cursor: Mapping[str, int]) -> AsyncIterator[tuple[str, int, Slice]]:
+        for record in await self._database.fetch("select id, uuid, batch from record order by id"):
+            uuid = record["uuid"].hex()
+            done = cursor.get(uuid, 0)
+            while done < record["batch"]:
+                batches = await self._database.fetch(
+                    "select number, days from batch where record = $1 and number > $2 order by number limit $3",
+                    record["id"], done, _FEED,
+                )  # fmt: skip
+                if not batches:
+                    break
+                for batch in batches:
+                    async for piece in self._batch(record["id"], batch["number"], batch["days"]):
+                        yield uuid, batch["number"], piece
+                    done = batch["number"]
+
+    async def _batch(self, record: int, number: int, days: Sequence[int]) -> AsyncIterator[Slice]:
+        chunks: dict[int, list[ChunkRow]] = defaultdict(list)
+        parts: dict[int, list[PartRow]] = defaultdict(list)
+        async with self._database.transaction(readonly=True) as connection:
+            held: list[tuple[str, Any]] = []
+            for day in days:
+                for table, columns in (("chunk", f"{rows.CHUNK}, body"), ("part", rows.PART)):
+                    name = partition(table, day)
+                    if not await connection.fetchval("select to_regclass($1) is not null", name):
+                        continue
+                    held += [
+                        (table, row)
+                        for row in await connection.fetch(
+                            f"select {columns}, session from {name} where record = $1 and batch = $2"
+                            " order by session, seq",
+                            record,
+                            number,
+                        )
+                    ]
+            keys = {row["session"] for _, row in held}
+            found = await connection.fetch(f"{rows.SESSION} where s.key = any($1) order by s.key", list(keys))
+        sessions = {row["key"]: rows.session(row) for row in found}
+        for table, row in held:
+            session = sessions.get(row["session"])
+            if session is None:
+                continue
+            if table == "chunk":
+                chunks[row["session"]].append(rows.chunk(row, session.id, session.opened, row["body"]))
+            else:
+                parts[row["session"]].append(rows.part(row, session.id, session.opened, None))
+        for key, session in sessions.items():
+            yield Slice(session, chunks.get(key, ()), parts.get(key, ()))
+
+    async def cursor(self, name: str) -> Mapping[str, int]:
+        row = await self._database.fetchrow("select body from cursor where name = $1", name)
+        return {} if row is None else {str(key): int(value) for key, value in orjson.loads(row["body"]).items()}
+
+    async def set_cursor(self, name: str, cursor: Mapping[str, int]) -> None:
+        await self._database.execute(
+            "insert into cursor values ($1, $2) on conflict (name) do update set body = excluded.body",
+            name, orjson.dumps(dict(cursor)).decode(),
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def lease(self, name: str) -> AsyncIterator[bool]:
+        """An advisory lock of a connection: it ends with it."""
+        number = int.from_bytes(sha256(f"{self._database.schema}\0{name}".encode()).digest()[:4], "big", signed=True)
+        with told():
+            connection = await self._database.pool.acquire(timeout=10)
+        try:
+            with told():
+                held = bool(await connection.fetchval("select pg_try_advisory_lock($1, $2)", _LEASES, number))
+            try:
+                yield held
+            finally:
+                if held:
+                    with told():
+                        await connection.fetchval("select pg_advisory_unlock($1, $2)", _LEASES, number)
+        finally:
+            with told():
+                await self._database.pool.release(connection)
+
+    # The end
+
+    async def expiring(self, at: float, record: float, responses: float, limit: int) -> Sequence[Expiry]:
+        found: list[Expiry] = []
+        async with self._database.transaction(readonly=True) as connection:
+            for kind, default in (("record", record), ("responses", responses)):
+                keep = "keep" if kind == "record" else "keep_responses"
+                due = _DUE.format(keep=keep)
+                days = await connection.fetch(
+                    f"select distinct s.day from session s where {due} order by 1 limit {4 * limit}", default, at
+                )
+                for (day,) in days:
+                    if len(found) >= limit:
+                        break
+                    expiry = await self._plan(connection, kind, day, at, record, responses)
+                    if expiry.sessions:
+                        found.append(expiry)
+        return sorted(found, key=lambda expiry: (expiry.day, expiry.kind))[:limit]
+
+    async def _plan(
+        self, connection: Any, kind: Any, day: int, at: float, record: float, responses: float, *, lock: bool = False
+    ) -> Expiry:
+        digest = ExpiryDigest()
+        closed = 0.0
+        for row in await self._due(connection, kind, day, at, record if kind == "record" else responses, lock=lock):
+            digest.add(row["id"], row["head"])
+            closed = max(closed, row["closed"])
+        return Expiry(kind, day * DAY, digest.sessions, digest.digest(), at, record, responses, closed)
+
+    async def _due(self, connection: Any, kind: str, day: int, at: float, default: float, *, lock: bool) -> list[Any]:
+        due = _DUE.format(keep="keep" if kind == "record" else "keep_responses")
+        if kind == "responses":
+            name = partition("part", day)
+            if not await connection.fetchval("select to_regclass($1) is not null", name):
+                return []
+            due += f" and exists (select from {name} p where p.session = s.key and {_BODIES})"
+        return list(
+            await connection.fetch(
+                f"select s.key, s.id, s.head, s.closed from session s where {due} and s.day = $3 order by s.id, s.key"
+                + (" for update" if lock else ""),
+                default,
+                at,
+                day,
+            )
+        )
+
+    async def expire(self, expiry: Expiry) -> tuple[Mapping[str, int], list[str]]:
+        """What was removed, and the keys of the parts that lay in the bucket."""
+        day = expiry.day // DAY
+        async with self._database.transaction() as connection:
+            default = expiry.record if expiry.kind == "record" else expiry.responses
+            due = await self._due(connection, expiry.kind, day, expiry.at, default, lock=True)
+            digest = ExpiryDigest()
+            for row in due:
+                digest.add(row["id"], row["head"])
+            if digest.digest() != expiry.digest or digest.sessions != expiry.sessions:
+                raise StoreError("what is over is not what was said: nothing is removed. It will be worked out anew.")
+            keys = [row["key"] for row in due]
+            if expiry.kind == "responses":
+                return await self._bodies(connection, day, keys)
+            return await self._sessions(connection, day, keys)
+
+    async def _bodies(self, connection: Any, day: int, keys: list[int]) -> tuple[Mapping[str, int], list[str]]:
+        name = partition("part", day)
+        there = "session = any($1) and (body is not null or key <> '')"
+        names = await connection.fetch(f"select key from {name} where {there} and key <> ''", keys)
+        told_ = await connection.execute(f"update {name} set body = null, key = '' where {there}", keys)
+        return {"responses": int(told_.rpartition(" ")[2])}, [row[0] for row in names]
+
+    async def _sessions(self, connection: Any, day: int, keys: list[int]) -> tuple[Mapping[str, int], list[str]]:
+        removed: dict[str, int] = {}
+        names: list[Any] = []
+        there = await connection.fetchval("select to_regclass($1) is not null", partition("request", day))
+        if there:
+            names = await connection.fetch(
+                f"select key from {partition('part', day)} where session = any($1) and key <> ''", keys
+            )
+        gone = await connection.execute("delete from session where key = any($1)", keys)
+        removed["sessions"] = int(gone.rpartition(" ")[2])
+        await connection.execute("delete from running where session = any($1)", keys)
+        if there and not await connection.fetchval("select exists (select from session where day = $1)", day):
+            for table in TABLES:
+                name = partition(table, day)
+                removed[f"{table}s"] = int(await connection.fetchval(f"select count(*) from {name}"))
+                await connection.execute(f"drop table {name}")
+            self._days.forget()
+        elif there:
+            for table in TABLES:
+                gone = await connection.execute(f"delete from {partition(table, day)} where session = any($1)", keys)
+                removed[f"{table}s"] = int(gone.rpartition(" ")[2])
+        return removed, [row[0] for row in names]
