@@ -126,6 +126,8 @@ class SearchForm:
     outcome: str = ""
     state: str = ""
     """Of sessions: open, closed, lost."""
+    session: str = ""
+    """Only of this session."""
     would: str = ""
     """`1`: only what a rule in `enforcement: Audit` would have denied."""
     since: str = ""
@@ -273,6 +275,17 @@ class LivePage:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class KillPage:
+    """kill.html: asks before a session is ended. POST /sessions/{id}/kill with `reason` and `csrf`."""
+
+    session: SessionRow
+    running: tuple[Running, ...] = ()
+    reason: str = ""
+    """As it was typed, where it was not taken."""
+    problem: str = ""
+
+
 # -- approvals
 
 
@@ -339,6 +352,8 @@ class ApprovalPage:
     """approval.html. Deciding: POST {href}/decide with verdict (Approve or Deny), reason, hash, version, csrf."""
 
     approval: ApprovalView
+    verdict: str = ""
+    """Approve or Deny: what the viewer is about to answer (`?verdict=`); empty: not said yet."""
     problem: str = ""
     """Why the decision that was sent was not taken, as the API server or the gateway said it."""
 
@@ -358,6 +373,8 @@ class RuleView:
     approvers: tuple[str, ...] = ()
     hits: int = 0
     last: float | None = None
+    hours: tuple[int, ...] = ()
+    """Hits of each hour (or as many hours as fit in fifty bars), the oldest first."""
     href: str = ""
     """The requests that it decided."""
 
@@ -504,7 +521,7 @@ class ReplayPage:
 
 
 Page = (
-    SessionsPage | SessionPage | RequestPage | LivePage | ApprovalsPage | ApprovalPage | PoliciesPage
+    SessionsPage | SessionPage | RequestPage | LivePage | KillPage | ApprovalsPage | ApprovalPage | PoliciesPage
     | ConnectionsPage | ReplayPage | SigninPage | ErrorPage
 )  # fmt: skip
 

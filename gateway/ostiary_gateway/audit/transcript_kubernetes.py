@@ -130,7 +130,7 @@ def _body(data: bytes, options: Options) -> list[RenderableType]:
             return _document(orjson.loads(data), options)
         except orjson.JSONDecodeError:
             pass
-        if (events := _events(data)) is not None:
+        if (events := watch_events(data)) is not None:
             return _watched(events, options)
     text = data.decode("utf-8", "backslashreplace")
     if "\0" in text:
@@ -187,7 +187,7 @@ def _table(fields: Mapping[str, object], options: Options) -> list[RenderableTyp
     return [_grid(headings, rows, options), *hidden(len(found) - len(rows), "row")]
 
 
-def _events(data: bytes) -> list[Mapping[str, object]] | None:
+def watch_events(data: bytes) -> list[Mapping[str, object]] | None:
     """The events of a watch, one JSON document a line; the last may be cut. None if it is none."""
     events: list[Mapping[str, object]] = []
     lines = data.split(b"\n")

@@ -45,7 +45,7 @@ def streams_view(recording: Recording, options: Options) -> list[RenderableType]
     views: list[RenderableType] = []
     for kind, data in parts:
         name, style = _STREAMS[kind]
-        text = _plain(bytes(data))
+        text = plain(bytes(data))
         if not recording.tty:
             views.append(Text(name, "dim"))
         views += bounded(Text(visible(text, lines=True), style), options)
@@ -54,7 +54,7 @@ def streams_view(recording: Recording, options: Options) -> list[RenderableType]
     return views + notes
 
 
-def _plain(data: bytes) -> str:
+def plain(data: bytes) -> str:
     """What a terminal showed, without what steers it."""
     text = data.decode("utf-8", "backslashreplace")
     if "\0" in text:
