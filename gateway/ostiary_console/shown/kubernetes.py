@@ -1,4 +1,4 @@
-"""The Kubernetes API on a page: requests with the change they make, responses in short, commands with what they wrote."""
+"""The Kubernetes API on a page: requests with the change they make, responses in short, what commands wrote."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ def _table(fields: Mapping[str, object], first: int, bounds: Bounds) -> Grid:
         tuple(bounds.value("" if i >= len(cells) or cells[i] is None else str(cells[i])) for i in shown)
         for cells in found[first : first + bounds.rows]
     )
-    columns = tuple(Column(str(definitions[i].get("name") or ""), definitions[i].get("type") == "integer") for i in shown)
+    heads = [definitions[index] for index in shown]
+    columns = tuple(Column(str(head.get("name") or ""), head.get("type") == "integer") for head in heads)
     return Grid(columns, rows, len(found))
 
 

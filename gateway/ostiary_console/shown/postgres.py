@@ -65,9 +65,7 @@ class _Result:
 
 def answered(answer: Answer, bounds: Bounds) -> Iterator[AnyBlock]:
     """The recorded response."""
-    made = 0
-    for block in _blocks(answer, bounds):
-        made += 1
+    for made, block in enumerate(_blocks(answer, bounds), 1):
         if made > MAX_BLOCKS:
             yield Remark("There is more in this response: download it, or read the export.")
             return
