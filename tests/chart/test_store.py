@@ -10,6 +10,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from support.cluster import ROOT
 from support.helm import CHART, Manifest, helm, pick, refusal, rules, template
 
 from ostiary_operator.settings import parse_settings
@@ -83,6 +84,7 @@ EVERYTHING: Manifest = {
     "operator": {"secrets": ["chat"], "settings": {"rates": {"workers": 4}}},
     "metrics": {"annotations": True, "monitors": {"enabled": True}, "rules": {"enabled": True}},
 }
+EXAMPLE: Manifest = yaml.safe_load((ROOT / "examples" / "store" / "values.yaml").read_text())
 PARTS = ("ostiary-store", "ostiary-console")
 
 
@@ -106,7 +108,7 @@ def mounted(template: Manifest) -> dict[str, str]:
 
 
 def test_helm_finds_nothing_wrong() -> None:
-    for values in (STORE, BOTH, EVERYTHING):
+    for values in (STORE, BOTH, EVERYTHING, EXAMPLE):
         done = helm("lint", "--strict", str(CHART), values=values)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -127,7 +129,7 @@ def test_every_object_is_labelled_and_there_once(values: Manifest) -> None:
         assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "ostiary", each["metadata"]["name"]
 
 
-@pytest.mark.parametrize("values", [STORE, EVERYTHING], ids=["few", "everything"])
+@pytest.mark.parametrize("values", [STORE, EVERYTHING, EXAMPLE], ids=["few", "everything", "example"])
 def test_the_store_understands_what_the_chart_tells_it(values: Manifest) -> None:
     told = parse_store_settings(settings(template(values), "ostiary-store"))
     assert (told.listen, told.admin) == ("0.0.0.0:8443", "0.0.0.0:9911")
