@@ -6,7 +6,6 @@ record: all that one batch has of a session becomes one chunk, as long as no par
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,8 +16,10 @@ import orjson
 import zstandard
 
 from ostiary_gateway.audit import layout
-from ostiary_gateway.audit.chain import SIGNATURE, genesis, parse_seal
+from ostiary_gateway.audit.chain import genesis
+from ostiary_gateway.audit.encoding import decision_id
 from ostiary_gateway.audit.unpacking import Section, sections
+from ostiary_store import gateway_seals
 from ostiary_store.chain import GENESIS, chunk_link, digest, part_link
 from ostiary_store.model import (
     MAX_TEXT,
@@ -38,6 +39,15 @@ CHUNK: Final = 256 * 1024
 
 FIRST: Final = layout.FILE.size
 """Where the first block stands in the file."""
+
+AT_ONCE: Final = 32 * 1024 * 1024
+"""Bytes of blocks, decompressed, after which a batch ends."""
+
+LATEST: Final = 253_402_300_800.0
+"""The end of the year 9999; no gateway's clock goes there."""
+
+_NAME: Final = 255
+"""Characters of a session's id, at most."""
 
 _BLOCK: Final = layout.BLOCK.size
 _MOST: Final = 2**63 - 1
@@ -182,6 +192,7 @@ class Digest:
     ) -> None:
         self.record = record
         self.place = place if place.position else start(record)
+        self._keys = gateway_seals.public_keys(record.keys)
         self._decompressor = zstandard.ZstdDecompressor()
         self._compressor = zstandard.ZstdCompressor(level=3)
         self._sessions = {row.sid: _Session(row, {}, new=False) for row in sessions}
@@ -218,8 +229,8 @@ class Digest:
         view = memoryview(data)
         position, number, link, seal = self.place
         found: list[tuple[int, int, float, bytes, bytes]] = []
-        at = 0
-        while len(data) - at >= _BLOCK:
+        at = total = 0
+        while len(data) - at >= _BLOCK and total < AT_ONCE:
             magic, kind, codec, zero, size, stored, told, when, previous = layout.BLOCK.unpack_from(data, at)
             if magic != layout.BLOCK_MAGIC or zero or size > layout.MAX_BODY or kind not in (1, 2, 3):
                 raise Damaged(f"there is no block at byte {position} of the record")
@@ -231,7 +242,7 @@ class Digest:
             link = sha256(view[at:end]).digest()
             if link != data[end : end + layout.LINK]:
                 raise Damaged(f"block {number} at byte {position} is not what its link says")
-            if not math.isfinite(when):
+            if not 0 <= when < LATEST:
                 raise Damaged(f"block {number} at byte {position} has no time")
             body = data[at + _BLOCK : end]
             head = b""
@@ -244,11 +255,11 @@ class Digest:
                 # The size goes with the head: it is not in it.
                 head += size.to_bytes(8, "little")
             else:
-                try:
-                    seal = parse_seal(body[SIGNATURE:]).number
-                except ValueError as error:
-                    raise Damaged(f"block {number} at byte {position}: {error}") from error
+                if wrong := gateway_seals.check(body, last=seal, block=number, head=previous, keys=self._keys):
+                    raise Damaged(f"block {number} at byte {position}: {wrong}")
+                seal += 1
             found.append((kind, codec, when, head, body))
+            total += size
             at = end + layout.LINK
             position, number = self.place.position + at, number + 1
         return found, Place(position, number, link, seal)
@@ -367,11 +378,11 @@ class _Making:
         subject = fields.get("subject")
         subject = subject if isinstance(subject, dict) else {}
         retention, client, detail = (fields.get(name) for name in ("retention", "client", "detail"))
-        opened = float(fields["at"])
-        if not math.isfinite(opened):
-            raise Damaged(f"session number {section.sid} has no time")
+        name, opened = _text(fields["session"]), float(fields["at"])
+        if not 0 <= opened < LATEST or not 0 < len(name) <= _NAME or section.sid > _MOST:
+            raise Damaged(f"session number {section.sid} has no time, or no id")
         return SessionRow(
-            _text(fields["session"]), opened, None, "open", _text(fields.get("connection")),
+            name, opened, None, "open", _text(fields.get("connection")),
             _text(fields.get("protocol")), _text(subject.get("username")), _text(fields.get("recording")),
             record=self._batch.record.uuid, sid=section.sid, subject=subject,
             client=client if isinstance(client, dict) else {}, detail=detail if isinstance(detail, dict) else {},
@@ -402,6 +413,8 @@ class _Making:
                     self.missing.add(ident)
                     found = NOBODY
                 at += _WHOLE_SIZE
+                if not 0 <= ended < LATEST:
+                    raise Damaged(f"a request of session {name} ends at no time")
                 outcome = raw[at : at + told]
                 at += told
                 requests.append(
@@ -435,6 +448,8 @@ class _Making:
                 at = stop
                 continue
             at = stop
+            if not 0 <= begun < LATEST:
+                raise Damaged(f"a request of session {name} begins at no time")
             hour = int(begun // 3600)
             if ident == last and hour == last_hour:
                 count += 1
@@ -452,6 +467,8 @@ class _Making:
         self._tallies[key] = self._tallies.get(key, 0) + count
 
     def _ended(self, session: _Session, number: int, ended: float, told: bytes, rows: int, sent: int) -> None:
+        if not 0 <= ended < LATEST:
+            raise Damaged(f"a request of session {session.row.id} ends at no time")
         outcome = _OUTCOMES.get(told) or _outcome(told)
         rows, sent = min(rows, _MOST), min(sent, _MOST)
         begun = session.fresh.pop(number, None)
@@ -471,12 +488,16 @@ class _Making:
 
     def _decided(self, body: bytes) -> None:
         ident, body = body[:16], body[16:]
+        if decision_id(body) != ident:
+            raise Damaged(f"the decision {ident.hex()} is not the one that its id is of")
         self._batch.decisions[ident] = body
         fields = orjson.loads(body)
         self._verdicts[ident] = verdict(ident, fields) if isinstance(fields, dict) else NOBODY
 
     def _closed(self, session: _Session, kind: int, body: bytes) -> None:
         at = float(orjson.loads(body)["at"])
+        if not 0 <= at < LATEST:
+            raise Damaged(f"session {session.row.id} ends at no time")
         session.row = replace(session.row, state="closed" if kind == layout.CLOSE else "lost", closed=at)
         for number in [*session.fresh, *session.running]:
             self._ended(session, number, at, b"lost", 0, 0)

@@ -148,6 +148,8 @@ class Taking:
             )  # fmt: skip
             for row in rows:
                 found[row["id"]] = _Key(row["key"], row["day"], row["who"])
+        if len(found) < len(batch.sessions):
+            await self._look(self._database, batch)
         for each in batch.sessions:
             if each.id not in found:
                 raise StoreError(f"session {each.id} goes on, but is not in the store; its row was removed")
@@ -197,12 +199,19 @@ class Taking:
         )  # fmt: skip
         if row is not None:
             return row["id"], row["batch"]
+        await self._look(connection, batch)
+        raise StoreError("the record came to another place and back; try again")
+
+    async def _look(self, connection: Any, batch: Batch) -> None:
+        """Moved, if the record does not stand where the batch begins."""
         row = await connection.fetchrow(
             "select position, number, link, seal from record where uuid = $1", batch.record.uuid
         )
         if row is None:
             raise StoreError("the record is not known to the store; announce it again")
-        raise Moved(Place(*row))
+        place = Place(*row)
+        if (place.position, place.link) != (batch.start.position, batch.start.link):
+            raise Moved(place)
 
     async def _open(
         self, connection: Any, batch: Batch, record: int, whos: Mapping[Name, int], keys: dict[str, _Key]

@@ -142,7 +142,7 @@ create table chunk (
 ) partition by list (day);
 -- It is compressed already.
 alter table chunk alter column body set storage external;
-create index chunk_by_seq on chunk (session, seq);
+create unique index chunk_by_seq on chunk (session, seq, day);
 create index chunk_by_batch on chunk (record, batch);
 
 create table part (
@@ -160,7 +160,7 @@ create table part (
     body bytea
 ) partition by list (day);
 alter table part alter column body set storage external;
-create index part_by_seq on part (session, seq);
+create unique index part_by_seq on part (session, seq, day);
 create index part_by_batch on part (record, batch);
 
 create table batch (
