@@ -49,3 +49,9 @@ def check(body: bytes, *, last: int, block: int, head: bytes, keys: dict[str, Ed
     if not verifies(key, body[:SIGNATURE], seal.hash):
         return f"the signature of seal {seal.number} of the record is wrong"
     return ""
+
+
+def key_ids(lines: object) -> tuple[str, ...]:
+    """Of the keys in such lines, as the store's list of records has them."""
+    found = lines if isinstance(lines, (list, tuple)) else ()
+    return tuple(line.split()[1] for line in map(str, found) if len(line.split()) == 3)

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from ostiary_store.chain import seal_hash
+from ostiary_store.gateway_seals import key_ids
 from ostiary_store.model import Expiry, SealRow, SessionRow, StoreError
 from ostiary_store.sealed import (
     BEFORE_FIRST,
@@ -197,7 +198,7 @@ class Sealer:
         """Records that have to be sealed again."""
         heads: list[RecordHead] = []
         for record in await self._store.records():
-            ids = _key_ids(record.get("keys"))
+            ids = key_ids(record.get("keys"))
             head = RecordHead(
                 str(record["uuid"]), str(record["gateway"]), int(str(record["position"])), int(str(record["number"])),
                 str(record["link"]), ids,
@@ -206,8 +207,3 @@ class Sealer:
             if head.position != position and (now - at >= RECORDS or head.position < position or known != ids):
                 heads.append(head)
         return heads
-
-
-def _key_ids(value: object) -> tuple[str, ...]:
-    lines = value if isinstance(value, (list, tuple)) else ()
-    return tuple(line.split()[1] for line in map(str, lines) if len(line.split()) == 3)

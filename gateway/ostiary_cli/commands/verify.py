@@ -7,9 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.text import Text
 
+from ostiary_cli.commands.sessions import since_time
 from ostiary_cli.errors import CommandError
 from ostiary_cli.options import data_option
 from ostiary_gateway.audit.records import records
@@ -19,12 +21,44 @@ from ostiary_gateway.audit.verify import Report, findings, verify
 @click.command()
 @data_option
 @click.option(
+    "--store", metavar="URL", envvar="OSTIARY_STORE", help="Check a store instead: postgresql://… or sqlite:PATH."
+)
+@click.option(
     "--keys", type=click.Path(path_type=Path), help="Public keys, kept elsewhere. Default: beside the record."
 )
-@click.option("--anchor", default="", metavar="NUMBER:HASH", help="A last seal, noted before: shows a cut-off end.")
+@click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    metavar="NUMBER:HASH",
+    help="A last seal, noted before: shows a cut-off end. Of a store also a file, a URL, or configmap:NAMESPACE/NAME.",
+)
+@click.option("--quick", is_flag=True, help="Of a store: links and seals only, not what they are links of.")
+@click.option("--since", type=since_time, metavar="TIME", help="Of a store: only sessions of that day and later.")
+@click.option("--session", default="", metavar="ID", help="Of a store: only this session.")
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
-def command(data: Path, keys: Path | None, anchor: str, json_: bool) -> None:
+def command(
+    data: Path,
+    store: str | None,
+    keys: Path | None,
+    anchors: tuple[str, ...],
+    quick: bool,
+    since: float | None,
+    session: str,
+    json_: bool,
+) -> None:
     """Check every link, response and signature of the record. Exits 1 if anything was changed or removed."""
+    context = click.get_current_context()
+    if store and context.get_parameter_source("data") is not ParameterSource.COMMANDLINE:
+        from ostiary_cli import store_verify
+        from ostiary_store.verify import Wanted
+
+        raise SystemExit(store_verify.run(store, keys, anchors, Wanted(quick, since, session), as_json=json_))
+    if quick or since is not None or session:
+        raise click.UsageError("--quick, --since and --session are for a store: give --store URL.")
+    if len(anchors) > 1:
+        raise click.UsageError("A gateway's own record takes one --anchor.")
+    anchor = anchors[0] if anchors else ""
     paths = records(data)
     if anchor and len(paths) > 1:
         names = ", ".join(path.name for path in paths)
