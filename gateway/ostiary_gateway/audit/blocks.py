@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import zstandard
 
-from ostiary_gateway.audit import chain, layout
+from ostiary_gateway.audit import chain, holes, layout
 
 _HEAD = layout.BLOCK.size
 FIRST = layout.FILE.size
@@ -84,12 +84,34 @@ class Log:
             return None
         return Block(position, end, kind, codec, raw, stored, number, at, previous, header)
 
+    def first(self) -> int:
+        """Where the first block stands: at FIRST, unless the beginning was handed over to a store and is a hole now."""
+        if any(self.read(FIRST, len(layout.BLOCK_MAGIC))):
+            return FIRST
+        position = self._not_zero(FIRST)
+        found = None if position is None else self.next_whole(position)
+        return FIRST if found is None else found.position
+
+    def _not_zero(self, position: int) -> int | None:
+        position = holes.data_from(self._descriptor, position)
+        while piece := self.read(position):
+            if rest := piece.lstrip(b"\0"):
+                return position + len(piece) - len(rest)
+            position = holes.data_from(self._descriptor, position + len(piece))
+        return None
+
     def walk(self, start: int, stop: int) -> Iterator[Block]:
-        """The blocks from `start` on, none that ends behind `stop`."""
+        """The blocks from `start` on, none that ends behind `stop`. What is not here any more is passed over."""
+        looked = False
         while start < stop:
             block = self.block(start, stop)
             if block is None:
-                return
+                first = FIRST if looked else self.first()
+                looked = True
+                if first <= start:
+                    return
+                start = first
+                continue
             yield block
             start = block.end
 
@@ -157,6 +179,8 @@ class Log:
     def slice(self, position: int, start: int, size: int) -> bytes:
         """Bytes of a recorded response. LookupError or ValueError if they are gone or damaged."""
         block = self.block(position)
+        if block is None and position < self.first():
+            raise LookupError("it was handed over to the store, and is not here any more")
         if block is None:
             raise LookupError(f"there is no block at byte {position} of the record")
         raw = self.raw(block)

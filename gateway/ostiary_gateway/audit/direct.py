@@ -66,6 +66,11 @@ class Direct:
                 codec, body = layout.ZSTD, data
         file.begin()
         start, end = file.block(kind, codec, len(raw), time.time(), body)
+        try:
+            file.room()
+        except OSError:
+            self._writer.give_back()
+            return False
         self._batch, self._entry, self._raw = batch, (start, end, kind, head), len(raw)
         lane.append(file.prepared(), start, whole=file.unsynced)
         return True

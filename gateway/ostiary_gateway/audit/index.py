@@ -7,6 +7,9 @@ session    one row a session: what lists and filters need. `events` is the seq o
 span       a stretch of the file in which a session has events, and the lowest and highest number of their requests.
 decision   each decision once.
 indexed    up to where the index goes, the link there, and the number of the last seal before.
+highest    the highest number of a session, as of when the first of them went.
+
+What the disk has got back of the record (`LogFile.free`) goes from the index too, but for decisions.
 """
 
 from __future__ import annotations
@@ -66,6 +69,11 @@ _TABLES = (
     )""",
 )
 
+_LATER_TABLES = (
+    "create table if not exists highest (one integer primary key check (one = 1), sid integer not null)",
+)
+"""Those that an index of this version may not have yet."""
+
 Opened = tuple[str, float, str, str, str, str]
 """id, time, connection, protocol, username, recording."""
 
@@ -85,6 +93,8 @@ class Delta:
         self.events: dict[int, int] = {}
         """The seq of each session's next event."""
         self.spans: list[tuple[int, int, int, int, int]] = []
+        self.highest = 0
+        """Highest number of a session that a seal has named."""
         self._stretches: dict[int, list[int]] = {}
         self._start = 0
 
@@ -149,6 +159,8 @@ def connect(path: Path) -> sqlite3.Connection:
             connection.execute(f"pragma application_id = {APPLICATION_ID}")
             connection.execute(f"pragma user_version = {VERSION}")
             connection.execute("commit")
+        for statement in _LATER_TABLES:
+            connection.execute(statement)
     except BaseException:
         connection.close()
         raise
@@ -225,9 +237,38 @@ def write(connection: sqlite3.Connection, delta: Delta, place: Place) -> None:
     many("insert or replace into span values (?, ?, ?, ?, ?)", delta.spans)
     many("insert or ignore into decision values (?, ?)", list(delta.decisions.items()))
     connection.execute("insert or replace into indexed values (1, ?, ?, ?, ?)", place)
+    if delta.highest:
+        _raise_highest(connection, delta.highest)
+
+
+def _raise_highest(connection: sqlite3.Connection, sid: int) -> None:
+    connection.execute("insert into highest values (1, ?) on conflict do update set sid = max(sid, excluded.sid)", (sid,))
+
+
+def highest(connection: sqlite3.Connection) -> int:
+    """The highest number that a session of this record ever had, as far as the index goes."""
+    (found,) = connection.execute(
+        "select max(coalesce((select max(sid) from session), 0), coalesce((select max(sid) from span), 0), "
+        "coalesce((select sid from highest), 0))"
+    ).fetchone()
+    return int(found)
+
+
+def boundary(connection: sqlite3.Connection, position: int) -> int:
+    """The end of a block at `position` or before it; 0 if the index knows none."""
+    (found,) = connection.execute("select coalesce(max(stop), 0) from span where stop <= ?", (position,)).fetchone()
+    return int(found)
+
+
+def forget(connection: sqlite3.Connection, first: int) -> None:
+    """Inside a transaction: what lies before the block at `first` is not here any more. Sessions that have nothing left
+    and are over go; decisions stay, since they are named behind it."""
+    _raise_highest(connection, highest(connection))
+    connection.execute("delete from span where stop <= ?", (first,))
+    connection.execute("delete from session where state <> 'open' and sid not in (select sid from span)")
 
 
 def clear(connection: sqlite3.Connection) -> None:
     """Inside a transaction: forget everything."""
-    for table in ("session", "span", "decision", "indexed"):
+    for table in ("session", "span", "decision", "indexed", "highest"):
         connection.execute(f"delete from {table}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Self
 
-from ostiary_gateway.audit import chain, layout
+from ostiary_gateway.audit import chain, holes, layout
 from ostiary_gateway.audit.blocks import FIRST
 
 _MOST = 1000
@@ -29,6 +30,10 @@ class LogFile:
         self.link = link
         """Of the last one."""
         self.unsynced = False
+        self.first = FIRST
+        """Where the first block stands that is still here."""
+        self.limit = 0
+        """Bytes that it may take up on the disk; 0: as many as there are."""
         self._descriptor = descriptor
         self._inode = os.fstat(descriptor).st_ino
         self._looked = 0.0
@@ -53,8 +58,9 @@ class LogFile:
             raise
         return cls(descriptor, path, FIRST, 0, chain.genesis(header))
 
-    def go_on(self, position: int, number: int, link: bytes) -> None:
+    def go_on(self, position: int, number: int, link: bytes, first: int = FIRST) -> None:
         """Append there; what stands behind it is cut off."""
+        self.first = first
         os.ftruncate(self._descriptor, position)
         os.fdatasync(self._descriptor)
         self.position, self.number, self.link = position, number, link
@@ -83,10 +89,13 @@ class LogFile:
     def next_link(self) -> bytes:
         return self._next[2]
 
-    def write(self, *, durable: bool) -> None:
-        """Append what was prepared. durable: it is on the disk when this returns. OSError: nothing was appended."""
+    def write(self, *, durable: bool, seal: bool = False) -> None:
+        """Append what was prepared. durable: it is on the disk when this returns. seal: it may pass the limit, since
+        nothing is freed without one. OSError: nothing was appended."""
         if durable:
             self.check()
+        if not seal:
+            self.room()
         # One call where it suffices; it makes nothing durable that was written before.
         flags = _DURABLE if durable and not self.unsynced else 0
         position = self.position
@@ -96,6 +105,30 @@ class LogFile:
         if durable and not flags:
             os.fdatasync(self._descriptor)
         self.appended(durable=durable)
+
+    def room(self) -> None:
+        """OSError if what was prepared does not fit into the limit."""
+        if self.limit and self._next[0] - self.first > self.limit:
+            message = f"{self.path} may take up {self.limit} bytes, and the store has not taken them over"
+            raise OSError(errno.ENOSPC, message)
+
+    def head(self, position: int) -> tuple[int, bytes]:
+        """Of the block that stands there: its number, and the link before it. OSError; ValueError if none does."""
+        header = os.pread(self._descriptor, layout.BLOCK.size, position)
+        if len(header) < layout.BLOCK.size or not header.startswith(layout.BLOCK_MAGIC):
+            raise ValueError(f"no block stands at byte {position} of {self.path}")
+        fields = layout.BLOCK.unpack(header)
+        return fields[6], fields[8]
+
+    @property
+    def can_free(self) -> bool:
+        """Whether the disk takes back what a file has at its beginning."""
+        return holes.possible(self._descriptor)
+
+    def free(self, position: int) -> None:
+        """Nothing before the block there is needed any more. The header stays, and the link before the block. OSError."""
+        holes.punch(self._descriptor, FIRST, position - layout.LINK)
+        self.first = position
 
     def prepared(self) -> bytes:
         """What was prepared, for somebody else to append; `appended` says that it was."""

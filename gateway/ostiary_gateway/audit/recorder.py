@@ -153,6 +153,49 @@ class FileRecorder:
     def approval(self, event: ApprovalStep) -> None:
         self._intake.run.rare(layout.APPROVAL, encoding.approval(event))
 
+    # What a store takes over
+
+    @property
+    def path(self) -> Path:
+        """Of the record's file."""
+        return self._file.path
+
+    @property
+    def position(self) -> int:
+        """Where the record ends just now; what is before it stays as it is. From any thread, also when it is closed."""
+        return self._file.position
+
+    @property
+    def freed(self) -> int:
+        """Bytes that the disk got back since the start."""
+        return self._writer.freeing.freed
+
+    @property
+    def held(self) -> int:
+        """Bytes of the record that are here."""
+        return self._file.position - self._file.first
+
+    def spool(self, keep: int | None, limit: int) -> None:
+        """Before anything is recorded: `keep` bytes stay here when the store has them (None: all). No more than `limit`
+        are held (0: what the disk takes); beyond it nothing can be recorded, as on a disk that is full."""
+        self._file.limit = limit
+        if keep is not None:
+            self._writer.freeing.begin(keep)
+
+    def handed_over(self, position: int) -> None:
+        """The store has all before this byte. From any thread."""
+        freeing = self._writer.freeing
+        freeing.handed = position
+        if freeing.worth() and not self._closed:
+            try:
+                self._loop.call_soon_threadsafe(self._look)
+            except RuntimeError:
+                return  # the loop has ended: so it stays here
+
+    def _look(self) -> None:
+        if not self._closed:
+            self._writer.put(Batch([], 0, [], []))
+
     @property
     def queued(self) -> int:
         """Bytes that wait to be written."""

@@ -32,29 +32,32 @@ def recover(file: LogFile, path: Path, connection: sqlite3.Connection, signer: S
     finally:
         reading.close()
     seal = _mark_lost(file, connection, signer, now, place.seal)
-    (newest,) = connection.execute("select coalesce(max(sid), 0) from session").fetchone()
-    return int(newest) + 1, seal
+    return index.highest(connection) + 1, seal
 
 
 def _catch_up(file: LogFile, reading: Log, connection: sqlite3.Connection) -> index.Place:
     place = index.indexed(connection)
+    first = reading.first()
     if place.position > reading.size or (place.link and reading.link_before(place.position) != place.link):
         log.warning("the index does not fit the record and is made anew", record=str(reading.path))
         place = index.START
     delta = index.Delta()
     connection.execute("begin immediate")
     try:
-        if place.position == FIRST:
+        if place.position == FIRST or place.position < first:
             index.clear(connection)
-            place = place._replace(link=reading.link_before(FIRST))
+            place = _beginning(reading, first)
         while (block := reading.block(place.position)) is not None:
             if block.number != place.number or block.previous != place.link or not reading.whole(block):
                 break
             absorb(reading, (block,), delta)
-            seal = _number(reading, block, place.seal)
-            place = index.Place(block.end, place.number + 1, reading.link(block), seal)
+            seal = _seal(reading, block)
+            last = place.seal if seal is None else seal.number
+            if seal is not None and seal.handed is not None:
+                delta.highest = max(delta.highest, seal.handed.session)
+            place = index.Place(block.end, place.number + 1, reading.link(block), last)
         _keep_the_rest(reading, place.position)
-        file.go_on(place.position, place.number, place.link)
+        file.go_on(place.position, place.number, place.link, first)
         index.write(connection, delta, place)
         connection.execute("commit")
     except BaseException:
@@ -63,9 +66,15 @@ def _catch_up(file: LogFile, reading: Log, connection: sqlite3.Connection) -> in
     return place
 
 
-def _number(reading: Log, block: Block, last: int) -> int:
-    """Of the last seal, when this block has passed."""
-    return chain.parse_seal(reading.body(block)[chain.SIGNATURE :]).number if block.kind == layout.SEAL else last
+def _beginning(reading: Log, first: int) -> index.Place:
+    block = reading.block(first) if first > FIRST else None
+    if block is None:
+        return index.START._replace(link=reading.link_before(FIRST))
+    return index.Place(first, block.number, block.previous, 0)
+
+
+def _seal(reading: Log, block: Block) -> chain.Seal | None:
+    return chain.parse_seal(reading.body(block)[chain.SIGNATURE :]) if block.kind == layout.SEAL else None
 
 
 def _keep_the_rest(reading: Log, position: int) -> None:

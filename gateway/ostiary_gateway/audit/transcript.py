@@ -46,7 +46,10 @@ def render(reader: SessionReader, session: Session, console: Console, options: O
     """Print the whole session. A long one is printed as it is read."""
     options = options or Options()
     opened = next(reader.events(session), None)
-    console.print(heading(session, mapping(opened.fields.get("detail")) if opened is not None else {}))
+    begins = opened is not None and opened.kind == "open"
+    console.print(heading(session, mapping(opened.fields.get("detail")) if opened is not None and begins else {}))
+    if opened is not None and opened.seq:
+        console.print(Text(f"Its first {opened.seq} events are not here any more: the store has them.", "yellow"))
     for request in in_order(reader.requests(session)):
         console.print(request_view(reader, session, request, request.number, console.width, options))
     for line in closing(reader, session):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ostiary_gateway.audit import chain, index, layout, unpacking
@@ -40,6 +41,8 @@ class Report:
     response_bytes: int = 0
     unsealed: int = 0
     """Events after the last seal: linked, not signed yet."""
+    begins: int = 0
+    """Number of the first block that is here; what was before was handed over to a store."""
     last_seal: str = ""
     """`NUMBER:HASH`. Kept elsewhere and given as `anchor` later, it shows if the end of the record was cut off."""
     found: int = 0
@@ -125,6 +128,8 @@ class _Verification:
         self._spans: dict[int, tuple[list[int], list[int]]] = {}
         self._seals = 0
         self._anchored = not anchor
+        self._handed = 0
+        """Up to which block seals say that the record was handed over."""
         self._number = 0
         self._link = b""
 
@@ -135,16 +140,30 @@ class _Verification:
             stops.append(stop)
         self._blocks()
         self._report.sessions = len(self._sessions)
-        if not self._anchored:
+        begins = self._report.begins
+        if begins > self._handed:
+            what = f"blocks {self._handed} to {begins - 1} were removed: no seal says that they were handed over to a store"
+            self._report.add("", None, what)
+        if not self._anchored and not (begins and self._before(self._anchor)):
             what = f"the noted seal {self._anchor} is not there: the record was cut off or replaced"
             self._report.add("", None, what)
         return self._report
 
+    def _before(self, anchor: str) -> bool:
+        """Whether the noted seal stood in what was handed over: the store has it."""
+        number = anchor.partition(":")[0]
+        return number.isdecimal() and 0 < int(number) <= self._seals - self._report.seals
+
     def _blocks(self) -> None:
         log, report = self._log, self._report
         end = log.size
-        position = FIRST
-        self._link = log.link_before(FIRST)
+        position = log.first()
+        first = log.block(position) if position > FIRST else None
+        if first is not None:
+            report.begins = self._number = first.number
+            self._link = first.previous
+        else:
+            self._link = log.link_before(FIRST)
         compared = False
         while True:
             if position >= self._place.position and not compared:
@@ -232,6 +251,8 @@ class _Verification:
             add("", None, f"seal {self._seals} was changed: {error}")
             return
         name = f"seal {seal.number}"
+        if report.begins and report.seals == 1:
+            self._seals = seal.number
         if seal.number != self._seals:
             add("", None, f"seals are missing or in another order: {name} where {self._seals} should be")
             self._seals = seal.number
@@ -244,6 +265,8 @@ class _Verification:
             add("", None, f"the chain up to block {block.number} was rewritten: it is not what {name} signed")
         else:
             report.unsealed = 0
+            if seal.handed is not None:
+                self._handed = max(self._handed, seal.handed.block)
         report.last_seal = f"{seal.number}:{seal.hash.hex()}"
         self._anchored = self._anchored or report.last_seal == self._anchor
 
@@ -255,7 +278,10 @@ class _Verification:
         add = self._report.add
         if known is None:
             known = self._sessions[sid] = _Session(self._name(sid))
-            if block.position < self._place.position and known.name == f"session number {sid}":
+            if self._report.begins and seq:
+                # It had begun before; how much of it was handed over, the links of the blocks say.
+                known.seq, known.countable = seq, False
+            elif block.position < self._place.position and known.name == f"session number {sid}":
                 add(known.name, seq, "its session is missing in the index")
         if seq > known.seq:
             missing = f"event {known.seq}" if seq == known.seq + 1 else f"events {known.seq} to {seq - 1}"
@@ -312,8 +338,10 @@ class _Verification:
             known.countable = fields.get("recording") != "None"
         elif kind == "begin":
             name = str(fields["decision"])
-            action = self._actions.get(name)
-            if action is None:
+            action = self._actions.get(name) or self._kept(name)
+            if action is None and self._report.begins:
+                known.countable = False
+            elif action is None:
                 self._report.add(known.name, found.seq, f"its decision {name} was removed")
             known.seen[0] += 1
             known.seen[1] += action == "Deny"
@@ -326,6 +354,16 @@ class _Verification:
             known.countable = False
         elif kind in ("close", "lost"):
             known.ended = ("closed" if kind == "close" else "lost"), fields.get("at")
+
+    def _kept(self, name: str) -> str | None:
+        """The action of a decision that was handed over: the index has it, and its id proves it."""
+        if not self._report.begins:
+            return None
+        row = self._connection.execute("select body from decision where id = ?", (bytes.fromhex(name),)).fetchone()
+        if row is None or decision_id(bytes(row[0])) != bytes.fromhex(name):
+            return None
+        action = self._actions[name] = str(orjson.loads(row[0]).get("action", ""))
+        return action
 
     def _decision(self, known: _Session, found: unpacking.Found, fields: unpacking.Fields) -> None:
         told = fields["decision"]
@@ -343,17 +381,19 @@ class _Verification:
         }
         for sid, row in rows.items():
             known = self._sessions.get(sid)
+            if known is None and self._report.begins and sid not in self._spans:
+                continue  # all of it was handed over
             if known is None or not known.seq:
                 add(str(row[0]), None, "all of its events were removed")
             else:
                 self._row(known, row)
         for sid, known in self._sessions.items():
-            if sid not in rows and known.name != f"session number {sid}":
+            if sid not in rows and known.name != f"session number {sid}" and known.opened:
                 add(known.name, None, "it was removed from the index")
         for name, body in self._connection.execute("select id, body from decision"):
             if decision_id(bytes(body)) != name:
                 add("", None, f"decision {bytes(name).hex()} was changed in the index")
-            elif bytes(name).hex() not in self._actions:
+            elif bytes(name).hex() not in self._actions and not self._report.begins:
                 add("", None, f"decision {bytes(name).hex()} is in the index and not in the record")
         held = {bytes(name).hex() for (name,) in self._connection.execute("select id from decision")}
         for missing in sorted(self._actions.keys() - held):
@@ -392,6 +432,8 @@ def findings(report: Report) -> Iterator[str]:
         f"{report.sessions} sessions, {report.events} events, {report.response_bytes} bytes of responses, "
         f"{report.seals} {'seal' if report.seals == 1 else 'seals'}; {report.unsealed} events not sealed yet"
     )
+    if report.begins:
+        yield f"begins at block {report.begins}; what was before was handed over to the store"
     for finding in report.findings:
         yield str(finding)
     if report.found > len(report.findings):

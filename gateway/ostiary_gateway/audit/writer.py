@@ -19,6 +19,7 @@ import structlog
 import zstandard
 
 from ostiary_gateway.audit import chain, index, layout
+from ostiary_gateway.audit.freeing import Freeing
 from ostiary_gateway.audit.intake import Intake, Item, Pending
 from ostiary_gateway.audit.keys import Signer
 from ostiary_gateway.audit.logfile import LogFile
@@ -129,6 +130,10 @@ class Writer:
         self._fast = zstandard.ZstdCompressor(level=-5)
         self._entries: list[index.Entry] = []
         self._news: list[object] = []
+        self.freeing = Freeing(file, connection)
+        self._indexed = file.position
+        self._goes = 0
+        """Up to where a seal says that the record was handed over, and it is still here."""
         self._last_seal = last_seal
         self._unsealed = self._ended = False
         self._unchecked = False
@@ -197,8 +202,12 @@ class Writer:
             self._next_tick_at = time.monotonic() + TICK
         with self._file.lock:
             self._work()
+        if self._goes:
+            self._free()
 
     def _work(self) -> None:
+        if self.failing:
+            self._hand_over()
         while self._held:
             self._commit()
             if self.failing:
@@ -308,13 +317,13 @@ class Writer:
         stats.blocks += len(entries)
         return entries
 
-    def _write_seal(self, *, durable: bool) -> None:
+    def _write_seal(self, *, durable: bool, handed: chain.Handed | None = None) -> None:
         file = self._file
         file.begin()
-        seal = chain.seal(self._last_seal + 1, time.time(), file.number, file.link, self._signer.id)
+        seal = chain.seal(self._last_seal + 1, time.time(), file.number, file.link, self._signer.id, handed)
         body = self._signer.sign(seal.hash) + seal.body
         start, end = file.block(layout.SEAL, layout.RAW, len(body), seal.at, body)
-        file.write(durable=durable)
+        file.write(durable=durable, seal=True)
         self._entries.append((start, end, layout.SEAL, b""))
         self._last_seal = seal.number
         self._next_seal_at = time.monotonic() + self._seal_every
@@ -333,6 +342,7 @@ class Writer:
                 self._write_seal(durable=False)
             if self._entries:
                 self._index()
+            self._hand_over()
             if self._unchecked and not busy:
                 self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
                 self._unchecked = False
@@ -358,9 +368,34 @@ class Writer:
         connection.execute("begin immediate")
         index.write(connection, delta, index.Place(file.position, file.number, file.link, self._last_seal))
         connection.execute("commit")
+        self._indexed = file.position
         self._entries.clear()
         self._news.clear()
         self._unchecked = True
+
+    def _hand_over(self) -> None:
+        """Say, signed, what the store has and need not be here any more; `_free` follows when the file is not lent."""
+        try:
+            handed = self.freeing.due(self._indexed)
+            if handed is None or self._goes:
+                return
+            try:
+                self._write_seal(durable=True, handed=handed)
+            except OSError:
+                self.freeing.make_room()
+                self._write_seal(durable=True, handed=handed)
+            self._goes = handed.position
+        except (sqlite3.Error, OSError, ValueError) as error:
+            log.warning("the record stays here though the store has it; it is tried again", problem=str(error))
+
+    def _free(self) -> None:
+        position, self._goes = self._goes, 0
+        try:
+            self.freeing.free(position)
+        except (sqlite3.Error, OSError) as error:
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            log.warning("the disk does not take back what the store has; it is tried again", problem=str(error))
 
     def _finish(self) -> None:
         if self.failing:
@@ -389,6 +424,8 @@ class Writer:
     def _try_again(self) -> None:
         """Nothing waits to be written, so housekeeping shows whether the disk takes something again."""
         try:
+            self._file.begin()
+            self._file.room()
             self._write_seal(durable=True)
             self._index()
         except (sqlite3.Error, OSError) as error:
