@@ -1,0 +1,72 @@
+"""What the service does beside taking in: each a task that runs until it is cancelled, and is started again if it fails.
+
+`background` is the one place where tasks are registered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from ostiary_store.ingest import Ingest
+from ostiary_store.service.counts import Counts
+from ostiary_store.settings import Settings
+from ostiary_store.store import Store
+
+BACKOFF: Final = (1.0, 60.0)
+STEADY: Final = 60.0
+"""Seconds that a task has to run for its end to count as the first one again."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`run` goes on until it is cancelled; what it raises is logged, and it is started again."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What tasks are made of. `stack`: what they open is closed with it."""
+
+    settings: Settings
+    store: Store
+    ingest: Ingest
+    counts: Counts
+    stack: AsyncExitStack
+
+
+async def background(service: Service) -> list[Task]:
+    """All that the settings ask for."""
+    return []
+
+
+async def supervised(task: Task, counts: Counts) -> None:
+    """Runs it again and again, until cancelled."""
+    pause, failures = BACKOFF[0], 0
+    loop = asyncio.get_running_loop()
+    while True:
+        begun = loop.time()
+        counts.tasks[task.name] = True, failures
+        try:
+            await task.run()
+            problem = "it has ended"
+        except Exception as error:
+            problem = str(error) or type(error).__name__
+            log.warning("a task of the store failed, and is started again", task=task.name, problem=problem)
+            log.debug("the task's failure", task=task.name, exc_info=True)
+        failures += 1
+        counts.tasks[task.name] = False, failures
+        if loop.time() - begun > STEADY:
+            pause = BACKOFF[0]
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+        pause = min(pause * 2, BACKOFF[1])
