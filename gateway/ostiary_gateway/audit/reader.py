@@ -287,7 +287,8 @@ class Reader:
 
         number: only this one, if it is there.
         """
-        return wholes(session.id, self._read(session, number), self._decided, number)
+        cut = self.log.first() > FIRST
+        return wholes(session.id, self._read(session, number), self._decided, number, cut=cut)
 
     def response(self, request: Request) -> Iterator[bytes]:
         """What was recorded of the response, in pieces of less than a MiB. LookupError or ValueError if damaged."""
@@ -378,8 +379,12 @@ def event_of(seq: int, kind: str, read: tuple[unpacking.Read, ...], decided: Dec
     return Event(seq, kind, {**decided(read[0].fields), **read[1].fields, "kind": kind}, read[1].size)
 
 
-def wholes(session: str, events: Iterable[Raw], decided: Decided, number: int | None = None) -> Iterator[Request]:
-    """Events of a session, gathered to requests (see SessionReader.requests)."""
+def wholes(
+    session: str, events: Iterable[Raw], decided: Decided, number: int | None = None, *, cut: bool = False
+) -> Iterator[Request]:
+    """Events of a session, gathered to requests (see SessionReader.requests). cut: the beginning may not be there, and a
+    response that began in it is left out: the rest of it cannot be understood."""
+    headless: set[int] = set()
     begun: dict[int, Event] = {}
     pieces: dict[int, list[Slice]] = {}
     denied: dict[int, Request] = {}
@@ -393,6 +398,10 @@ def wholes(session: str, events: Iterable[Raw], decided: Decided, number: int | 
                 continue
             place = (position, one.start, one.size)
             if one.fields["kind"] == "frame":
+                if cut and one.fields["offset"] and one.number not in pieces and one.number not in denied:
+                    headless.add(one.number)
+                if one.number in headless:
+                    continue
                 late = denied.get(one.number)
                 if late is not None:
                     denied[one.number] = replace(late, parts=(*late.parts, place))
@@ -400,7 +409,7 @@ def wholes(session: str, events: Iterable[Raw], decided: Decided, number: int | 
                     pieces.setdefault(one.number, []).append(place)
                 continue
             parts = pieces.pop(one.number, [])
-            if one.size:
+            if one.size and one.number not in headless:
                 parts.append(place)
             name = request_id(session, one.number)
             ended = Request(name, begun.pop(one.number, None), Event(seq, "end", one.fields, one.size), tuple(parts))
