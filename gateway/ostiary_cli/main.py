@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": ("ostiary_cli.commands.replay", "Decide recorded requests with other policies."),
     "export": ("ostiary_cli.commands.export", "Write the record as JSON lines."),
     "verify": ("ostiary_cli.commands.verify", "Check that nobody changed the record."),
+    "store": ("ostiary_cli.commands.store", "The records of all gateways in one place."),
     "token": ("ostiary_cli.commands.token", "Make tokens for agents."),
     "kubeconfig": ("ostiary_cli.commands.kubeconfig", "Write a kubeconfig for a Kubernetes Connection."),
     "ssh": ("ostiary_cli.commands.ssh", "Keys and certificates for SSH Connections."),

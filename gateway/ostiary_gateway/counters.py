@@ -55,6 +55,8 @@ class Counters:
         "denials",
         "login_failures",
         "record_dropped",
+        "record_freed",
+        "record_held",
         "record_queue",
         "reload_failures",
         "reloads",
@@ -63,6 +65,11 @@ class Counters:
         "roles_stuck",
         "sessions",
         "sessions_open",
+        "ship_batches",
+        "ship_bytes",
+        "ship_failures",
+        "ship_lag",
+        "ship_waiting",
         "upstream_errors",
         "wait_count",
         "wait_seconds",
@@ -88,6 +95,18 @@ class Counters:
         """Gives the bytes that wait to be written. The recorder's owner sets it, and the next."""
         self.record_dropped: Callable[[], int] = int
         """Gives the events that could not be recorded."""
+        self.record_held: Callable[[], int] = int
+        """Gives the bytes of the record that are here."""
+        self.record_freed: Callable[[], int] = int
+        """Gives the bytes that the disk got back, since the store has them."""
+        self.ship_batches: Callable[[], int] = int
+        """Gives what was handed over to the store: batches, and bytes; and what failed."""
+        self.ship_bytes: Callable[[], int] = int
+        self.ship_failures: Callable[[], int] = int
+        self.ship_waiting: Callable[[], int] = int
+        """Gives the bytes that the store does not have yet."""
+        self.ship_lag: Callable[[], float] = float
+        """Gives the seconds since the store had everything."""
         self.approvals: defaultdict[tuple[str, str], int] = defaultdict(int)
         """By connection and step: Asked, Approved, Denied, Expired, Consumed."""
         self.approvals_pending: Callable[[], int] = int

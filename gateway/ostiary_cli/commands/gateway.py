@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ostiary_cli.errors import CommandError
 from ostiary_cli.options import drain_option, host_and_port, log_format_option, log_level_option
+from ostiary_cli.shipping_options import handing_options
 from ostiary_gateway.logging import configure, mark
 
 
@@ -22,6 +24,10 @@ def console_account(context: click.Context, parameter: click.Parameter, value: s
         return account_of(value) if value else ""
     except ValueError as error:
         raise click.BadParameter(f"{error}.", context, parameter) from None
+
+
+if TYPE_CHECKING:
+    from ostiary_gateway.feed.handing import Handing
 
 
 @click.command()
@@ -44,6 +50,7 @@ def console_account(context: click.Context, parameter: click.Parameter, value: s
     help="/livez, /readyz, /metrics and /state.",
 )
 @drain_option(60)
+@handing_options("512Mi")
 @click.option(
     "--grace",
     type=click.FloatRange(0, 600),
@@ -81,6 +88,7 @@ def command(
     listen: str,
     admin: tuple[str, int] | None,
     drain: float,
+    handing: Handing,
     grace: float,
     peers: tuple[str, ...],
     console_account: str,
@@ -110,7 +118,7 @@ def command(
         access = from_kubeconfig(kubeconfig) if kubeconfig is not None else in_cluster()
         setting = Setting(
             namespace=namespace, gateway=name, name=pod, address=os.environ.get("POD_IP", ""), data=data, listen=listen,
-            admin=admin, drain=drain, grace=grace, peers=peers, console=console_account,
+            admin=admin, drain=drain, grace=grace, peers=peers, handing=handing, console=console_account,
         )  # fmt: skip
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(run(access, setting))

@@ -18,10 +18,12 @@ from ostiary_cli.options import (
     log_level_option,
     paths_argument,
 )
+from ostiary_cli.shipping_options import handing_options
 from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import configure, mark
 
 if TYPE_CHECKING:
+    from ostiary_gateway.feed.handing import Handing
     from ostiary_notify.settings import Notifications
 
 DEFAULT_ADMIN = "127.0.0.1:9911"
@@ -78,6 +80,7 @@ def number_of_workers(context: click.Context, parameter: click.Parameter, value:
     help="Processes that share the ports; auto: one for each processor.",
 )
 @drain_option(10)
+@handing_options("all")
 @click.option("--worker", type=int, default=0, hidden=True, help="This process is that worker.")
 @log_level_option
 @log_format_option
@@ -91,6 +94,7 @@ def command(
     notifications: Path | None,
     workers: int,
     drain: float,
+    handing: Handing,
     worker: int,
     log_level: str,
     log_format: str,
@@ -110,7 +114,7 @@ def command(
     told = _read_notifications(notifications)
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     if workers > 1 and not worker:
-        _supervise(workers, data, admin, drain)
+        _supervise(workers, data, admin, drain + (handing.grace if handing.to is not None else 0.0))
         return
     second = SecondProcess()
     second.start()  # it gets ready while this process loads what it needs itself
@@ -127,7 +131,7 @@ def command(
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = run(
                 paths, data=data, listen=listen, admin=admin, second=second, approvers=people,
-                admin_socket=admin_socket, place=place, drain=drain, notifications=told,
+                admin_socket=admin_socket, place=place, drain=drain, notifications=told, handing=handing,
             )  # fmt: skip
             runner.run(serving)
     except ManifestsRefused as refused:

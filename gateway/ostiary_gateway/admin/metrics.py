@@ -95,6 +95,17 @@ class GatewayCollector(Collector):
             "ostiary_record_queue_bytes", "Bytes that wait to be written to the record.", counts.record_queue()
         )
         yield _counter("ostiary_record_dropped", "Events that could not be recorded.", counts.record_dropped())
+        yield _gauge("ostiary_record_bytes", "Bytes of the record that are here.", counts.record_held())
+        yield _counter(
+            "ostiary_record_freed_bytes",
+            "Bytes that the disk got back, since the store has them.",
+            counts.record_freed(),
+        )
+        yield _gauge("ostiary_ship_waiting_bytes", "Bytes that the store does not have.", counts.ship_waiting())
+        yield _gauge("ostiary_ship_lag_seconds", "Since the store had everything.", counts.ship_lag())
+        yield _counter("ostiary_ship_batches", "Batches that were handed over to the store.", counts.ship_batches())
+        yield _counter("ostiary_ship_bytes", "Bytes that were handed over to the store.", counts.ship_bytes())
+        yield _counter("ostiary_ship_failures", "Attempts to hand over that failed.", counts.ship_failures())
 
 
 class _Gauges(Collector):

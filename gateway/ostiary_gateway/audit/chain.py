@@ -1,8 +1,8 @@
 """The hash chain of the record and the signed seals over it. Pure: bytes in, bytes out.
 
     link     sha256(header of the block || its body); the header names the link of the block before
-    seal     a block that says, signed, what the link before it is; and, before the disk gets the beginning of the record
-             back, up to where it was handed over to the store
+    seal     a block that says, signed, what the link before it is; and, before the disk gets the beginning of the
+             record back, up to where it was handed over to the store
 
 A changed, removed or moved block breaks the links; whoever computes them anew lacks the signatures.
 """
@@ -34,8 +34,8 @@ def link(header: bytes, *body: bytes | memoryview) -> bytes:
 
 
 class Handed(NamedTuple):
-    """What a store has of this record, so that it may go here: all before `block`, which stands at `position`. `link` is
-    that of the block before it, `session` the highest number of a session so far."""
+    """What a store has of this record, so that it may go here: all before `block`, which stands at `position`. `link`
+    is that of the block before it, `session` the highest number of a session so far."""
 
     block: int
     position: int

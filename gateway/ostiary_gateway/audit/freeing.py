@@ -1,7 +1,8 @@
 """Which blocks of the record the disk may have back, once the store has them; and room for the seal that says so.
 
 Nothing goes that the store has not confirmed, or that the index does not hold yet, and `keep` bytes always stay. Before
-the disk gets anything back a signed seal says what was handed over, so that who checks the record can tell it from theft.
+the disk gets anything back a signed seal says what was handed over, so that who checks the record can tell it from
+theft.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Freeing:
         self._possible: bool | None = None
 
     def begin(self, keep: int) -> None:
-        """From now on all but `keep` bytes may go. A full disk must not keep the seal from being written that frees it."""
+        """From now on all but `keep` bytes may go. There is room for the seal that frees a full disk."""
         self.keep = keep
         self._fill_spare()
 
@@ -89,7 +90,7 @@ class Freeing:
             self._possible = self._file.can_free
             if not self._possible:
                 log.warning(
-                    "this file system makes no holes in files: the record stays here as a whole, though the store has it",
+                    "this file system makes no holes in files: all of the record stays here, though the store has it",
                     record=str(self._file.path),
                 )
         return self._possible

@@ -69,9 +69,7 @@ _TABLES = (
     )""",
 )
 
-_LATER_TABLES = (
-    "create table if not exists highest (one integer primary key check (one = 1), sid integer not null)",
-)
+_LATER_TABLES = ("create table if not exists highest (one integer primary key check (one = 1), sid integer not null)",)
 """Those that an index of this version may not have yet."""
 
 Opened = tuple[str, float, str, str, str, str]
@@ -242,7 +240,9 @@ def write(connection: sqlite3.Connection, delta: Delta, place: Place) -> None:
 
 
 def _raise_highest(connection: sqlite3.Connection, sid: int) -> None:
-    connection.execute("insert into highest values (1, ?) on conflict do update set sid = max(sid, excluded.sid)", (sid,))
+    connection.execute(
+        "insert into highest values (1, ?) on conflict do update set sid = max(sid, excluded.sid)", (sid,)
+    )
 
 
 def highest(connection: sqlite3.Connection) -> int:

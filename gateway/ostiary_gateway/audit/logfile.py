@@ -126,7 +126,7 @@ class LogFile:
         return holes.possible(self._descriptor)
 
     def free(self, position: int) -> None:
-        """Nothing before the block there is needed any more. The header stays, and the link before the block. OSError."""
+        """Nothing before the block there is needed any more. The header stays, and the link before it. OSError."""
         holes.punch(self._descriptor, FIRST, position - layout.LINK)
         self.first = position
 

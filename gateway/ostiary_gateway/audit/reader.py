@@ -382,8 +382,8 @@ def event_of(seq: int, kind: str, read: tuple[unpacking.Read, ...], decided: Dec
 def wholes(
     session: str, events: Iterable[Raw], decided: Decided, number: int | None = None, *, cut: bool = False
 ) -> Iterator[Request]:
-    """Events of a session, gathered to requests (see SessionReader.requests). cut: the beginning may not be there, and a
-    response that began in it is left out: the rest of it cannot be understood."""
+    """Events of a session, gathered to requests (see SessionReader.requests). cut: the beginning may not be there, and
+    a response that began in it is left out: the rest of it cannot be understood."""
     headless: set[int] = set()
     begun: dict[int, Event] = {}
     pieces: dict[int, list[Slice]] = {}

@@ -286,12 +286,10 @@ class Shipper:
             tail.asked = tail.asked and not isinstance(problem, StoreAway)
         pause, self._pause = self._pause, min(self._pause * 2, BACKOFF[1])
         asked = problem.after if isinstance(problem, StoreAway) else 0.0
-        return max(min(asked, BACKOFF[1]), pause * random.uniform(0.5, 1.0))  # noqa: S311
+        return max(min(asked, BACKOFF[1]), pause * random.uniform(0.5, 1.0))
 
     def _well(self) -> None:
         self._pause = BACKOFF[0]
         if self.shipped.trouble:
             log.info("the record is handed over to the store again", store=self.url)
             self.shipped.trouble, self.shipped.since = "", 0.0
-
-

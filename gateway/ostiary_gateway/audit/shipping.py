@@ -1,7 +1,7 @@
 """What a gateway and a store say to each other when a record is handed over. Pure: bytes in, bytes out.
 
     PUT  /v1/records/ID                      an Announcement; answered with the Place where the record stands there
-    POST /v1/records/ID/blocks?position=N    whole blocks as they stand in the file from N on; answered with the new Place
+    POST /v1/records/ID/blocks?position=N    whole blocks as they stand in the file from N on; the answer: the new Place
 
 409 comes with the Place if the record stands elsewhere, 404 asks for an Announcement, 503 (and 429) to try again later.
 """

@@ -142,7 +142,7 @@ class _Verification:
         self._report.sessions = len(self._sessions)
         begins = self._report.begins
         if begins > self._handed:
-            what = f"blocks {self._handed} to {begins - 1} were removed: no seal says that they were handed over to a store"
+            what = f"blocks {self._handed} to {begins - 1} were removed: no seal says that a store has them"
             self._report.add("", None, what)
         if not self._anchored and not (begins and self._before(self._anchor)):
             what = f"the noted seal {self._anchor} is not there: the record was cut off or replaced"

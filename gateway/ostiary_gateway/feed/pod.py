@@ -30,6 +30,7 @@ from ostiary_gateway.admin.state import FROM_ONE, WAITERS, StateBoard
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.counters import Counters, Gauge
 from ostiary_gateway.feed.configmap import ConfigMapFeed
+from ostiary_gateway.feed.handing import HERE, Handed, Handing, handing_over
 from ostiary_gateway.feed.kept import KeptBundle
 from ostiary_gateway.feed.service import Address, Follower, Stopping, entered, opened_record, start_admin
 from ostiary_gateway.identity.token_review import TokenReviews
@@ -69,6 +70,7 @@ class Setting:
     peers: tuple[str, ...] = ()
     console: str = ""
     """User name of the console's ServiceAccount, which may see and end sessions here; empty: none may."""
+    handing: Handing = HERE
 
 
 async def run(access: Access, setting: Setting) -> None:
@@ -87,6 +89,13 @@ async def served(access: Access, setting: Setting) -> AsyncIterator[PodState]:
     async with AsyncExitStack() as stack:
         # The gateway closes the record; until it has begun that is ours to do.
         stack.push_async_callback(recorder.close)
+        address = f"{bracketed(setting.address)}:{setting.admin[1]}" if setting.address else ""
+        handed = await stack.enter_async_context(
+            handing_over(
+                setting.handing, recorder, counters, gateway=f"{setting.namespace}/{setting.gateway}",
+                instance=setting.name, address=address,
+            )
+        )  # fmt: skip
         kube = await stack.enter_async_context(KubeClient(access))
         pod = Pod(setting.namespace, setting.gateway, setting.name, setting.address, kube)
         feed = ConfigMapFeed(kube, setting.namespace, setting.gateway, KeptBundle(setting.data, setting.gateway))
@@ -95,8 +104,8 @@ async def served(access: Access, setting: Setting) -> AsyncIterator[PodState]:
             first.bundle, {}, data=setting.data, listen=setting.listen, recorder=recorder, counters=counters,
             place=_place(setting), drain=setting.drain, pod=pod, reviews=TokenReviews(kube),
         )  # fmt: skip
-        state = PodState(pod, feed, gateway)
-        state.follower = Follower(feed, gateway, recorder, state.changed)
+        state = PodState(pod, feed, gateway, handed)
+        state.follower = Follower(feed, gateway, recorder, state.changed, handed=handed)
         board = state.board = StateBoard(state.tell)
         more: dict[tuple[str, str], Handler] = {
             ("GET", "/state"): board,
@@ -112,6 +121,11 @@ async def served(access: Access, setting: Setting) -> AsyncIterator[PodState]:
         log.info("waiting for the bundle", namespace=pod.namespace, gateway=pod.gateway, api_server=kube.server)
         async with state.follower.following(), state.watching():
             yield state
+
+
+def bracketed(host: str) -> str:
+    """As it stands before a port."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _for_the_console(gateway: Gateway, setting: Setting, kube: KubeClient) -> Routes:
@@ -133,7 +147,8 @@ class PodState:
     follower: Follower
     board: StateBoard
 
-    def __init__(self, pod: Pod, feed: ConfigMapFeed, gateway: Gateway) -> None:
+    def __init__(self, pod: Pod, feed: ConfigMapFeed, gateway: Gateway, handed: Handed) -> None:
+        self._handed = handed
         self.gateway = gateway
         self._pod = pod
         self._feed = feed
@@ -184,6 +199,7 @@ class PodState:
             loaded_at=self._loaded_at,
             draining=self.gateway.draining,
             problems=tuple(self._problems()),
+            shipping=self._handed.state(),
             connections=tuple(self._connection(key) for key in loaded.bundle.connections) if loaded is not None else (),
         )
 
@@ -228,7 +244,7 @@ class PodState:
             Check("bundle", bundle, self._feed.trouble or ("" if bundle else "none is in force yet")),
             Check("draining", not self.gateway.draining, "the gateway is about to stop" * self.gateway.draining),
         ]
-        return found + [each for each in self.follower.checks() if each.name == "record"] + self._listening()
+        return found + [each for each in self.follower.checks() if each.name in ("record", "store")] + self._listening()
 
     def _listening(self) -> list[Check]:
         troubles = "; ".join(f"{each.connection}: {each.message}" for each in self.gateway.troubles)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import platform
 import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,7 @@ from ostiary_gateway.audit.records import records
 from ostiary_gateway.counters import Counters
 from ostiary_gateway.feed.directory import DirectoryFeed
 from ostiary_gateway.feed.fact_sources import fact_sources
+from ostiary_gateway.feed.handing import HERE, Handed, Handing, handing_over
 from ostiary_gateway.feed.loading import Feed, Loaded, Rejected
 from ostiary_gateway.feed.second_process import SecondProcess
 from ostiary_gateway.logging import get_logger
@@ -118,6 +120,7 @@ async def run(
     place: Place = ALONE,
     drain: float = DRAIN,
     notifications: Notifications | None = None,
+    handing: Handing = HERE,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ManifestsRefused or StartError before anything is served."""
     feed = DirectoryFeed(paths, fact_sources=fact_sources(), second=second)
@@ -126,7 +129,7 @@ async def run(
             stop_with_supervisor(stopping.stop)
         async with served(
             feed, data=data, listen=listen, admin=admin, approvers=approvers, admin_socket=admin_socket, place=place,
-            drain=drain, notifications=notifications,
+            drain=drain, notifications=notifications, handing=handing,
         ) as gateway:  # fmt: skip
             await stopping.serve(gateway)
         log.info("stopped")
@@ -144,6 +147,7 @@ async def served(
     place: Place = ALONE,
     drain: float = DRAIN,
     notifications: Notifications | None = None,
+    handing: Handing = HERE,
 ) -> AsyncIterator[Gateway]:
     """A gateway that follows a feed for as long as the block lasts; with a `place`, one of its workers."""
     outcome = await feed.load()
@@ -154,11 +158,12 @@ async def served(
     async with AsyncExitStack() as stack:
         # The gateway closes the record; until it has begun that is ours to do.
         stack.push_async_callback(recorder.close)
+        handed = await stack.enter_async_context(_handing_over(handing, recorder, counters, data, place))
         gateway = Gateway(
             outcome.bundle, outcome.secrets, data=data, listen=listen, recorder=recorder, counters=counters,
             approvers=approvers, admin_socket=admin_socket, place=place, drain=drain,
         )  # fmt: skip
-        follower = Follower(feed, gateway, recorder)
+        follower = Follower(feed, gateway, recorder, handed=handed)
         if admin is not None:
             # Before the listeners: who finds one open may ask whether the gateway is ready.
             await start_admin(stack, AdminServer(admin, counters, follower.checks, version()))
@@ -205,7 +210,13 @@ class Follower:
     """Puts what the feed brings into force, and knows how things are. `changed` hears of it."""
 
     def __init__(
-        self, feed: Feed, gateway: Gateway, recorder: FileRecorder, changed: Callable[[], None] | None = None
+        self,
+        feed: Feed,
+        gateway: Gateway,
+        recorder: FileRecorder,
+        changed: Callable[[], None] | None = None,
+        *,
+        handed: Handed,
     ) -> None:
         self.loaded: Loaded | None = None
         """What is in force."""
@@ -213,6 +224,7 @@ class Follower:
         self._gateway = gateway
         self._recorder = recorder
         self._changed = changed
+        self._handed = handed
         self._refused: tuple[Problem, ...] = ()
 
     @asynccontextmanager
@@ -293,6 +305,7 @@ class Follower:
             Check("bundle", True, changes or policies),
             Check("connections", not troubles, troubles),
             Check("record", not failing, failing),
+            *self._handed.checks(),
         ]
 
 
@@ -301,6 +314,22 @@ def _log_problems(problems: Sequence[Problem]) -> None:
         name = "/".join(part for part in (problem.namespace, problem.name) if part)
         fields = {"file": str(problem.location), "object": f"{problem.kind} {name}".strip(), "field": problem.field}
         log.error(problem.message, **{key: value for key, value in fields.items() if value})
+
+
+def _handing_over(
+    handing: Handing, recorder: FileRecorder, counters: Counters, data: Path, place: Place
+) -> AbstractAsyncContextManager[Handed]:
+    """Each worker hands over its own record; the first also those of workers that there are no more."""
+    host = platform.node()
+    left = _of_others(data, place) if place.worker <= 1 else []
+    instance = f"{host}/{place.worker}" if place.shares_ports else host
+    return handing_over(handing, recorder, counters, gateway=host, instance=instance, left=left)
+
+
+def _of_others(data: Path, place: Place) -> list[Path]:
+    """The records of workers that there are no more."""
+    mine = {dataclasses.replace(place, worker=number).audit for number in range(1, place.workers + 1)}
+    return [path for path in records(data) if path.name not in mine and path.is_file()]
 
 
 async def opened_record(data: Path, place: Place, counters: Counters) -> FileRecorder:
@@ -334,9 +363,7 @@ async def _close_what_others_left(data: Path, place: Place, recorder: type[FileR
         return
 
     def left() -> list[Path]:
-        mine = {dataclasses.replace(place, worker=number).audit for number in range(1, place.workers + 1)}
-        found = [path for path in records(data) if path.name not in mine]
-        return [path for path in found if path.is_file() and _has_open(path)]
+        return [path for path in _of_others(data, place) if _has_open(path)]
 
     for path in await asyncio.to_thread(left):
         try:

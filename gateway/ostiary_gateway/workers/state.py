@@ -11,9 +11,9 @@ from ostiary_gateway.counters import Counters
 Snapshot = Mapping[str, object]
 """Counters as plain values: numbers, strings, lists of numbers, or lists of [label or labels, number]."""
 
-_NOW: Final = frozenset({"sessions_open", "record_queue", "roles_stuck"})
+_NOW: Final = frozenset({"sessions_open", "record_held", "record_queue", "roles_stuck", "ship_waiting"})
 """What is there now: it goes with its process, and is not counted on."""
-_COMMON: Final = frozenset({"approvals_pending", "bundle_loaded_at", "reloads", "reload_failures"})
+_COMMON: Final = frozenset({"approvals_pending", "bundle_loaded_at", "reloads", "reload_failures", "ship_lag"})
 """What every worker sees alike: the most that one tells."""
 
 

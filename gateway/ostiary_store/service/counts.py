@@ -29,7 +29,8 @@ class Counts:
     """Plain numbers; one thread changes them."""
 
     batches: int = 0
-    bytes: int = 0
+    received: int = 0
+    """Bytes."""
     seconds: float = 0.0
     """That batches took until they were in the store."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class StoreCollector(Collector):
         yield InfoMetricFamily("ostiary_build", "Version of Ostiary.", {"version": self._version})
         for name, text, value in (
             ("ostiary_store_batches", "Batches taken in.", counts.batches),
-            ("ostiary_store_received_bytes", "Bytes of records taken in.", counts.bytes),
+            ("ostiary_store_received_bytes", "Bytes of records taken in.", counts.received),
             ("ostiary_store_batch_seconds", "Time until batches were in the store.", counts.seconds),
         ):
             yield CounterMetricFamily(name, text, value=value)

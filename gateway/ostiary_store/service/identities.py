@@ -100,7 +100,9 @@ class TokenFile:
                 continue
             match = _LINE.fullmatch(text)
             if match is None:
-                raise ValueError(f"{self._path}:{number}: not the sha256 of a token (64 hex digits) and a gateway's name")
+                raise ValueError(
+                    f"{self._path}:{number}: not the sha256 of a token (64 hex digits) and a gateway's name"
+                )
             found.append((bytes.fromhex(match[1]), match[2]))
         self._names, self._stamp = found, stamp
 

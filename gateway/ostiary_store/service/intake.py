@@ -1,4 +1,4 @@
-"""The HTTP side of taking in, as `ostiary_gateway.audit.shipping` describes it: who sends, how much, and what came of it."""
+"""The HTTP side of taking in, as `ostiary_gateway.audit.shipping` describes it: who sends, and what comes of it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Intake:
         counts = self._counts
         if end.position > position:
             counts.batches += 1
-            counts.bytes += end.position - position
+            counts.received += end.position - position
             counts.seconds += time.monotonic() - begun
             counts.last = time.time()
             self.trouble = ""

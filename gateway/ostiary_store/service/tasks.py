@@ -1,4 +1,4 @@
-"""What the service does beside taking in: each a task that runs until it is cancelled, and is started again if it fails.
+"""What the service does beside taking in: each runs until it is cancelled, and is started again if it fails.
 
 `background` is the one place where tasks are registered.
 """
@@ -68,5 +68,5 @@ async def supervised(task: Task, counts: Counts) -> None:
         counts.tasks[task.name] = False, failures
         if loop.time() - begun > STEADY:
             pause = BACKOFF[0]
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, BACKOFF[1])

@@ -1,0 +1,230 @@
+"""The service from its settings to its end: admin address, store, intake, background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from ostiary_gateway.version import version
+from ostiary_store.model import StoreError
+from ostiary_store.service.counts import Counts, registry
+from ostiary_store.service.identities import Identities, TokenFile, TokenReviews
+from ostiary_store.service.intake import Intake
+from ostiary_store.service.tasks import Service, Task, background, supervised
+from ostiary_store.settings import GatewaysSettings, Settings, TLSSettings, host_and_port
+
+if TYPE_CHECKING:
+    from ostiary_store.store import Store
+
+LOOK: Final = 2.0
+"""Seconds between questions whether the store is there."""
+PATIENCE: Final = 5.0
+RELOAD: Final = 10.0
+"""Seconds between looks at the files of the certificate."""
+GRACE: Final = 10.0
+"""Seconds that requests under way get when it stops."""
+AGAIN: Final = (0.5, 10.0)
+"""Seconds between attempts to open the store."""
+PROBE: Final = "health"
+
+log = structlog.get_logger(__name__)
+
+
+class CannotServe(Exception):
+    """The settings name something that cannot be used. The text says what."""
+
+
+@dataclass(slots=True)
+class _Health:
+    store: str = "it was not opened yet"
+    """Why the store cannot be asked; empty: it can."""
+    since: float = field(default_factory=time.time)
+
+    def tell(self, trouble: str) -> None:
+        if bool(trouble) != bool(self.store):
+            self.since = time.time()
+            if trouble:
+                log.warning("the store cannot be asked", problem=trouble)
+            else:
+                log.info("the store can be asked")
+        self.store = trouble
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Until `stopping` is set. Raises CannotServe, or OSError if an address cannot be had."""
+    counts, health = Counts(), _Health()
+    async with AsyncExitStack() as stack:
+        identities = await _identities(settings, stack)
+        tls = _TLS(settings.tls) if settings.tls is not None else None
+        if settings.admin is not None:
+            await _listen(stack, _admin(counts, health), settings.admin, None)
+            log.info("admin address", address=settings.admin)
+        store = await _opened(settings, stack, health, stopping)
+        if store is None:
+            return
+        service = await _service(settings, store, counts, stack)
+        if identities is not None and settings.listen is not None:
+            intake = Intake(
+                service.ingest, identities, counts, max_body=settings.max_body, in_flight=settings.in_flight
+            )
+            await _listen(stack, intake.application(), settings.listen, None if tls is None else tls.context)
+            log.info("gateways may hand over their records", address=settings.listen, tls=tls is not None)
+        tasks = [Task("health", lambda: _look(store, health)), *await background(service)]
+        if tls is not None:
+            tasks.append(Task("certificate", tls.follow))
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(supervised(task, counts)) for task in tasks]
+            await stopping.wait()
+            log.info("stopping")
+            for each in running:
+                each.cancel()
+
+
+async def _service(settings: Settings, store: Store, counts: Counts, stack: AsyncExitStack) -> Service:
+    from ostiary_store.ingest import Ingest
+
+    return Service(settings, store, Ingest(store), counts, stack)
+
+
+async def _opened(settings: Settings, stack: AsyncExitStack, health: _Health, stopping: asyncio.Event) -> Store | None:
+    """The store, as soon as it is there. None: it is to stop."""
+    from ostiary_store.objects import open_bucket
+    from ostiary_store.opening import open_store
+
+    pause = AGAIN[0]
+    while not stopping.is_set():
+        try:
+            url = settings.store.read()
+            bucket = None if settings.recordings is None else open_bucket(settings.recordings)
+        except (OSError, ValueError) as problem:
+            raise CannotServe(str(problem)) from problem
+        try:
+            store = await open_store(url, bucket=bucket)
+        except (StoreError, OSError) as problem:
+            health.tell(str(problem) or type(problem).__name__)
+            log.warning("the store cannot be opened; it is tried again", problem=health.store)
+        else:
+            stack.push_async_callback(store.close)
+            health.tell("")
+            return store
+        try:
+            async with asyncio.timeout(pause):
+                await stopping.wait()
+        except TimeoutError:
+            pause = min(pause * 2, AGAIN[1])
+    return None
+
+
+async def _look(store: Store, health: _Health) -> None:
+    """Whether the store is there, again and again."""
+    while True:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await store.cursor(PROBE)
+            health.tell("")
+        except TimeoutError:
+            health.tell(f"it does not answer within {PATIENCE:.0f} s")
+        except (StoreError, OSError) as problem:
+            health.tell(str(problem) or type(problem).__name__)
+        await asyncio.sleep(LOOK)
+
+
+async def _identities(settings: Settings, stack: AsyncExitStack) -> Identities | None:
+    gateways = settings.gateways
+    if gateways is None:
+        return None
+    if gateways.tokens is not None:
+        return _tokens(gateways)
+    from ostiary_gateway.kube.access import from_kubeconfig, in_cluster
+    from ostiary_gateway.kube.client import KubeClient
+    from ostiary_gateway.kube.errors import ConfigError
+
+    try:
+        access = in_cluster() if settings.kubeconfig is None else from_kubeconfig(settings.kubeconfig)
+        return TokenReviews(await stack.enter_async_context(KubeClient(access)))
+    except ConfigError as problem:
+        raise CannotServe(f"gateways.tokenReview: {problem}") from problem
+
+
+def _tokens(gateways: GatewaysSettings) -> TokenFile:
+    assert gateways.tokens is not None
+    try:
+        return TokenFile(gateways.tokens)
+    except (OSError, ValueError) as problem:
+        raise CannotServe(f"gateways.tokens: {problem}") from problem
+
+
+class _TLS:
+    """The server's certificate, read again when its files change."""
+
+    def __init__(self, settings: TLSSettings) -> None:
+        self._files: tuple[Path, Path] = settings.cert, settings.key
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        try:
+            self._stamps = self._look()
+            self.context.load_cert_chain(*self._files)
+        except (OSError, ssl.SSLError) as problem:
+            raise CannotServe(f"tls: {settings.cert} and {settings.key} cannot be used: {problem}") from problem
+
+    def _look(self) -> list[tuple[int, int]]:
+        return [((status := file.stat()).st_mtime_ns, status.st_ino) for file in self._files]
+
+    async def follow(self) -> None:
+        """Again and again."""
+        while True:
+            await asyncio.sleep(RELOAD)
+            stamps = await asyncio.to_thread(self._look)
+            if stamps != self._stamps:
+                # Both files must fit each other; where they do not yet, the next look finds them.
+                self.context.load_cert_chain(*self._files)
+                self._stamps = stamps
+                log.info("the certificate was read again")
+
+
+def _admin(counts: Counts, health: _Health) -> web.Application:
+    metrics = registry(counts, version())
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(health.since))
+        last = "nothing was taken in yet"
+        if counts.last:
+            last = f"something was taken in {time.time() - counts.last:.0f} s ago"
+        store = f"[{'-' if health.store else '+'}] store: {health.store or 'it answers'}, since {since}"
+        text = f"{store}\n[+] intake: {last}\n"
+        return web.Response(text=text, status=503 if health.store else 200)
+
+    async def scraped(request: web.Request) -> web.Response:
+        from prometheus_client.exposition import choose_encoder
+
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(metrics), headers={"Content-Type": content_type})
+
+    made = web.Application(client_max_size=1024)
+    made.router.add_get("/healthz", alive)
+    made.router.add_get("/livez", alive)
+    made.router.add_get("/readyz", ready)
+    made.router.add_get("/metrics", scraped)
+    return made
+
+
+async def _listen(
+    stack: AsyncExitStack, application: web.Application, address: str, tls: ssl.SSLContext | None
+) -> None:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=GRACE, keepalive_timeout=300)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    host, port = host_and_port(address)
+    await web.TCPSite(runner, host, port, ssl_context=tls).start()
