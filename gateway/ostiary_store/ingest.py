@@ -11,6 +11,7 @@ import structlog
 
 from ostiary_store.digest import NOBODY, Digest, Unknown, Verdict, start, verdict
 from ostiary_store.model import Batch, Moved, Place, RecordRef
+from ostiary_store.objects import Bucket, put_parts
 from ostiary_store.sealed import Prover
 from ostiary_store.store import Store
 
@@ -38,9 +39,11 @@ class Ingest:
     """One for each store in a process. Several processes may take in the same record: then each of them sometimes hears
     Moved, and goes on from there."""
 
-    def __init__(self, store: Store, prover: Prover | None = None) -> None:
-        """prover: proves that the rows of sessions were written here (see sealed.py)."""
+    def __init__(self, store: Store, prover: Prover | None = None, bucket: Bucket | None = None) -> None:
+        """prover: proves that the rows of sessions were written here (see sealed.py). bucket: where the bodies of parts
+        go, before the rows that name them are committed."""
         self._store = store
+        self._bucket = bucket
         self._prover = prover
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
@@ -87,6 +90,8 @@ class Ingest:
                 for at, row in enumerate(rows):
                     if row.id not in known.edited:
                         rows[at] = replace(row, proof=self._prover.prove(row))
+        if self._bucket is not None and batch.parts:
+            await put_parts(self._bucket, batch)
         await self._store.append(batch)
 
     def _of(self, record: RecordRef) -> _Known:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from ostiary_gateway.counters import Gauge
 
 MOST_RECORDS = 1000
 """Records that have metrics of their own: those that were heard of last."""
@@ -41,8 +44,8 @@ class Counts:
     records: dict[bytes, RecordCounts] = field(default_factory=dict)
     tasks: dict[str, tuple[bool, int]] = field(default_factory=dict)
     """By name: whether it runs, and how often it has failed."""
-    more: list[Callable[[], Iterator[Metric]]] = field(default_factory=list)
-    """Metrics of tasks."""
+    more: list[Callable[[], Iterable[Gauge]]] = field(default_factory=list)
+    """Gauges of tasks."""
 
     def refuse(self, why: str) -> None:
         self.refused[why] = self.refused.get(why, 0) + 1
@@ -101,8 +104,12 @@ class StoreCollector(Collector):
             failed.add_metric([name], failures)
         yield running
         yield failed
-        for more in counts.more:
-            yield from more()
+        families: dict[str, GaugeMetricFamily] = {}
+        for gauge in chain.from_iterable(more() for more in counts.more):
+            names = [gauge.label[0]] if gauge.label is not None else []
+            family = families.setdefault(gauge.name, GaugeMetricFamily(gauge.name, gauge.text, labels=names))
+            family.add_metric([gauge.label[1]] if gauge.label is not None else [], gauge.value)
+        yield from families.values()
 
 
 def registry(counts: Counts, version: str) -> CollectorRegistry:

@@ -22,6 +22,8 @@ from ostiary_store.service.tasks import Service, Task, background, supervised
 from ostiary_store.settings import GatewaysSettings, Settings, TLSSettings, host_and_port
 
 if TYPE_CHECKING:
+    from ostiary_gateway.kube.client import KubeClient
+    from ostiary_store.objects import Bucket
     from ostiary_store.store import Store
 
 LOOK: Final = 2.0
@@ -62,15 +64,17 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Until `stopping` is set. Raises CannotServe, or OSError if an address cannot be had."""
     counts, health = Counts(), _Health()
     async with AsyncExitStack() as stack:
-        identities = await _identities(settings, stack)
+        cluster = _Cluster(settings, stack)
+        identities = _identities(settings, cluster)
         tls = _TLS(settings.tls) if settings.tls is not None else None
         if settings.admin is not None:
             await _listen(stack, _admin(counts, health), settings.admin, None)
             log.info("admin address", address=settings.admin)
-        store = await _opened(settings, stack, health, stopping)
+        bucket = _bucket(settings)
+        store = await _opened(settings, bucket, stack, health, stopping)
         if store is None:
             return
-        service = await _service(settings, store, counts, stack)
+        service = await _service(settings, store, bucket, counts, cluster)
         if identities is not None and settings.listen is not None:
             intake = Intake(
                 service.ingest, identities, counts, max_body=settings.max_body, in_flight=settings.in_flight
@@ -88,24 +92,41 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
                 each.cancel()
 
 
-async def _service(settings: Settings, store: Store, counts: Counts, stack: AsyncExitStack) -> Service:
+async def _service(
+    settings: Settings, store: Store, bucket: Bucket | None, counts: Counts, cluster: _Cluster
+) -> Service:
     from ostiary_store.ingest import Ingest
+    from ostiary_store.upkeep import Upkeep
 
-    return Service(settings, store, Ingest(store), counts, stack)
+    try:
+        upkeep = await Upkeep.of(settings, store, cluster.client)
+    except (OSError, ValueError) as problem:
+        raise CannotServe(f"seal: {problem}") from problem
+    ingest = Ingest(store, None if upkeep is None else upkeep.prover, bucket)
+    return Service(settings, store, ingest, counts, cluster.stack, upkeep, bucket)
 
 
-async def _opened(settings: Settings, stack: AsyncExitStack, health: _Health, stopping: asyncio.Event) -> Store | None:
-    """The store, as soon as it is there. None: it is to stop."""
+def _bucket(settings: Settings) -> Bucket | None:
     from ostiary_store.objects import open_bucket
+
+    try:
+        return None if settings.recordings is None else open_bucket(settings.recordings)
+    except (OSError, ValueError) as problem:
+        raise CannotServe(f"recordings: {problem}") from problem
+
+
+async def _opened(
+    settings: Settings, bucket: Bucket | None, stack: AsyncExitStack, health: _Health, stopping: asyncio.Event
+) -> Store | None:
+    """The store, as soon as it is there. None: it is to stop."""
     from ostiary_store.opening import open_store
 
     pause = AGAIN[0]
     while not stopping.is_set():
         try:
             url = settings.store.read()
-            bucket = None if settings.recordings is None else open_bucket(settings.recordings)
         except (OSError, ValueError) as problem:
-            raise CannotServe(str(problem)) from problem
+            raise CannotServe(f"store: {problem}") from problem
         try:
             store = await open_store(url, bucket=bucket)
         except (StoreError, OSError) as problem:
@@ -137,21 +158,35 @@ async def _look(store: Store, health: _Health) -> None:
         await asyncio.sleep(LOOK)
 
 
-async def _identities(settings: Settings, stack: AsyncExitStack) -> Identities | None:
+class _Cluster:
+    """The API server, where it is needed."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.stack = stack
+        self._kubeconfig = settings.kubeconfig
+        self._client: KubeClient | None = None
+
+    def client(self) -> KubeClient:
+        """One for all. Raises CannotServe."""
+        if self._client is None:
+            from ostiary_gateway.kube.access import from_kubeconfig, in_cluster
+            from ostiary_gateway.kube.client import KubeClient
+            from ostiary_gateway.kube.errors import ConfigError
+
+            try:
+                access = in_cluster() if self._kubeconfig is None else from_kubeconfig(self._kubeconfig)
+            except ConfigError as problem:
+                raise CannotServe(str(problem)) from problem
+            self._client = KubeClient(access)
+            self.stack.push_async_callback(self._client.close)
+        return self._client
+
+
+def _identities(settings: Settings, cluster: _Cluster) -> Identities | None:
     gateways = settings.gateways
     if gateways is None:
         return None
-    if gateways.tokens is not None:
-        return _tokens(gateways)
-    from ostiary_gateway.kube.access import from_kubeconfig, in_cluster
-    from ostiary_gateway.kube.client import KubeClient
-    from ostiary_gateway.kube.errors import ConfigError
-
-    try:
-        access = in_cluster() if settings.kubeconfig is None else from_kubeconfig(settings.kubeconfig)
-        return TokenReviews(await stack.enter_async_context(KubeClient(access)))
-    except ConfigError as problem:
-        raise CannotServe(f"gateways.tokenReview: {problem}") from problem
+    return _tokens(gateways) if gateways.tokens is not None else TokenReviews(cluster.client())
 
 
 def _tokens(gateways: GatewaysSettings) -> TokenFile:

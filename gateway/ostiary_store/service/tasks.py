@@ -15,9 +15,11 @@ from typing import Final
 import structlog
 
 from ostiary_store.ingest import Ingest
+from ostiary_store.objects import Bucket, sweep
 from ostiary_store.service.counts import Counts
 from ostiary_store.settings import Settings
 from ostiary_store.store import Store
+from ostiary_store.upkeep import Upkeep
 
 BACKOFF: Final = (1.0, 60.0)
 STEADY: Final = 60.0
@@ -43,11 +45,19 @@ class Service:
     ingest: Ingest
     counts: Counts
     stack: AsyncExitStack
+    upkeep: Upkeep | None = None
+    bucket: Bucket | None = None
 
 
 async def background(service: Service) -> list[Task]:
     """All that the settings ask for."""
-    return []
+    found: list[Task] = []
+    if (upkeep := service.upkeep) is not None:
+        found.append(Task("upkeep", upkeep.run))
+        service.counts.more.append(upkeep.gauges)
+    if (bucket := service.bucket) is not None:
+        found.append(Task("sweep", lambda: sweep(bucket, service.store)))
+    return found
 
 
 async def supervised(task: Task, counts: Counts) -> None:
