@@ -11,6 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ostiary_console.replay_views import (
+    Audited,
+    Change,
+    ChangeExample,
+    ReplayPage,
+    ReplayResult,
+    Undecided,
+)
 from ostiary_console.request_views import (
     Answered,
     AnyBlock,
@@ -475,51 +483,6 @@ class ConnectionsPage:
     problem: str = ""
 
 
-# -- replay
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Requests that candidate policies decide otherwise, in the same way."""
-
-    was: str
-    """Action."""
-    becomes: str
-    policy: str
-    """Of the rule that decides now: namespace/name."""
-    rule: str
-    count: int
-    examples: Sequence[RequestRow] = ()
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    decided: int
-    changed: int
-    undecidable: int
-    """Requests whose facts the record does not hold whole."""
-    changes: tuple[Change, ...]
-    seconds: float
-    complete: bool = True
-    reached: float | None = None
-    """Not complete: how far back it came."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayPage:
-    """replay.html. The form POSTs `policies` (YAML, pasted) or `files` (uploaded), `since`, `connection` and `csrf`."""
-
-    since: str
-    connection: str
-    policies: str
-    result: ReplayResult | None = None
-    problems: tuple[str, ...] = ()
-    """What is wrong with the candidates."""
-    would_have: tuple[RuleHits, ...] = ()
-    """What rules in `enforcement: Audit` would have done in that time."""
-
-
 Page = (
     SessionsPage | SessionPage | RequestPage | LivePage | KillPage | ApprovalsPage | ApprovalPage | PoliciesPage
     | ConnectionsPage | ReplayPage | SigninPage | ErrorPage
@@ -545,7 +508,9 @@ __all__ = [
     "ApprovalView",
     "ApprovalsPage",
     "AskedPeople",
+    "Audited",
     "Change",
+    "ChangeExample",
     "Chip",
     "Column",
     "Condition",
@@ -586,6 +551,7 @@ __all__ = [
     "SigninPage",
     "Stream",
     "Terminal",
+    "Undecided",
     "Verdict",
     "Viewer",
     "WatchEvent",

@@ -33,7 +33,7 @@ _CEL_WORDS: Final = "true false null in has all exists exists_one map filter siz
 _SHELL_WORDS: Final = "if then else elif fi for while until do done case esac in function sudo export exec eval"
 
 _STRING: Final = r"'[^']*+(?:'|\Z)"
-_DOUBLE: Final = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
+_DOUBLE: Final = r'"(?:[^"\\]|\\.|\\\Z)*+(?:"|\Z)'
 _NUMBER: Final = r"(?<![\w.])\d[\w.]*+"
 
 
@@ -51,7 +51,8 @@ _LANGUAGES: Final = {
         word=_words(_SQL_WORDS), number=_NUMBER,
     ),
     "cel": _language(
-        comment=r"//[^\n]*+", string=r"'(?:[^'\\]|\\.)*+(?:'|\Z)|" + _DOUBLE, word=_words(_CEL_WORDS), number=_NUMBER
+        comment=r"//[^\n]*+", string=r"'(?:[^'\\]|\\.|\\\Z)*+(?:'|\Z)|" + _DOUBLE, word=_words(_CEL_WORDS),
+        number=_NUMBER,
     ),
     "bash": _language(
         comment=r"(?<!\S)#[^\n]*+", string=_STRING + "|" + _DOUBLE, param=r"\$(?:\w++|\{[^}]*+\}?)",

@@ -63,8 +63,8 @@ def request_view(
         number=number,
         protocol=session.protocol,
         kind=asked.kind,
-        begun=_seconds(begun.get("at")),
-        ended=_seconds(ended.get("at")),
+        begun=seconds(begun.get("at")),
+        ended=seconds(ended.get("at")),
         text=shown,
         language=asked.language,
         href=href,
@@ -149,12 +149,12 @@ def _people(approval: Mapping[str, object]) -> AskedPeople | None:
     answers = tuple(
         Answered(
             str(each.get("approver", "")), str(each.get("verdict", "")), str(each.get("reason") or ""),
-            _seconds(each.get("at")), str(each.get("acting") or ""),
+            seconds(each.get("at")), str(each.get("acting") or ""),
         )
         for each in map(mapping, items(approval.get("answers")))
     )  # fmt: skip
     href = f"/approvals/{name}" if name.count("/") == 1 else ""
-    return AskedPeople(name, str(approval.get("state", "")), _seconds(approval.get("waited")), answers, href)
+    return AskedPeople(name, str(approval.get("state", "")), seconds(approval.get("waited")), answers, href)
 
 
 def recorded_words(view: RequestView) -> str:
@@ -168,7 +168,8 @@ def recorded_words(view: RequestView) -> str:
     return ""
 
 
-def _seconds(value: object) -> float | None:
+def seconds(value: object) -> float | None:
+    """A time or a span, if it is one."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
