@@ -526,6 +526,7 @@ __all__ = [
     "FacetValue",
     "Frame",
     "Grid",
+    "KillPage",
     "LivePage",
     "LiveSession",
     "Matched",
