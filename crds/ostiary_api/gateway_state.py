@@ -25,7 +25,7 @@ PASSED_ON: Final = "/pass-on"
 """POST, from another pod of this gateway: a client's CancelRequest, for a session that may be here."""
 
 Reach = Literal["Unknown", "Reachable", "Unreachable"]
-Ships = Literal["Off", "Shipping", "Failing"]
+Ships = Literal["Off", "Shipping", "Behind", "Failing"]
 
 
 class StateProblem(StatusModel):
@@ -59,9 +59,11 @@ class ShippingState(StatusModel):
     """Whether the record reaches the store."""
 
     state: Ships = Field(
-        default="Off", description="Off: there is no store. Failing: what waits could not be handed over for a minute."
+        default="Off",
+        description="Off: there is no store. Behind: more waits than there should. Failing: what waits could not be "
+        "handed over for a minute.",
     )
-    message: str = Field(default="", description="Why it fails.")
+    message: str = Field(default="", description="Why it fails or is behind.")
     since: Timestamp | None = Field(default=None, description="Since when it is so.")
     behind_bytes: StrictInt = Field(default=0, description="Bytes of the record that the store does not have yet.")
 

@@ -327,7 +327,7 @@ def test_the_console_makes_tokens_of_its_own_and_has_no_other_right_unless_it_ac
     assert sorted(bound(EVERYTHING)) == ["ostiary-console", "ostiary-console-impersonator"]
     role = pick(template(EVERYTHING), "ClusterRole", "ostiary-console-impersonator")
     (groups,) = [rule for rule in role["rules"] if rule["resources"] == ["groups"]]
-    assert groups["resourceNames"] == ["oidc:dba"]
+    assert groups["resourceNames"] == ["system:authenticated", "oidc:dba"]
     assert {verb for _, _, verb in rules(role)} == {"impersonate"}
     assert {resource for _, resource, _ in rules(role)} == {"users", "groups"}
 

@@ -171,6 +171,8 @@ def _recorded(observed: Observed, plan: GatewayPlan) -> Finding:
             why = shipping.message.rstrip(".") or "the store does not answer"
             text = f"{pod.name} says: {why}. Its record waits in the pod; with no room left, requests are refused."
             return Finding("Recorded", "False", reasons.STORE_NOT_REACHED, text)
+    behind = [pod.name for pod, shipping in told if shipping.state == "Behind"]
     if told:
-        return Finding("Recorded", "True", reasons.RECORDED, "The record reaches the store.")
+        but = f" {listed(behind)} {'is' if len(behind) == 1 else 'are'} behind." if behind else ""
+        return Finding("Recorded", "True", reasons.RECORDED, "The record reaches the store." + but)
     return Finding("Recorded", "Unknown", reasons.NOT_TRIED, "No ready pod has told of the store yet.")

@@ -311,6 +311,13 @@ STORE = {"store": {"url": "https://ostiary-store.ostiary-system.svc:8443"}}
 RECORD: list[Case] = [
     (lambda w: ships(w, state="Shipping"), "Recorded", "True", "Recorded", "The record reaches the store."),
     (
+        lambda w: ships(w, state="Behind", message="40 MiB wait"),
+        "Recorded",
+        "True",
+        "Recorded",
+        "The record reaches the store. app-db-1 is behind.",
+    ),
+    (
         lambda w: ships(w, state="Failing", message="ostiary-store.ostiary-system.svc:8443 refuses connections."),
         "Recorded",
         "False",
