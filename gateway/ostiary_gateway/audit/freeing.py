@@ -20,7 +20,8 @@ from ostiary_gateway.audit.logfile import LogFile
 
 STEPS: Final = (1 << 20, 64 << 20)
 """Bytes that are worth a seal: an eighth of what is kept, within these."""
-SPARE: Final = 128 * 1024
+SPARE: Final = 1 << 20
+"""Bytes set aside for the seal and the index on a disk that is full."""
 
 log = structlog.get_logger(__name__)
 

@@ -375,26 +375,35 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Say, signed, what the store has and need not be here any more; `_free` follows when the file is not lent."""
+        if not self.freeing.worth() or self._goes:
+            return
         try:
+            if self.failing:
+                self._in_spare_room(self._index)
             handed = self.freeing.due(self._indexed)
-            if handed is None or self._goes:
+            if handed is None:
                 return
-            try:
-                self._write_seal(durable=True, handed=handed)
-            except OSError:
-                self.freeing.make_room()
-                self._write_seal(durable=True, handed=handed)
+            self._in_spare_room(lambda: self._write_seal(durable=True, handed=handed))
             self._goes = handed.position
         except (sqlite3.Error, OSError, ValueError) as error:
+            self._rollback()
             log.warning("the record stays here though the store has it; it is tried again", problem=str(error))
+
+    def _in_spare_room(self, write: Callable[[], None]) -> None:
+        """Where the disk is full, there is some room that was set aside for this."""
+        try:
+            write()
+        except (sqlite3.Error, OSError):
+            self._rollback()
+            self.freeing.make_room()
+            write()
 
     def _free(self) -> None:
         position, self._goes = self._goes, 0
         try:
             self.freeing.free(position)
         except (sqlite3.Error, OSError) as error:
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
+            self._rollback()
             log.warning("the disk does not take back what the store has; it is tried again", problem=str(error))
 
     def _finish(self) -> None:
@@ -409,17 +418,20 @@ class Writer:
     # Failure
 
     def _fail(self, error: Exception) -> None:
-        if self._connection.in_transaction:
-            try:
-                self._connection.execute("rollback")
-            except sqlite3.Error as again:
-                log.warning("audit rollback failed", error=str(again))
+        self._rollback()
         self._stats.failures += 1
         if not self.failing:
             log.error("audit record cannot be written", error=str(error))
         self._next_tick_at = time.monotonic() + TICK
         self.failing = self._intake.failing = f"the audit record cannot be written: {error}"
         self._refuse_waiters()
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("rollback")
+            except sqlite3.Error as again:
+                log.warning("audit rollback failed", error=str(again))
 
     def _try_again(self) -> None:
         """Nothing waits to be written, so housekeeping shows whether the disk takes something again."""
