@@ -10,6 +10,7 @@ import click
 COMMANDS = {
     "serve": ("ostiary_cli.commands.serve", "Run a gateway from manifests, reloading them on change."),
     "gateway": ("ostiary_cli.commands.gateway", "Run the gateway of a pod, fed by the operator."),
+    "console": ("ostiary_cli.commands.console", "Serve the web console."),
     "demo": ("ostiary_cli.commands.demo", "A small shop behind Ostiary, and an agent that misbehaves."),
     "lint": ("ostiary_cli.commands.lint", "Check manifests: fields, expressions, references."),
     "test": ("ostiary_cli.commands.test", "Run the tests that policies carry."),

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -86,6 +86,8 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of a field that is an Address."""
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+Loaded = TypeVar("Loaded", bound=Model)
 
 
 class SettingsError(Exception):
@@ -302,32 +304,42 @@ class Settings(Model):
 
 def load(path: Path) -> Settings:
     """The settings in a file. Raises SettingsError. Relative paths are relative to the file."""
+    return load_as(Settings, path)
+
+
+def load_as(model: type[Loaded], path: Path) -> Loaded:
+    """The same for a file of another program."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as problem:
         why = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
         raise SettingsError([Problem(Location(str(path)), f"cannot be read: {why}")]) from None
-    return parse(text, str(path), path.parent)
+    return parse_as(model, text, str(path), path.parent)
 
 
 def parse(text: str, file: str = "<text>", folder: Path | None = None) -> Settings:
     """The settings in a text. Raises SettingsError with every problem at its line."""
+    return parse_as(Settings, text, file, folder)
+
+
+def parse_as(model: type[Loaded], text: str, file: str = "<text>", folder: Path | None = None) -> Loaded:
+    """The same for a text of another program."""
     try:
         documents = list(read_documents(text))
         if len(documents) != 1:
             message = "is empty" if not documents else "holds more than one document"
             raise SettingsError([Problem(Location(file), message)])
         node = documents[0]
-        settings = Settings.model_validate(node.plain(), by_alias=True, by_name=False, context=MANIFEST)
+        settings = model.model_validate(node.plain(), by_alias=True, by_name=False, context=MANIFEST)
     except YamlProblem as problem:
         raise SettingsError([Problem(Location(file, problem.line, problem.column), problem.message)]) from None
     except ValidationError as error:
         problems = []
-        for where, message in explain(error, Settings, secret=False):
+        for where, message in explain(error, model, secret=False):
             _, line, column = find(node, where)
             problems.append(Problem(Location(file, line, column), message, field=format_path(where)))
         raise SettingsError(problems) from None
-    return settings if folder is None else _below(settings, lambda each: folder / each)
+    return settings if folder is None else cast("Loaded", _below(settings, lambda each: folder / each))
 
 
 def _below(model: Any, placed: Callable[[Path], Path]) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ostiary_cli.console_child import console_beside
 from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import (
     data_option,
@@ -79,6 +80,14 @@ def number_of_workers(context: click.Context, parameter: click.Parameter, value:
     callback=number_of_workers,
     help="Processes that share the ports; auto: one for each processor.",
 )
+@click.option(
+    "--console",
+    default="off",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=host_and_port,
+    help="Serve the web console there too (see ostiary console); a link to sign in is printed.",
+)
 @drain_option(10)
 @handing_options("all")
 @click.option("--worker", type=int, default=0, hidden=True, help="This process is that worker.")
@@ -93,6 +102,7 @@ def command(
     admin_socket: Path | None,
     notifications: Path | None,
     workers: int,
+    console: tuple[str, int] | None,
     drain: float,
     handing: Handing,
     worker: int,
@@ -114,7 +124,8 @@ def command(
     told = _read_notifications(notifications)
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     if workers > 1 and not worker:
-        _supervise(workers, data, admin, drain + (handing.grace if handing.to is not None else 0.0))
+        with console_beside(console, data, admin_socket):
+            _supervise(workers, data, admin, drain + (handing.grace if handing.to is not None else 0.0))
         return
     second = SecondProcess()
     second.start()  # it gets ready while this process loads what it needs itself
@@ -128,7 +139,10 @@ def command(
         place, admin = Place(worker, data, workers), None
         mark(worker=worker)
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with (
+            console_beside(None if worker else console, data, admin_socket),
+            asyncio.Runner(loop_factory=new_event_loop) as runner,
+        ):
             serving = run(
                 paths, data=data, listen=listen, admin=admin, second=second, approvers=people,
                 admin_socket=admin_socket, place=place, drain=drain, notifications=told, handing=handing,

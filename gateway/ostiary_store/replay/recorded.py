@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ostiary_gateway.audit.reader import Reader, Session
+from ostiary_gateway.audit.reader import Session, SessionReader
 
 Json = Mapping[str, object]
 
@@ -45,7 +45,7 @@ class _SoFar:
     seen: int = field(default=0)
 
 
-def requests(reader: Reader, sessions: Iterable[Session], *, since: float = 0.0) -> Iterator[Recorded]:
+def requests(reader: SessionReader, sessions: Iterable[Session], *, since: float = 0.0) -> Iterator[Recorded]:
     """The requests of these sessions that began at `since` or later, but for those of which nothing is recorded."""
     for session in sessions:
         if session.protocol == "Gateway":
@@ -56,7 +56,7 @@ def requests(reader: Reader, sessions: Iterable[Session], *, since: float = 0.0)
         yield from of_session(reader, session, opening, since=since)
 
 
-def of_session(reader: Reader, session: Session, opening: Json, *, since: float = 0.0) -> Iterator[Recorded]:
+def of_session(reader: SessionReader, session: Session, opening: Json, *, since: float = 0.0) -> Iterator[Recorded]:
     """The same of one session, whose open event has the fields `opening`."""
     so_far = _SoFar()
     for request in reader.requests(session):
