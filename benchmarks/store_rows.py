@@ -109,22 +109,26 @@ class Making:
             made = []
             for at in range(sessions):
                 sid += 1
-                connection, protocol = self.chance.choice(self.connections)
-                username = self.users[int(self.chance.random() ** 2 * len(self.users))]
+                agent = int(self.chance.random() ** 2 * len(self.users))
+                username = self.users[agent]
+                # An agent has a few targets, and a target a few rules.
+                target = (agent * 7 + self.chance.randrange(3)) % len(self.connections)
+                connection, protocol = self.connections[target]
                 name = f"{sid:08x}{self.chance.getrandbits(48):012x}"
                 opened = self.first + (done + at) * self.apart
-                made.append((name, connection, protocol, username, opened))
+                made.append((name, connection, protocol, username, target))
                 batch.opened.append(
                     SessionRow(name, opened, opened + count * self.apart, "closed", connection, protocol, username,
                                "Full", requests=PER_SESSION, events=PER_SESSION + 2, head=os.urandom(32),
                                record=self.record.uuid, sid=sid, subject={"username": username})
                 )  # fmt: skip
             for at in range(count):
-                name, connection, protocol, username, _ = made[at % sessions]
+                name, connection, protocol, username, target = made[at % sessions]
                 number = at // sessions + 1
                 begun = self.first + (done + at) * self.apart
                 allowed = self.chance.random() < 0.95
-                found = verdicts[2 + self.chance.randrange(38) if allowed else self.chance.randrange(2)]
+                rule = 2 + (target + self.chance.randrange(4)) % 38 if allowed else self.chance.randrange(2)
+                found = verdicts[rule]
                 batch.requests.append(
                     RequestRow(name, number, begun, begun + 0.01, connection, protocol, username,
                                self.text(protocol, number, begun), found.action, found.policy, found.rule, found.id,

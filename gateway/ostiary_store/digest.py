@@ -206,7 +206,10 @@ class Digest:
     def take(self, data: bytes) -> Batch:
         """What the whole blocks at the beginning of `data` add; they stand at `place` in the record. After Damaged or
         Unknown this object is of no use any more."""
-        blocks, end = self._blocks(data)
+        try:
+            blocks, end = self._blocks(data)
+        except (struct.error, zstandard.ZstdError) as error:
+            raise Damaged(f"a block of the record cannot be read: {error}") from error
         making = _Making(Batch(self.record, self.place, end), self._sessions, self.verdicts, self._compressor)
         try:
             for kind, codec, at, head, body in blocks:

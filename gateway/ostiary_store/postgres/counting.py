@@ -33,12 +33,18 @@ class Counting:
         self._verdicts = verdicts
 
     async def facets(self, query: RequestQuery, scope: Scope) -> Facets:
-        if query.text or query.session is not None or query.outcome is not None:
-            return await self._among_matches(query, scope)
+        deadline = time.monotonic() + max(0.01, query.deadline)
+        whole = (query.text, query.session, query.outcome, query.would_deny) == ("", None, None, None)
+        if whole:
+            try:
+                return await self._all(query, scope, deadline - query.deadline / 3)
+            except Late:
+                deadline = max(deadline, time.monotonic() + query.deadline / 3)
+        return await self._among_matches(query, scope, deadline)
+
+    async def _all(self, query: RequestQuery, scope: Scope, deadline: float) -> Facets:
         values = Values()
         seen = [rows.in_scope(scope, values), "h.enforced", "h.action = any('{Allow,Deny,RequireApproval}')"]
-        if query.would_deny is not None:
-            return await self._among_matches(query, scope)
         for column, value in (
             ("w.connection", query.connection), ("w.username", query.username), ("w.protocol", query.protocol),
             ("h.action", query.action), ("h.policy", query.policy), ("h.rule", query.rule),
@@ -46,31 +52,22 @@ class Counting:
             if value is not None:
                 seen.append(f"{column} = {values.place(value)}")
         first, behind = _hours(query.since, query.until)
-        found = await self._database.fetch(
+        found = await self._search.run(
             "select w.connection, w.username, h.action, h.policy, h.rule, sum(t.requests)::bigint "
             + _TALLY.format(since=values.place(first), until=values.place(behind), seen=" and ".join(seen))
             + " group by 1, 2, 3, 4, 5",
-            *values,
+            values,
+            deadline,
         )
         return _facets([tuple(row) for row in found], complete=True)
 
-    async def _among_matches(self, query: RequestQuery, scope: Scope) -> Facets:
+    async def _among_matches(self, query: RequestQuery, scope: Scope, deadline: float) -> Facets:
         wanted = await self._search.wanted(query, scope)
         if wanted is None:
             return _facets([], complete=True)
-        deadline = time.monotonic() + query.deadline
-        complete = True
-        try:
-            found = await self._search.fetch(wanted, None, COUNTED + 1, deadline)
-        except Late:
-            from dataclasses import replace
-
-            page = await self._search.requests(replace(query, limit=COUNTED, after=""), scope)
-            counted = Counter((row.connection, row.username, row.action, row.policy, row.rule) for row in page.requests)
-            return _facets([(*key, count) for key, count in counted.items()], complete=not page.next)
-        if len(found) > COUNTED:
-            complete = False
-            del found[COUNTED:]
+        found, reached = await self._search.find(wanted, None, COUNTED + 1, deadline)
+        complete = reached is None and len(found) <= COUNTED
+        del found[COUNTED:]
         pairs = Counter((row["who"], row["verdict"]) for row in found)
         whos = await self._who.names({who for who, _ in pairs})
         verdicts = await self._verdicts.names({verdict for _, verdict in pairs})

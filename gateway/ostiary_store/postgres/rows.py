@@ -57,8 +57,19 @@ class Values(list[object]):
     """The values of a query, in the order of their places."""
 
     def place(self, value: object) -> str:
-        self.append(value)
+        self.append(storable(value) if isinstance(value, str) else value)
         return f"${len(self)}"
+
+
+def storable(text: str) -> str:
+    """A text that somebody asks for, as a database takes it. What is no text in UTF-8 is found nowhere."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def in_scope(scope: Scope, values: Values, column: str = "w.connection") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import asyncpg
@@ -18,10 +19,12 @@ from ostiary_store.postgres.rows import Values
 from ostiary_store.words import SEPARATORS, Part, parse
 
 _QUOTED: Final = SEPARATORS.replace("'", "''")
-WORDS: Final = f"to_tsvector('simple', translate(q.text, '{_QUOTED}', '{' ' * len(SEPARATORS)}'))"
+_SPACED: Final = f"translate(lower(coalesce(q.folded, q.text) collate \"C\"), '{_QUOTED}', '{' ' * len(SEPARATORS)}')"
+_WORDS: Final = f"to_tsvector('simple', {_SPACED})"
 """As the index has it."""
-_UNINDEXED: Final = f"to_tsvector('simple', translate(q.text, '{_QUOTED}', '{' ' * len(SEPARATORS)}') || '')"
+_UNINDEXED: Final = f"to_tsvector('simple', {_SPACED} || '')"
 """The same for whoever reads every row anyway."""
+_TEXT: Final = "coalesce(q.folded, q.text)"
 
 STEP: Final = 4_000
 """Requests that the first step back looks through."""
@@ -29,8 +32,19 @@ STEP: Final = 4_000
 _COLUMNS: Final = (
     "q.begun, q.session, q.number, q.ended, q.rows, q.bytes, q.who, q.verdict, q.decision, q.outcome, q.text"
 )
-_FEW: Final = 8
+_FEW: Final = 64
 """As many that asked are looked for one by one."""
+_SHARE: Final = 0.75
+"""Of the time, for finding; the rest is for what belongs to it."""
+
+
+class _Way(Enum):
+    """Of finding the newest."""
+
+    GUESSED = "as the database thinks is best"
+    WORDS = "by the index over the words"
+    EACH = "the newest of each that may have asked"
+    TIME = "back through time"
 
 
 class Late(Exception):
@@ -77,33 +91,51 @@ class Search:
         return (await self._rows([found]))[0]
 
     async def requests(self, query: RequestQuery, scope: Scope) -> RequestPage:
-        deadline = time.monotonic() + max(0.01, query.deadline)
+        deadline = time.monotonic() + max(0.01, query.deadline * _SHARE)
+        mark = Mark.parse(query.after) if query.after else None
         wanted = await self.wanted(query, scope)
         if wanted is None:
             return RequestPage((), "")
-        mark = Mark.parse(query.after) if query.after else None
         limit = max(1, min(query.limit, 10_000))
-        found: list[Any] = []
-        reached: float | None = None
-        if mark is None or not mark.slowly:
-            try:
-                found = await self.fetch(wanted, mark, limit + 1, deadline)
-            except Late:
-                mark = Mark(math.inf if mark is None else mark.begun, 2**63 - 1 if mark is None else mark.session,
-                            0 if mark is None else mark.number, slowly=True)  # fmt: skip
-                deadline = max(deadline, time.monotonic() + 0.05)
-        if mark is not None and mark.slowly:
-            found, reached = await self._step(wanted, mark, limit + 1, deadline)
-        more = len(found) > limit
-        del found[limit:]
+        found, reached = await self.find(wanted, mark, limit + 1, deadline)
+        slowly = reached is not None or (mark is not None and mark.slowly)
         following = ""
-        if more:
+        if len(found) > limit:
+            del found[limit:]
             last = found[-1]
-            following = str(Mark(last["begun"], last["session"], last["number"], mark is not None and mark.slowly))
+            following = str(Mark(last["begun"], last["session"], last["number"], slowly))
             reached = None
         elif reached is not None:
-            following = str(Mark(reached, -(2**63), 0, slowly=True))
+            following = str(Mark(reached, -(2**63), 0, slowly))
         return RequestPage(await self._rows(found), following, reached)
+
+    async def find(
+        self, wanted: Wanted, mark: Mark | None, limit: int, deadline: float
+    ) -> tuple[list[Any], float | None]:
+        """The newest before `mark`; and how far back it was looked, if there was no time for all.
+
+        Which way is the quick one depends on how common the words are, and on whether what fits lies together. The
+        database guesses that well, not always. So each way has its time.
+        """
+        now = time.monotonic()
+        if mark is None or not mark.slowly:
+            for way, share in self._ways(wanted):
+                try:
+                    return await self._fetch(
+                        way, wanted, mark, limit, min(deadline, now + share * (deadline - now))
+                    ), None
+                except Late:
+                    now = time.monotonic()
+        return await self._step(wanted, mark or Mark(math.inf, 2**63 - 1), limit, deadline)
+
+    @staticmethod
+    def _ways(wanted: Wanted) -> list[tuple[_Way, float]]:
+        """And the share of the time that is left when its turn comes."""
+        few = wanted.whos is not None and len(wanted.whos) <= _FEW
+        if not any(part.words for part in wanted.parts):
+            return [(_Way.EACH, 0.8)] if few and not wanted.parts else [(_Way.GUESSED, 0.7)]
+        ways = [(_Way.GUESSED, 0.4), (_Way.WORDS, 0.7)]
+        return [*ways, (_Way.EACH, 0.6)] if few else ways
 
     async def wanted(self, query: RequestQuery, scope: Scope) -> Wanted | None:
         """None: nothing can fit."""
@@ -147,32 +179,34 @@ class Search:
         row = await self._database.fetchrow("select key from session where id = $1 order by key limit 1", name)
         return -1 if row is None else int(row["key"])
 
-    async def fetch(
-        self, wanted: Wanted, mark: Mark | None, limit: int, deadline: float, low: float | None = None
+    async def _fetch(
+        self, way: _Way, wanted: Wanted, mark: Mark | None, limit: int, deadline: float, low: float | None = None
     ) -> list[Any]:
-        """The newest before `mark`. Late."""
+        """The newest before `mark` and not before `low`. Late."""
         values = Values()
-        where = conditions(wanted, values, indexed=low is None)
+        where = _conditions(wanted, values, indexed=way in (_Way.GUESSED, _Way.WORDS))
         if low is not None:
             where.append(f"q.begun >= {values.place(low)}")
         if mark is not None:
             begun, session, number = values.place(mark.begun), values.place(mark.session), values.place(mark.number)
             where.append(f"q.begun <= {begun} and (q.begun, q.session, q.number) < ({begun}, {session}, {number})")
-        order = "order by q.begun desc, q.session desc, q.number desc"
-        if wanted.whos is not None and len(wanted.whos) <= _FEW and low is None and not wanted.parts:
-            where.append("q.who = w.id")
-            inner = " and ".join(where)
-            text = (
-                f"select q.* from unnest({values.place(list(wanted.whos))}::integer[]) as w (id) cross join lateral"
-                f" (select {_COLUMNS} from request q where {inner} {order} limit {limit}) q {order} limit {limit}"
-            )
-        else:
-            if wanted.whos is not None:
-                where.append(f"q.who = any({values.place(list(wanted.whos))}::integer[])")
-            text = f"select {_COLUMNS} from request q where {' and '.join(where)} {order} limit {limit}"
-        return await self._run(text, values, deadline)
+        order = f"order by q.begun desc, q.session desc, q.number desc limit {limit}"
+        if way is _Way.EACH:
+            assert wanted.whos is not None
+            inner = f"select {_COLUMNS} from request q where {' and '.join(where)} and q.who = w.id {order}"
+            whos = values.place(list(wanted.whos))
+            text = f"select q.* from unnest({whos}::integer[]) as w (id) cross join lateral ({inner}) q {order}"
+            return await self.run(text, values, deadline)
+        if wanted.whos is not None:
+            where.append(f"q.who = any({values.place(list(wanted.whos))}::integer[])")
+        inner = f"select {_COLUMNS} from request q where {' and '.join(where)}"
+        if way is _Way.WORDS:
+            # Behind `offset` the order is not seen, so that only the index over the words is left.
+            inner = f"select q.* from ({inner} offset 0) q"
+        return await self.run(f"{inner} {order}", values, deadline)
 
-    async def _run(self, text: str, values: Values, deadline: float) -> list[Any]:
+    async def run(self, text: str, values: Values, deadline: float) -> list[Any]:
+        """Late, if it takes longer."""
         left = deadline - time.monotonic()
         if left < 0.002:
             raise Late
@@ -199,7 +233,8 @@ class Search:
             try:
                 # The first step is always taken to its end: who asks again gets on.
                 until = deadline if step > STEP else max(deadline, began + 2.0)
-                found += await self.fetch(wanted, high, limit - len(found), until, -math.inf if low is None else low)
+                least = -math.inf if low is None else low
+                found += await self._fetch(_Way.TIME, wanted, high, limit - len(found), until, least)
             except Late:
                 return found, high.begun
             if len(found) >= limit or low is None:
@@ -249,7 +284,7 @@ class Search:
         return made
 
 
-def conditions(wanted: Wanted, values: Values, *, indexed: bool = True) -> list[str]:
+def _conditions(wanted: Wanted, values: Values, *, indexed: bool = True) -> list[str]:
     """All but who asked."""
     where = ["true"]
     if wanted.verdicts is not None:
@@ -272,15 +307,15 @@ def conditions(wanted: Wanted, values: Values, *, indexed: bool = True) -> list[
 def _occurs(part: Part, values: Values, indexed: bool) -> str:
     told = []
     if part.phrase:
-        told.append(f"q.text ilike {values.place(_pattern(part.phrase))}")
+        told.append(f"{_TEXT} ilike {values.place(_pattern(part.phrase))}")
     elif not indexed:
-        told += [f"q.text ilike {values.place(_pattern(word))}" for word in part.words]
+        told += [f"{_TEXT} ilike {values.place(_pattern(word))}" for word in part.words]
     if part.words:
         words = [f"'{word}'" for word in part.words]
         if part.begins:
             words[-1] += ":*"
         place = values.place(" & ".join(words))
-        told.append(f"{WORDS if indexed else _UNINDEXED} @@ to_tsquery('simple', {place})")
+        told.append(f"{_WORDS if indexed else _UNINDEXED} @@ to_tsquery('simple', {place})")
     return "(" + " and ".join(told) + ")"
 
 

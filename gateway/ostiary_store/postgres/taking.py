@@ -29,7 +29,7 @@ KEYS: Final = 200_000
 
 _REQUEST: Final = (
     "day", "who", "session", "number", "begun", "ended", "rows", "bytes", "verdict", "decision", "flagged", "outcome",
-    "text",
+    "text", "folded",
 )  # fmt: skip
 _CHUNK: Final = (
     "day", "record", "session", "seq", "batch", "events", "first_at", "last_at", "low", "high", "size", "digest",
@@ -268,13 +268,14 @@ class Taking:
                 last = row.session
                 key, day, who = keys[last]
                 add = by_day[day].append
-            decision = row.decision
+            decision, text = row.decision, row.text
             verdict, flagged = verdicts[decision]
             assert add is not None
             add(
                 (
                     day, who, key, row.number, row.begun, row.ended, row.rows, row.bytes, verdict,
-                    decisions.get(decision), flagged, row.outcome, row.text,
+                    decisions.get(decision), flagged, row.outcome, text,
+                    None if text.isascii() else text.lower(),
                 )
             )  # fmt: skip
             if not row.outcome:

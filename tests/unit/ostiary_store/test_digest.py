@@ -94,7 +94,7 @@ def events(batch: Batch, name: str) -> list[unpacking.Found]:
     for chunk in batch.chunks:
         if chunk.session == name:
             raw = zstandard.ZstdDecompressor().decompress(chunk.body)
-            section = unpacking.Section(0, chunk.seq, chunk.events, len(raw), *[0] * 10, 0)
+            section = unpacking.Section._make((0, chunk.seq, chunk.events, len(raw), *[0] * 11))
             found += list(unpacking.events(raw, section))
     return found
 
@@ -345,6 +345,13 @@ def test_a_bomb_does_not_go_off() -> None:
     forging = Forging()
     with pytest.raises(Damaged, match="there is no block"):
         Digest(forging.ref, forging.place).take(forging.block(bomb, codec=layout.ZSTD, size=1 << 30))
+
+
+@pytest.mark.parametrize("body", [b"", bytes(31), bytes(32), bytes(32) + b"nonsense"])
+def test_a_part_that_is_none_is_refused(body: bytes) -> None:
+    forging = Forging()
+    with pytest.raises(Damaged):
+        Digest(forging.ref, forging.place).take(forging.block(body, kind=layout.PART, codec=layout.ZSTD, size=5))
 
 
 def test_counters_beyond_what_databases_hold_stop_there() -> None:

@@ -102,16 +102,18 @@ create table request (
     decision integer,
     flagged boolean not null,
     outcome text not null,
-    text text not null
+    text text not null,
+    folded text
 ) partition by list (day);
 comment on column request.day is 'On which its session was opened.';
 comment on column request.flagged is 'It was not allowed, or would not have been by a rule that only watches.';
+comment on column request.folded is 'The text in lower case, if it has letters beyond ASCII: not every database folds those.';
 create index request_by_number on request (session, number);
 create index request_by_time on request (begun);
 create index request_by_who on request (who, begun);
 create index request_flagged on request (verdict, begun) where flagged;
 create index request_by_words on request using gin (
-    to_tsvector('simple', translate(text, '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', '                                '))
+    to_tsvector('simple', translate(lower(coalesce(folded, text) collate "C"), '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', '                                '))
 );
 
 create table running (
