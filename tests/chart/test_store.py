@@ -416,6 +416,16 @@ def test_monitors_find_both() -> None:
         assert monitor["endpoints"][0]["port"] in [each["name"] for each in services[target]["spec"]["ports"]]
 
 
+def test_alerts_of_the_store_are_there_where_it_is() -> None:
+    def groups(values: Manifest) -> list[str]:
+        rule = pick(template(values), "PrometheusRule", "ostiary")
+        return [each["name"] for each in rule["spec"]["groups"]]
+
+    alone = {"metrics": {"rules": {"enabled": True}}}
+    assert groups(alone) == ["ostiary-operator", "ostiary-gateway"]
+    assert groups(alone | STORE) == ["ostiary-operator", "ostiary-gateway", "ostiary-store"]
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

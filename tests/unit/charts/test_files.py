@@ -14,6 +14,8 @@ from ostiary_gateway.admin.metrics import registry
 from ostiary_gateway.counters import Counters
 from ostiary_operator.metrics import Metrics
 from ostiary_operator.pulse import Pulse
+from ostiary_store.service.counts import Counts
+from ostiary_store.service.counts import registry as store_registry
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "charts" / "ostiary" / "files"
@@ -32,16 +34,20 @@ def expressions() -> list[str]:
 
 
 def exposed() -> set[str]:
-    """Names of all series that gateways and the operator can expose."""
+    """Names of all series that gateways, the operator and the store can expose."""
     operator = Metrics()
     operator.watch(Pulse(["Connection"]), queue=lambda: (0, 0), objects=dict, polls=dict)
-    text = generate_latest(registry(Counters(), "0")).decode() + generate_latest(operator.registry).decode()
+    store = store_registry(Counts(tasks={"upkeep": (True, 0)}), "0")
+    registries = (registry(Counters(), "0"), operator.registry, store)
+    text = "".join(generate_latest(each).decode() for each in registries)
     names = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
         names |= {name} if kind != "histogram" else {f"{name}_{part}" for part in ("bucket", "count", "sum")}
-    # What a pod adds is looked up at its scrape; a full cluster's test reads it there.
-    pod = (ROOT / "gateway" / "ostiary_gateway" / "feed" / "pod.py").read_text()
-    return names | set(re.findall(r'Gauge\(\s*"(ostiary_\w+)"', pod))
+    # What a pod, or the store, adds is looked up at its scrape; a full cluster's test reads it there.
+    gateway = ROOT / "gateway"
+    for path in (gateway / "ostiary_gateway" / "feed" / "pod.py", gateway / "ostiary_store" / "upkeep.py"):
+        names |= set(re.findall(r'Gauge\(\s*"(ostiary_\w+)"', path.read_text()))
+    return names
 
 
 @pytest.mark.parametrize("expression", expressions())
