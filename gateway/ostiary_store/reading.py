@@ -112,6 +112,14 @@ class SessionView:
             for each in await self._events_of(row, first, wanted, rare=rare):
                 yield each
 
+    async def in_rows(self, rows: Iterable[ChunkRow | PartRow]) -> list[Raw]:
+        """The events in these rows of it, which came from a feed; what decisions they name is known then."""
+        found: list[Raw] = []
+        for row in sorted(rows, key=_seq):
+            found += await self._events_of(row, 0, Wanted(), rare=False)
+        await self.learn(found)
+        return found
+
     async def _events_of(self, row: ChunkRow | PartRow, first: int, wanted: Wanted, *, rare: bool) -> list[Raw]:
         if isinstance(row, PartRow):
             if rare or row.seq < first or not wanted.low <= row.number <= wanted.high:

@@ -236,9 +236,31 @@ class ExportSettings(Model):
     headers: Mapping[Annotated[str, StringConstraints(max_length=128)], Text] = Field(default_factory=dict)
     secret_headers: Mapping[Annotated[str, StringConstraints(max_length=128)], Secret] = Field(default_factory=dict)
     ca_file: Path | None = None
+    insecure: StrictBool = Field(default=False, description="http is allowed; anybody on the way can read it.")
+    proxy: HttpURL | None = Field(default=None, description="HTTP proxy on the way.")
     connections: tuple[Text, ...] = Field(default=(), description="namespace/name or namespace/*; empty: all.")
-    only: tuple[Literal["Allow", "Deny", "RequireApproval"], ...] = ()
+    only: tuple[Literal["Allow", "Deny", "RequireApproval"], ...] = Field(
+        default=(), description="Requests that were so decided, and what belongs to them; empty: all."
+    )
+    begun: StrictBool = Field(default=False, description="Requests also when they begin, not only when they end.")
+    statements: StrictBool = Field(
+        default=True, description="false: no text of requests, no parameters, no messages of targets."
+    )
     responses: Literal["decoded", "base64", "none"] = "none"
+    compression: Literal["gzip", "none"] = "gzip"
+    batch: Annotated[int, *quantity("4Ki", "16Mi")] = Field(default=1 << 20, description="Bytes of one request.")
+    every: Annotated[float, *duration("100ms", "5m")] = Field(default=1.0, description="Between looks for more.")
+    timeout: Annotated[float, *duration("1s", "5m")] = 30.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExportSettings:
+        if self.url.startswith("http://") and not self.insecure:
+            raise ValueError("url is not https; say insecure: true if it has to be")
+        if self.responses != "none" and self.type != "JSONLines":
+            raise ValueError("responses can be sent as JSONLines only")
+        if self.responses != "none" and not self.statements:
+            raise ValueError("responses without statements make no sense: say responses: none")
+        return self
 
 
 class GatewaysSettings(Model):

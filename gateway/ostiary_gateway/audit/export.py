@@ -11,11 +11,14 @@ from typing import Final
 import orjson
 
 from ostiary_gateway.audit import postgres_recording as recording
-from ostiary_gateway.audit.reader import Request, Session, SessionReader
+from ostiary_gateway.audit.reader import Event, Request, Session, SessionReader
 from ostiary_gateway.audit.stream_recording import Broken, Chunk, Kind, Recording
 
 VERSION = 1
 """Of the schema. Fields are added without a new version; none changes its meaning or goes."""
+
+OF_REQUESTS: Final = frozenset({"begin", "end", "request", "frame", "decision"})
+"""Kinds of events that have no line of their own: the line of their request tells them."""
 
 
 def export(reader: SessionReader, sessions: Iterable[Session], *, responses: str = "decoded") -> Iterator[bytes]:
@@ -27,7 +30,7 @@ def export(reader: SessionReader, sessions: Iterable[Session], *, responses: str
     if responses not in ("decoded", "base64", "none"):
         raise ValueError(f"{responses!r} is no form of responses. Choose decoded, base64 or none.")
     for session in sessions:
-        yield _line("session", session.id, _session(session))
+        yield line("session", session.id, of_session(session))
         for request in _with_events(reader, session):
             if isinstance(request, Request):
                 yield from _request(reader, session, request, responses)
@@ -38,13 +41,13 @@ def export(reader: SessionReader, sessions: Iterable[Session], *, responses: str
 def _with_events(reader: SessionReader, session: Session) -> Iterator[Request | bytes]:
     """Every event but those of requests as a line, then the requests; each kind is in its own order."""
     for event in reader.events(session, rare=True):
-        if event.kind not in ("begin", "end", "request", "frame", "decision"):
-            fields = {key: value for key, value in event.fields.items() if key not in ("kind", "session")}
-            yield _line(event.kind, session.id, {"seq": event.seq, **_times(fields)})
+        if event.kind not in OF_REQUESTS:
+            yield line(event.kind, session.id, of_event(event))
     yield from reader.requests(session)
 
 
-def _session(session: Session) -> dict[str, object]:
+def of_session(session: Session) -> dict[str, object]:
+    """The fields of a line of type `session`."""
     return {
         "connection": session.connection,
         "protocol": session.protocol,
@@ -62,8 +65,16 @@ def _session(session: Session) -> dict[str, object]:
     }
 
 
-def _request(reader: SessionReader, session: Session, request: Request, responses: str) -> Iterator[bytes]:
+def of_event(event: Event) -> dict[str, object]:
+    """The fields of a line for an event of no request."""
+    fields = {key: value for key, value in event.fields.items() if key not in ("kind", "session")}
+    return {"seq": event.seq, **_times(fields)}
+
+
+def of_request(session: Session, request: Request) -> dict[str, object]:
+    """The fields of a line of type `request`."""
     fields: dict[str, object] = {"request": request.id}
+    fields |= {"connection": session.connection, "protocol": session.protocol, "username": session.username}
     if request.begun is not None:
         begun = request.begun.fields
         fields |= {"seq": request.begun.seq, "begun": _time(begun["at"])}
@@ -72,12 +83,24 @@ def _request(reader: SessionReader, session: Session, request: Request, response
         ended = request.ended.fields
         fields |= {"ended": _time(ended["at"]), "result": ended["detail"]}
         fields |= {key: ended[key] for key in ("outcome", "rows", "bytes", "response") if key in ended}
-    yield _line("request", session.id, fields)
+    return fields
+
+
+def _request(reader: SessionReader, session: Session, request: Request, responses: str) -> Iterator[bytes]:
+    yield line("request", session.id, of_request(session, request))
+    for fields in of_response(reader, session, request, responses):
+        yield line("response", session.id, fields)
+
+
+def of_response(
+    reader: SessionReader, session: Session, request: Request, responses: str
+) -> Iterator[dict[str, object]]:
+    """The fields of its lines of type `response`."""
     if not request.parts or responses == "none":
         return
     decode = _DECODERS.get(session.protocol, _as_recorded) if responses == "decoded" else _as_recorded
     for item in decode(reader, request):
-        yield _line("response", session.id, {"request": request.id, **item})
+        yield {"request": request.id, **item}
 
 
 def _as_recorded(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
@@ -148,7 +171,8 @@ _DECODERS: Final = {"Kubernetes": _streams_and_text, "Postgres": _postgres, "SSH
 """By protocol: a recorded response as the fields of lines."""
 
 
-def _line(kind: str, session: str, fields: Mapping[str, object]) -> bytes:
+def line(kind: str, session: str, fields: Mapping[str, object]) -> bytes:
+    """One line, with its newline."""
     return orjson.dumps({"v": VERSION, "type": kind, "session": session, **fields}, option=orjson.OPT_APPEND_NEWLINE)
 
 
