@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ostiary_store.exports.items import Item
+from ostiary_store.exports.item import Item
 from ostiary_store.model import SessionRow
 
 AT = 1_795_435_200.0

@@ -18,7 +18,8 @@ from ostiary_api.logs import get_logger
 from ostiary_gateway.version import version
 from ostiary_store.exports import jsonlines, ocsf, otlp
 from ostiary_store.exports.filters import shaped, wanted
-from ostiary_store.exports.items import Item, Wanted, items
+from ostiary_store.exports.item import Item
+from ostiary_store.exports.items import Wanted, items
 from ostiary_store.exports.sink import Answer, Sink
 from ostiary_store.model import Slice, StoreError
 from ostiary_store.settings import ExportSettings
@@ -87,10 +88,11 @@ class Exporter:
 
     def __init__(self, store: Store, settings: ExportSettings, *, pauses: tuple[float, float] | None = None) -> None:
         self.counts = ExportCounts()
+        self.name = settings.name
         self._store = store
         self._settings = settings
         self._first, self._longest = pauses or (FIRST_PAUSE, LONGEST_PAUSE)
-        self._name = f"export-{settings.name}"
+        self._cursor_name = f"export-{settings.name}"
         self._wanted = Wanted(settings.begun, settings.responses)
         self._encode, self._join, kind = _form(settings)
         self._sink = Sink(settings, kind)
@@ -101,7 +103,7 @@ class Exporter:
         """Until cancelled. Raises what the store does: it is started again then."""
         async with self._sink:
             while True:
-                async with self._store.lease(self._name) as held:
+                async with self._store.lease(self._cursor_name) as held:
                     if held:
                         await self._lead()
                 await asyncio.sleep(STANDBY * random.uniform(0.5, 1.0))
@@ -111,7 +113,7 @@ class Exporter:
         pause = self._first
         try:
             while True:
-                self._cursor = dict(await self._store.cursor(self._name))
+                self._cursor = dict(await self._store.cursor(self._cursor_name))
                 self._kept = dict(self._cursor)
                 try:
                     await self._pass()
@@ -188,7 +190,7 @@ class Exporter:
             load.clear()
         if self._cursor != self._kept:
             try:
-                await self._store.set_cursor(self._name, dict(self._cursor))
+                await self._store.set_cursor(self._cursor_name, dict(self._cursor))
             except StoreError as problem:
                 raise _Failed(f"the store does not keep how far it is: {problem}") from problem
             self._kept = dict(self._cursor)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
-from ostiary_store.exports.items import Item
+from ostiary_store.exports.item import Item
 
 _STATEMENT: Final = frozenset({"text", "detail", "result"})
 """Fields of a request that hold what was asked, with which parameters, and what the target said of it."""

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ostiary_gateway.audit import export as lines
 from ostiary_gateway.audit.reader import Event, Raw, Request, Session, event_of
-from ostiary_store.model import ALL, RequestQuery, SessionRow, Slice
+from ostiary_store.exports.item import Item
+from ostiary_store.model import ALL, RequestQuery, Slice
 from ostiary_store.reading import SessionView, StoredRequest, session_of
 from ostiary_store.store import Store
 
 MOST_LOST: Final = 200
 """Requests of a session that were cut off, that are asked for at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One line. `fields` are those of `ostiary export` (docs/audit.md)."""
-
-    kind: str
-    """session, open, close, lost, gap, refused, approval, request or response."""
-    session: SessionRow
-    fields: Mapping[str, object]
-    at: float
-    """When it happened."""
-    id: str
-    """The same each time it is sent."""
 
 
 @dataclass(frozen=True, slots=True)

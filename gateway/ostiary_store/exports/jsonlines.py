@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ostiary_gateway.audit.export import line
-from ostiary_store.exports.items import Item
+from ostiary_store.exports.item import Item
 
 CONTENT_TYPE: Final = "application/x-ndjson"
 

@@ -22,7 +22,7 @@ from typing import Final
 
 import orjson
 
-from ostiary_store.exports.items import Item
+from ostiary_store.exports.item import Item
 
 CONTENT_TYPE: Final = "application/x-ndjson"
 VERSION: Final = "1.8.0"

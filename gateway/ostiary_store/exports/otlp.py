@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from ostiary_store.exports.items import Item
+from ostiary_store.exports.item import Item
 
 CONTENT_TYPE: Final = "application/json"
 

@@ -47,6 +47,9 @@ class Counts:
     more: list[Callable[[], Iterable[Gauge]]] = field(default_factory=list)
     """Gauges of tasks."""
 
+    families: list[Callable[[], Iterable[Metric]]] = field(default_factory=list)
+    """The same of tasks that make their families themselves."""
+
     def refuse(self, why: str) -> None:
         self.refused[why] = self.refused.get(why, 0) + 1
 
@@ -104,6 +107,8 @@ class StoreCollector(Collector):
             failed.add_metric([name], failures)
         yield running
         yield failed
+        for made in self._counts.families:
+            yield from made()
         families: dict[str, GaugeMetricFamily] = {}
         for gauge in chain.from_iterable(more() for more in counts.more):
             names = [gauge.label[0]] if gauge.label is not None else []

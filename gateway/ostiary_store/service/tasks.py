@@ -14,6 +14,8 @@ from typing import Final
 
 import structlog
 
+from ostiary_store.exports.exporter import Exporter
+from ostiary_store.exports.metrics import gauges
 from ostiary_store.ingest import Ingest
 from ostiary_store.objects import Bucket, sweep
 from ostiary_store.service.counts import Counts
@@ -57,6 +59,10 @@ async def background(service: Service) -> list[Task]:
         service.counts.more.append(upkeep.gauges)
     if (bucket := service.bucket) is not None:
         found.append(Task("sweep", lambda: sweep(bucket, service.store)))
+    if service.settings.exports:
+        exporters = [Exporter(service.store, each) for each in service.settings.exports]
+        found += [Task(f"export {each.name}", each.run) for each in exporters]
+        service.counts.families.append(lambda: gauges(exporters))
     return found
 
 
