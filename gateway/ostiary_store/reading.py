@@ -15,9 +15,9 @@ from ostiary_store.bodies import decompressed
 from ostiary_store.model import ALL, ChunkRow, PartRow, SessionRow
 from ostiary_store.store import Store
 
-AT_ONCE: Final = 4
-"""Chunks that are asked for together: some hundred KiB each, decompressed."""
-AHEAD: Final = 24
+AT_ONCE: Final = 8
+"""Chunks that are asked for together, after fewer of them at first: some hundred KiB each, decompressed."""
+AHEAD: Final = 8
 """Chunks in which a page looks for the ends of its requests; those that end later are looked for one by one."""
 MAX_PIECE: Final = 1024 * 1024
 """Bytes of a response that are given at once."""
@@ -133,15 +133,17 @@ class SessionView:
         return await asyncio.to_thread(_read, self.session.id, row, body, first, wanted, rare)
 
     async def _rows(self, seq: int, number: int | None) -> AsyncIterator[ChunkRow | PartRow]:
+        limit = 1
         while True:
-            found = await self.store.slice(self.session, seq=seq, number=number, limit=AT_ONCE)
+            found = await self.store.slice(self.session, seq=seq, number=number, limit=limit)
             rows: list[ChunkRow | PartRow] = sorted([*found.chunks, *found.parts], key=_seq)
             for row in rows:
                 yield row
-            if len(found.chunks) < AT_ONCE or not rows:
+            if len(found.chunks) < limit or not rows:
                 return
             last = rows[-1]
             seq = last.seq + (last.events if isinstance(last, ChunkRow) else 1)
+            limit = min(2 * limit, AT_ONCE)
 
     async def _body(self, row: ChunkRow) -> bytes:
         found = self._bodies.get(row.seq)

@@ -25,7 +25,8 @@ from ostiary_store.model import (
     Tally,
 )
 from ostiary_store.sqlite.schema import TIES, moment
-from ostiary_store.sqlite.text import match
+from ostiary_store.sqlite.text import indexed_suffices, wanted
+from ostiary_store.words import Words, parse
 
 COUNTED: Final = 10_000
 """Newest matches that facets of a search are counted among."""
@@ -56,7 +57,11 @@ class Asking:
         """Where the search has been."""
         self._left = LOOK
         self._until = 0.0
+        self._search_words = Words()
+        self._given = 0
         connection.create_function("passed", 1, self._passed)
+        connection.create_function("given", 1, self._give)
+        connection.create_function("fits", 1, self._fits)
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -154,9 +159,10 @@ class Asking:
             except _Late:
                 reached = self._looked
             page = [self._request_row(row) for row in found[: query.limit]]
-            by_number = query.session is not None and not match(_clean(query.text)).wanted
+            by_number = query.session is not None and not wanted(parse(_clean(query.text)))
             if reached is not None and len(found) <= query.limit:
-                return RequestPage(page, str(reached), self._time_of(query, scope, reached, by_number))
+                # It was not looked at any more, so that the next page begins with it.
+                return RequestPage(page, str(reached + 1), self._time_of(query, scope, reached, by_number))
             if len(found) <= query.limit:
                 return RequestPage(page, "")
             return RequestPage(page, str(page[-1].number if by_number else found[query.limit - 1][0]))
@@ -186,7 +192,8 @@ class Asking:
         if query.would_deny is not None:
             where.append("r.would_deny" if query.would_deny else "not r.would_deny")
         walk = "r.id"
-        wanted, unwanted = match(_clean(query.text))
+        self._search_words = words = parse(_clean(query.text))
+        terms = wanted(words)
         session: SessionRow | None = None
         if query.session is not None:
             try:
@@ -198,7 +205,7 @@ class Asking:
             values.append(found[0])
             # Its requests lie in the order of their numbers, which is that of their begins too.
             walk = "r.number"
-        if wanted:
+        if terms:
             walk = "w.rowid"
             if session is not None:
                 where.append(f"w.rowid >= {moment(session.opened - 1)}")
@@ -217,26 +224,37 @@ class Asking:
                 where.append(f"{walk} < {moment(query.until) + TIES}")
         if query.after:
             where.append(f"{walk} < {_request_cursor(query.after)}")
-        if wanted:
-            values.insert(0, f"({wanted}) NOT ({unwanted})" if unwanted else wanted)
+        if words and not indexed_suffices(words):
+            where.append("fits(r.text)")
+        if terms:
+            values.insert(0, terms)
             # `passed` stands before what a row is asked for, so that it is told of each.
             sql = (
-                f"select {columns} from words w cross join request r on r.id = w.rowid where words match ? and "
-                f"{' and '.join(('passed(w.rowid)', *where))} order by w.rowid desc limit ?"
+                f"select given(r.id), {columns} from words w cross join request r on r.id = w.rowid "
+                f"where words match ? and {' and '.join(('passed(w.rowid)', *where))} order by w.rowid desc limit ?"
             )
         else:
-            if unwanted:
-                where.append("not exists (select 1 from words where words match ? and rowid = r.id)")
-                values.append(unwanted)
             conditions = " and ".join((f"passed({walk})", *where))
-            sql = f"select {columns} from request r where {conditions} order by {walk} desc limit ?"
-        self._until, self._left, self._looked = time.monotonic() + query.deadline, LOOK, 1 << 62
+            sql = f"select given(r.id), {columns} from request r where {conditions} order by {walk} desc limit ?"
+        self._until, self._left, self._looked, self._given = time.monotonic() + query.deadline, LOOK, 1 << 62, 0
+        last = 0
         try:
-            yield from self.connection.execute(sql, (*values, limit))
+            for given, *row in self.connection.execute(sql, (*values, limit)):
+                last = given
+                yield tuple(row)
         except sqlite3.OperationalError as error:
-            if self._left < 0:
-                raise _Late from None
-            raise StoreError(f"the search failed: {error}") from error
+            if self._left >= 0:
+                raise StoreError(f"the search failed: {error}") from error
+            if self._given != last:
+                # The row that was read ahead is lost with the error.
+                yield self.connection.execute(
+                    f"select {columns} from request r where r.id = ?", (self._given,)
+                ).fetchone()
+            raise _Late from None
+
+    def _give(self, at: int) -> int:
+        self._given = at
+        return at
 
     def _passed(self, at: int) -> int:
         self._looked = at
@@ -247,6 +265,9 @@ class Asking:
                 raise _Late
             self._left = LOOK
         return 1
+
+    def _fits(self, text: str) -> bool:
+        return self._search_words.fits(text)
 
     def request(self, name: str, scope: Scope) -> RequestRow:
         session, _, number = name.rpartition("-")

@@ -104,10 +104,8 @@ _TABLES: Final = (
     "create index request_by_outcome on request (outcome, id)",
     "create index request_would_deny on request (id) where would_deny",
     "create index request_running on request (session) where ended is null",
-    # Texts come as words with a space between them; everything else is part of a word.
-    """create virtual table words using fts5(
-        text, content='', columnsize=0, tokenize="ascii tokenchars '!""#$%&''()*+,-./:;<=>?@[\\]^_`{|}~'"
-    )""",
+    # Texts come as words of letters and digits with a space between them; where in the text they stood is not kept.
+    "create virtual table words using fts5(text, content='', columnsize=0, detail=none, tokenize='ascii')",
     """create table chunk (
         id integer primary key,
         session integer not null,

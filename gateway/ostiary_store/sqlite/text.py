@@ -1,34 +1,31 @@
-"""Texts as the full-text index has them, and what is looked for in its language. Pure."""
+"""Texts as the full-text index has them, and a search in its language. Pure."""
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
-_WORD: Final = re.compile(r"\w+")
-_TERM: Final = re.compile(r'(-?)(?:"([^"]*)"?|(\S+))')
+from ostiary_store.words import Words
 
-
-class Match(NamedTuple):
-    """What must occur, and what must not, in the language of FTS5; empty if there is nothing such."""
-
-    wanted: str
-    unwanted: str
+_WORD: Final = re.compile(r"[^\W_]+")
+"""As ostiary_store.words has them."""
 
 
 def indexed(text: str) -> str:
-    """Its words, with a space between them."""
-    return " ".join(_WORD.findall(text.lower()))
+    """Its words, each once, with a space between them."""
+    return " ".join(dict.fromkeys(_WORD.findall(text.lower())))
 
 
-def match(query: str) -> Match:
-    """A query's words and phrases (see model.RequestQuery)."""
-    wanted: list[str] = []
-    unwanted: list[str] = []
-    for minus, phrase, word in _TERM.findall(query):
-        found = _WORD.findall((phrase or word).lower())
-        if not found:
-            continue
-        term = f'"{" ".join(found)}"' + ("*" if word.endswith("*") else "")
-        (unwanted if minus else wanted).append(term)
-    return Match(" AND ".join(wanted), " OR ".join(unwanted))
+def wanted(search: Words) -> str:
+    """What the index is asked for; empty if there is nothing that it can find."""
+    terms = [
+        f'"{word}"{"*" if part.begins and place == len(part.words) - 1 else ""}'
+        for part in search.parts
+        for place, word in enumerate(part.words)
+    ]
+    return " AND ".join(dict.fromkeys(terms))
+
+
+def indexed_suffices(search: Words) -> bool:
+    """Whether what the index finds fits, without a look at the texts."""
+    return not search.excluded and not any(part.phrase for part in search.parts)
