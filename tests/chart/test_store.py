@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.cluster import ROOT
 from support.helm import CHART, Manifest, helm, pick, refusal, rules, template
 
+from ostiary_console.settings import Settings as ConsoleSettings
 from ostiary_operator.settings import parse_settings
 from ostiary_store.settings import parse as parse_store_settings
+from ostiary_store.settings import parse_as
 
 STORE: Manifest = {"store": {"enabled": True, "url": {"secretRef": {"name": "database"}}}}
 BOTH: Manifest = STORE | {"console": {"enabled": True, "url": "https://ostiary.example.com"}}
@@ -135,6 +137,13 @@ def test_the_store_understands_what_the_chart_tells_it(values: Manifest) -> None
     assert (told.listen, told.admin) == ("0.0.0.0:8443", "0.0.0.0:9911")
     assert told.gateways is not None
     assert told.gateways.token_review
+
+
+@pytest.mark.parametrize("values", [BOTH, EVERYTHING, EXAMPLE], ids=["few", "everything", "example"])
+def test_the_console_understands_what_the_chart_tells_it(values: Manifest) -> None:
+    told = parse_as(ConsoleSettings, settings(template(values), "ostiary-console"))
+    assert told.cluster is True
+    assert told.signin.tokens
 
 
 def test_values_of_the_store_reach_it() -> None:
