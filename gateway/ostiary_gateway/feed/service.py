@@ -13,13 +13,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ostiary_api.problems import Problem
 from ostiary_gateway.admin.health import Check
 from ostiary_gateway.admin.server import AdminError, AdminServer
 from ostiary_gateway.admin.sessions import worker_routes
-from ostiary_gateway.approvals.notifying import notifying
 from ostiary_gateway.approvals.people import Approvers
 from ostiary_gateway.approvals.store import ApprovalsError
 from ostiary_gateway.audit.event import RecordError
@@ -39,7 +38,9 @@ from ostiary_gateway.version import version
 from ostiary_gateway.workers.place import ALONE, Place
 from ostiary_gateway.workers.sockets import socket_of
 from ostiary_gateway.workers.worker import WorkerSocket, stop_with_supervisor
-from ostiary_notify.settings import Notifications
+
+if TYPE_CHECKING:
+    from ostiary_notify.settings import Notifications
 
 log = get_logger(__name__)
 
@@ -180,6 +181,8 @@ async def served(
                 "Mend what is named here, then start again.",
             )
         if notifications is not None and notifications.receivers:
+            from ostiary_gateway.approvals.notifying import notifying
+
             await stack.enter_async_context(notifying(data, notifications))
         settle()
         worker.started = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +102,12 @@ def test_a_command_has_its_exit_code_even_if_that_is_zero() -> None:
 
 def test_claims_of_tokens_stay_here() -> None:
     assert not any("olga@example.com" in json.dumps(event(name)) for name in EVERY)
+
+
+def test_the_example_on_the_page_is_one() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "exports.md").read_text()
+    [example] = [found for found in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if '"class_uid"' in found]
+    assert problems(json.loads(example)) == []
 
 
 def test_lines_that_another_event_tells_are_none() -> None:
