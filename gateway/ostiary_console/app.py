@@ -54,7 +54,9 @@ def application(console: Console) -> web.Application:
 
 
 async def _dressed(request: web.Request, response: web.StreamResponse) -> None:
-    console_of(request).guard.dress(response)
+    console = console_of(request)
+    console.counts.requests[f"{response.status // 100}xx"] += 1
+    console.guard.dress(response)
 
 
 @web.middleware

@@ -96,6 +96,7 @@ async def decide(request: web.Request) -> web.StreamResponse:
         if handling.is_api(request) or problem.status not in _SHOWN_AGAIN:
             raise
         return await html(request, await _shown(request, verdict, str(problem), problem.status))
+    console.counts.decisions[verdict] += 1
     log.info("an approval was answered", approval=f"{namespace}/{name}", by=who.name, verdict=verdict)
     if handling.is_api(request):
         return handling.as_json({"approval": f"{namespace}/{name}", "verdict": verdict})

@@ -156,6 +156,7 @@ class Ways:
             raise forbidden("Your tokens are too long for cookies.", "Ask for fewer groups in them.") from None
         self.sessions.drop(response, self.sessions.named(_COOKIE))
         handling.set_who(request, None)
+        console_of(request).counts.signed_in[who.method] += 1
         log.info("signed in", name=who.name, method=who.method, provider=who.provider)
         return response
 
@@ -185,6 +186,7 @@ class Ways:
         try:
             tokens = await issuer.came_back(attempt, {key: parameter(request, key) for key in request.query})
         except SigninRefused as refused:
+            console_of(request).counts.refused += 1
             log.warning("a sign-in was refused", provider=issuer.name, problem=str(refused))
             return await self.page(request, str(refused), 403)
         except IssuerAway as problem:
@@ -284,6 +286,7 @@ async def _token(request: web.Request) -> web.StreamResponse:
     except Problem as problem:
         if problem.status != 401:
             raise
+        console.counts.refused += 1
         return await console.ways.page(request, f"{problem}", 403)
     return console.ways.let_in(request, who, fields.get("next", "/"))
 
@@ -292,6 +295,7 @@ async def _link(request: web.Request) -> web.StreamResponse:
     console = console_of(request)
     _take_attempt(request)
     if console.links is None or not console.links.use(request.match_info["secret"]):
+        console.counts.refused += 1
         return await console.ways.page(
             request, "That link was used already, or is too old. `ostiary console --link` prints another.", 403
         )  # fmt: skip

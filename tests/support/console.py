@@ -16,6 +16,7 @@ from support.batches import ALLOW, DENY, NOON, Hand
 from ostiary_console.app import application
 from ostiary_console.guard import Guard
 from ostiary_console.handling import Console
+from ostiary_console.issuers import Issuer
 from ostiary_console.limits import Attempts
 from ostiary_console.links import Links
 from ostiary_console.problems import Problem, changed, signed_out
@@ -229,7 +230,9 @@ class Browser:
 
 
 @asynccontextmanager
-async def console_desk(folder: Path, *, secure: bool = False, attempts: Attempts | None = None) -> AsyncIterator[Desk]:
+async def console_desk(
+    folder: Path, *, secure: bool = False, attempts: Attempts | None = None, issuers: Sequence[Issuer] = ()
+) -> AsyncIterator[Desk]:
     """Until the block ends. `ann` sees everything, `bob` only shop/app, others nothing."""
     if not _PAGES:
         _PAGES.append(Pages())
@@ -245,7 +248,7 @@ async def console_desk(folder: Path, *, secure: bool = False, attempts: Attempts
         sessions = Sessions(
             Seal([KEY]), Ended(store, clock), secure=secure, idle=600, absolute=3600, clock=clock
         )  # fmt: skip
-        ways = Ways(sessions, cluster=world, tokens=True, local="root", clock=clock)
+        ways = Ways(sessions, cluster=world, tokens=True, local="root", issuers=issuers, clock=clock)
         guard = Guard({HOST, "127.0.0.1"}, secure=secure)
         console = Console(store, world, _PAGES[0], guard, sessions, ways, links=Links(), clock=clock)
         console.attempts = attempts or Attempts(1000, 1000)
