@@ -343,7 +343,7 @@ class Run:
             numbers.written.append(max(at for at in written if at is not None) - begun)
         generation = stored["metadata"]["generation"]
         end = time.monotonic() + PATIENCE
-        while (at := watching.told(policy.key, generation)) is None and time.monotonic() < end:  # noqa: ASYNC110
+        while (at := watching.told(policy.key, generation)) is None and time.monotonic() < end:
             await asyncio.sleep(0.05)
         if at is not None:
             numbers.status.append(at - begun)

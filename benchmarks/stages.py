@@ -201,7 +201,7 @@ class ControlPlane:
             self.pids[name] = await asyncio.to_thread(
                 subprocess.Popen, command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
             )
-        while not await asyncio.to_thread(_answers, f"http://{address}:9911/readyz"):  # noqa: ASYNC110
+        while not await asyncio.to_thread(_answers, f"http://{address}:9911/readyz"):
             await asyncio.sleep(0.1)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}

@@ -203,6 +203,12 @@ class Digest:
         self.verdicts = {} if verdicts is None else verdicts
         """Of the decisions that came before, by id. Grows; whoever gives it may clear it between batches."""
 
+    def announced(self, record: RecordRef) -> None:
+        """The gateway says anew who it is; it may have more keys."""
+        if record.keys != self.record.keys:
+            self._keys = gateway_seals.public_keys(record.keys)
+        self.record = record
+
     def take(self, data: bytes) -> Batch:
         """What the whole blocks at the beginning of `data` add; they stand at `place` in the record. After Damaged or
         Unknown this object is of no use any more."""

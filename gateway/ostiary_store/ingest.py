@@ -67,7 +67,7 @@ class Ingest:
                 if stands != place:
                     raise Moved(stands)
                 digest = await self._load(known, record, stands)
-            digest.record = record
+            digest.announced(record)
             known.digest = None  # until the store has it
             try:
                 batch = await asyncio.to_thread(digest.take, data)

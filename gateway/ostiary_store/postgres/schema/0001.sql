@@ -197,3 +197,20 @@ create table cursor (
     name text primary key,
     body text not null
 );
+
+-- For people and their tools; Ostiary itself reads the tables.
+
+create view sessions as
+    select s.id, to_timestamp(s.opened) as opened, to_timestamp(s.closed) as closed, s.state, w.connection, w.protocol,
+        w.username, s.requests, s.denied, s.asked, s.errors, s.rows, s.bytes, s.recording, s.subject, s.client, s.detail
+    from session s join who w on w.id = s.who;
+comment on view sessions is 'What gateways let in: one row for each session.';
+
+create view requests as
+    select s.id || '-' || q.number as id, s.id as session, q.number, to_timestamp(q.begun) as begun,
+        to_timestamp(q.ended) as ended, w.connection, w.protocol, w.username, v.action, v.policy, v.rule, v.would_deny,
+        q.outcome, q.rows, q.bytes, q.text, encode(d.id, 'hex') as decision, q.begun as begun_epoch,
+        to_tsvector('simple', translate(lower(coalesce(q.folded, q.text) collate "C"), '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', '                                ')) as words
+    from request q join session s on s.key = q.session join who w on w.id = q.who join verdict v on v.id = q.verdict
+    left join decision d on d.n = q.decision;
+comment on view requests is 'What was asked and decided: one row for each request. Quick are begun_epoch (seconds) and words @@ to_tsquery(''simple'', …).';
