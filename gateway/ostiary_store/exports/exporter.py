@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, cast
 
 from ostiary_api.logs import get_logger
@@ -31,6 +32,8 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 STANDBY: Final = 5.0
 """Seconds between looks whether another process has let go of a sink."""
+AT_ONCE: Final = 200
+"""Lines that get their form together."""
 SAVE: Final = 1000
 """Batches without a line for this sink after which the cursor is kept all the same."""
 
@@ -167,20 +170,30 @@ class Exporter:
 
     async def _take(self, came: Slice, load: _Load) -> None:
         follows = False
+        some: list[Item] = []
         async for item in items(self._store, came, self._wanted):
-            if item.kind == "response":
-                if not follows:
-                    continue
-            else:
+            if item.kind != "response":
                 follows = wanted(item, self._settings)
-                if not follows:
-                    continue
-            one = self._encode(shaped(item, self._settings))
+            if not follows:
+                continue
+            some.append(item)
+            if len(some) >= AT_ONCE:
+                await self._add(some, load)
+                some = []
+        await self._add(some, load)
+
+    async def _add(self, some: Sequence[Item], load: _Load) -> None:
+        # In a thread: the loop takes records in meanwhile.
+        encoded = await asyncio.to_thread(self._encoded, some)
+        for item, one in zip(some, encoded, strict=True):
             if one:
                 load.add(one, item.at)
             if load.size >= self._settings.batch:
                 # In the middle of a batch: the cursor is still before it.
                 await self._send(load)
+
+    def _encoded(self, some: Sequence[Item]) -> list[bytes]:
+        return [self._encode(shaped(item, self._settings)) for item in some]
 
     async def _send(self, load: _Load) -> None:
         """Raises _Failed. Then the cursor is where it was, and all after it comes again."""
@@ -222,9 +235,10 @@ Join = Callable[[Sequence[bytes]], bytes]
 
 
 def _form(settings: ExportSettings) -> tuple[Encode, Join, str]:
+    ours = version()
     match settings.type:
         case "JSONLines":
             return jsonlines.encode, jsonlines.join, jsonlines.CONTENT_TYPE
         case "OCSF":
-            return lambda item: ocsf.encode(item, version()), ocsf.join, ocsf.CONTENT_TYPE
-    return otlp.encode, lambda encoded: otlp.join(encoded, version()), otlp.CONTENT_TYPE
+            return partial(ocsf.encode, product=ours), ocsf.join, ocsf.CONTENT_TYPE
+    return otlp.encode, partial(otlp.join, version=ours), otlp.CONTENT_TYPE

@@ -14,6 +14,8 @@ from ostiary_store.model import ALL, RequestQuery, Slice
 from ostiary_store.reading import SessionView, StoredRequest, session_of
 from ostiary_store.store import Store
 
+TURN: Final = 100
+"""Events after which others get their turn."""
 MOST_LOST: Final = 200
 """Requests of a session that were cut off, that are asked for at once."""
 
@@ -31,7 +33,9 @@ async def items(store: Store, came: Slice, wanted: Wanted) -> AsyncIterator[Item
     view = SessionView(store, came.session)
     session = session_of(came.session)
     begun: dict[int, Event] = {}
-    for raw in await view.in_rows([*came.chunks, *came.parts]):
+    for count, raw in enumerate(await view.in_rows([*came.chunks, *came.parts]), 1):
+        if not count % TURN:
+            await asyncio.sleep(0)
         seq, kind, read, _ = raw
         if kind not in lines.OF_REQUESTS:
             event = event_of(seq, kind, read, view.decided)
