@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from ostiary_store.model import Expiry, SealRow, StoreError
-from ostiary_store.sealed import Head, RecordHead, parse_heads, raw_heads, seal_of
+from ostiary_store.sealed import Head, Prover, parse_heads, raw_heads, seal_of
 from ostiary_store.sealing import Sealer
 from ostiary_store.store import Store
 
@@ -25,6 +25,9 @@ CURSOR: Final = "retention"
 
 DAYS: Final = 32
 """Statements of one seal."""
+
+HEADS_KEPT: Final = 90 * 86_400.0
+"""Seconds that a verification can still judge what was removed."""
 
 HEADS_EVERY: Final = 86_400.0
 """Seconds between two statements that heads are dropped: each is a seal of its own."""
@@ -45,13 +48,20 @@ class Janitor:
         record: float | None = None,
         responses: float | None = None,
         every: float = 600.0,
+        prover: Prover | None = None,
+        heads: float = HEADS_KEPT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """record, responses: seconds that they are kept where their Connection does not say; None: for ever."""
+        """record, responses: seconds that they are kept where their Connection does not say; None: for ever.
+        prover: without it rows are believed. heads: seconds that heads are kept after all of them expired."""
         self._store = store
         self._record = math.inf if record is None else record
         self._responses = math.inf if responses is None else responses
         self._every = every
+        self._prover = prover
+        self._heads = heads
+        self._held: set[str] = set()
+        """Sessions that somebody has edited: their days stay as they are."""
         self._clock = clock
         self._next = 0.0
         self._looked_back = False
@@ -82,48 +92,80 @@ class Janitor:
 
     async def step(self, sealer: Sealer) -> int:
         """States and removes some of what is due; how many statements that were."""
-        due = await self.due()
+        due: list[Expiry] = []
+        edited: set[str] = set()
+        for expiry in await self.due():
+            if names := await self._believed(expiry):
+                edited.update(names)
+            else:
+                due.append(expiry)
+        if new := edited - self._held:
+            self._held |= new
+            log.error("sessions were edited; their days are not removed", sessions=sorted(new)[:20])
+            said = [f"session {name} was edited, so that its day is not removed" for name in sorted(new)[:100]]
+            await sealer.seal(troubles=said)
         if not due:
             return 0
         seal = await sealer.seal(expired=due)
         if seal is None:
             return 0
+        failed: StoreError | None = None
         for expiry in due:
-            await self._remove(expiry)
+            try:
+                await self._remove(expiry)
+            except StoreError as error:
+                failed = error  # the others are not worse for it
         await self._store.set_cursor(CURSOR, {"seal": seal.number})
+        if failed is not None:
+            raise failed
         return len(due)
 
     async def due(self) -> list[Expiry]:
         """What may go now."""
-        found = await self._store.expiring(
-            self._clock(), record=self._record, responses=self._responses, limit=DAYS
-        )  # fmt: skip
+        found = await self._store.expiring(self._clock(), record=self._record, responses=self._responses, limit=DAYS)
         return list(found)
 
+    async def _believed(self, expiry: Expiry) -> list[str]:
+        """Sessions that would go because somebody has edited their rows."""
+        if self._prover is None:
+            return []
+        return [
+            row.id
+            async for row in self._store.scan_sessions(expiry.day)
+            if row.closed is not None and not self._prover.holds(row)
+        ]
+
     async def drop_heads(self, sealer: Sealer) -> int:
-        """Drops the heads of the oldest seals that are about days of which nothing is left. How many seals."""
-        days = await self._store.days()
-        before = min(days, default=int(self._clock() // 86_400) * 86_400)
-        last = count = 0
+        """Drops the heads of the oldest seals, all about what expired long ago. Number of the last."""
+        now = self._clock()
+        if now - self._dropped < HEADS_EVERY:
+            return 0
+        self._dropped = now
+        before = min(await self._store.days(), default=int(now // 86_400) * 86_400)
+        seals: list[tuple[int, set[int]]] = []
+        """The first ones, with the days that their heads are about."""
+        stated: dict[int, float] = {}
+        reading = True
         async for row in self._store.seals(self._kept):
-            if not row.heads:
-                if not last:
-                    self._kept = row.number + 1
-                continue
             try:
-                heads = await asyncio.to_thread(_heads, row)
+                for expiry in seal_of(row).expired:
+                    stated[expiry.day] = max(stated.get(expiry.day, 0.0), expiry.at)
+                days = await asyncio.to_thread(_days, row) if reading else set()
             except ValueError:
+                break  # changed by somebody: verify says so
+            reading = reading and all(day < before for day in days)
+            if reading:
+                seals.append((row.number, days))
+        last = 0
+        for number, days in seals:
+            if not all(day in stated and stated[day] <= now - self._heads for day in days):
                 break
-            if any(isinstance(head, Head) and head.opened >= before for head in heads):
-                break
-            last, count = row.number, count + 1
-        if last and self._clock() - self._dropped >= HEADS_EVERY:
-            self._dropped = self._clock()
-            if await sealer.seal(dropped=last, before=before) is not None:
-                await self._store.drop_heads(last)
-                self._kept = last + 1
-                return count
-        return 0
+            last = number if days else last
+        if not last or await sealer.seal(dropped=last, before=before) is None:
+            return 0
+        await self._store.drop_heads(last)
+        self._kept = last + 1
+        return last
 
     async def look_back(self) -> None:
         """Carries out what was stated and not done, because a process ended between the two."""
@@ -148,8 +190,16 @@ class Janitor:
         for kind, count in counts.items():
             self.removed[kind] = self.removed.get(kind, 0) + count
         day = time.strftime("%Y-%m-%d", time.gmtime(expiry.day))
-        log.info("removed what is past its retention", kind=expiry.kind, day=day, sessions=expiry.sessions, **counts)
+        log.info(
+            "removed what is past its retention",
+            kind=expiry.kind,
+            day=day,
+            sessions=expiry.sessions,
+            removed=dict(counts),
+        )
 
 
-def _heads(row: SealRow) -> list[Head | RecordHead]:
-    return list(parse_heads(raw_heads(row.heads)))
+def _days(row: SealRow) -> set[int]:
+    """On which the sessions of its heads were opened."""
+    heads = parse_heads(raw_heads(row.heads))
+    return {int(head.opened // 86_400) * 86_400 for head in heads if isinstance(head, Head)}

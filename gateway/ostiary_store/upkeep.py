@@ -52,10 +52,11 @@ class Upkeep:
         former = [await asyncio.to_thread(StoreKey.load, path) for path in seal.former_key_files]
         anchors = [(_anchor(each, client), each.every) for each in settings.anchors]
         retention = settings.retention
-        janitor = Janitor(store, record=retention.record, responses=retention.responses, every=retention.every)
-        return cls(
-            store, key, prover=key.prover(former), every=seal.every, anchoring=Anchoring(anchors), janitor=janitor
+        prover = key.prover(former)
+        janitor = Janitor(
+            store, record=retention.record, responses=retention.responses, every=retention.every, prover=prover
         )
+        return cls(store, key, prover=prover, every=seal.every, anchoring=Anchoring(anchors), janitor=janitor)
 
     async def run(self) -> None:
         """Until it is cancelled. Failures are logged and tried again."""

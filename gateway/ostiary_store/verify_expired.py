@@ -57,7 +57,7 @@ class Expired:
                 self._hours.append((expiry.day, expiry.closed))
         if seals.before:
             self._hours.append((0, float(seals.before)))
-        for day in days:
+        for day in sorted(set(days) | record.keys()):
             self._day(day, record[day], judged=day >= seals.before)
             self._responses(day, responses[day])
 
@@ -82,6 +82,8 @@ class Expired:
     def _statement(self, day: int, statement: _Statement, *, judged: bool) -> None:
         report, expiry = self._report, statement.expiry
         if not statement.gone:
+            if not judged and not statement.here:
+                report.expired += expiry.sessions
             return
         report.expired += statement.gone
         names = ", ".join(statement.names) + (" …" if statement.gone > len(statement.names) else "")
