@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -41,9 +42,13 @@ class Days:
 
     async def ensure(self, days: Iterable[int]) -> None:
         """Make the partitions that are missing."""
-        missing = sorted(set(days) - self._known)
-        if not missing:
+        wanted = set(days)
+        if wanted <= self._known:
             return
+        if (today := day_of(time.time())) in wanted:
+            # Ahead, so that nobody waits at midnight.
+            wanted.add(today + 1)
+        missing = sorted(wanted - self._known)
         async with self._database.transaction() as connection:
             await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
             there = set(await self.existing(connection))

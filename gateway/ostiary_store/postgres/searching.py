@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from ostiary_store.model import RequestPage, RequestQuery, RequestRow, Scope
+from ostiary_store.model import RequestPage, RequestQuery, RequestRow, Scope, StoreError
 from ostiary_store.postgres import rows
 from ostiary_store.postgres.database import Database, told
 from ostiary_store.postgres.names import Names
@@ -91,7 +91,7 @@ class Search:
         return (await self._rows([found]))[0]
 
     async def requests(self, query: RequestQuery, scope: Scope) -> RequestPage:
-        deadline = time.monotonic() + max(0.01, query.deadline * _SHARE)
+        deadline = time.monotonic() + max(0.0, query.deadline * _SHARE)
         mark = Mark.parse(query.after) if query.after else None
         wanted = await self.wanted(query, scope)
         if wanted is None:
@@ -236,6 +236,8 @@ class Search:
                 least = -math.inf if low is None else low
                 found += await self._fetch(_Way.TIME, wanted, high, limit - len(found), until, least)
             except Late:
+                if math.isinf(high.begun):
+                    raise StoreError("the store's database is too busy to search just now; try again") from None
                 return found, high.begun
             if len(found) >= limit or low is None:
                 return found, None

@@ -203,6 +203,8 @@ class Upkeep:
                 removed[f"{table}s"] = int(await connection.fetchval(f"select count(*) from {name}"))
                 await connection.execute(f"drop table {name}")
             self._days.forget()
+            left = await self._days.existing(connection)
+            await connection.execute("delete from batch where not days && $1::integer[]", left)
         elif there:
             for table in TABLES:
                 gone = await connection.execute(f"delete from {partition(table, day)} where session = any($1)", keys)
