@@ -141,7 +141,12 @@ class Sender:
         queue = self._waiting[receiver.name]
         while True:
             message, done = await queue.get()
-            result = await self._deliver(session, receiver, message)
+            try:
+                result = await self._deliver(session, receiver, message)
+            except Exception:
+                # A fault of ours must not end what runs beside.
+                log.exception("a notification is given up", receiver=receiver.name, about=message.about, id=message.id)
+                result = "given up"
             self._known.discard((receiver.name, message.id))
             self._counted(receiver.name, result)
             done(result)

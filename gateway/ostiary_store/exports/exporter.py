@@ -34,6 +34,8 @@ STANDBY: Final = 5.0
 """Seconds between looks whether another process has let go of a sink."""
 AT_ONCE: Final = 200
 """Lines that get their form together."""
+LEAD: Final = 60.0
+"""Seconds after which the lease is taken anew: it may have been lost without a sign."""
 SAVE: Final = 1000
 """Batches without a line for this sink after which the cursor is kept all the same."""
 
@@ -95,6 +97,7 @@ class Exporter:
         self._store = store
         self._settings = settings
         self._first, self._longest = pauses or (FIRST_PAUSE, LONGEST_PAUSE)
+        self._pause = self._first
         self._cursor_name = f"export-{settings.name}"
         self._wanted = Wanted(settings.begun, settings.responses)
         self._encode, self._join, kind = _form(settings)
@@ -109,24 +112,25 @@ class Exporter:
                 async with self._store.lease(self._cursor_name) as held:
                     if held:
                         await self._lead()
-                await asyncio.sleep(STANDBY * random.uniform(0.5, 1.0))
+                if not held:
+                    await asyncio.sleep(STANDBY * random.uniform(0.5, 1.0))
 
     async def _lead(self) -> None:
         self.counts.leads = True
-        pause = self._first
+        until = time.monotonic() + LEAD
         try:
-            while True:
+            while time.monotonic() < until:
                 self._cursor = dict(await self._store.cursor(self._cursor_name))
                 self._kept = dict(self._cursor)
                 try:
                     await self._pass()
                 except _Failed as failed:
                     self._fail(str(failed))
-                    await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), failed.wait or 0.0))
-                    pause = min(self._longest, pause * 2)
+                    await asyncio.sleep(max(self._pause * random.uniform(0.5, 1.0), failed.wait or 0.0))
+                    self._pause = min(self._longest, self._pause * 2)
                     continue
                 self._well()
-                pause = self._first
+                self._pause = self._first
                 await asyncio.sleep(self._settings.every)
         finally:
             self.counts.leads = False

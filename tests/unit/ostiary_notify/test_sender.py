@@ -193,6 +193,21 @@ async def test_a_name_that_leads_to_a_clouds_metadata_is_not_asked(monkeypatch: 
     assert "leads to an address that is no receiver's" in str(logs)
 
 
+async def test_a_fault_of_ours_ends_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> str:
+        raise RuntimeError("a fault")
+
+    with receiver() as bot, capture_logs() as logs:
+        async with sending(to(bot.url)) as found:
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "url_problem", fails)
+                found.offer("msg_1")
+                assert await found.result("msg_1") == "given up"
+            found.offer("msg_2")
+            assert await found.result("msg_2") == "sent"
+    assert "a notification is given up" in {each["event"] for each in logs}
+
+
 async def test_slack_says_what_is_wrong() -> None:
     with receiver((400, {}, b"invalid_blocks")) as bot, capture_logs() as logs:
         async with sending(to(bot.url, type="Slack", secretEnvs=[])) as found:
