@@ -42,7 +42,7 @@ class Ingest:
     def __init__(self, store: Store, prover: Prover | None = None, bucket: Bucket | None = None) -> None:
         """prover: proves that the rows of sessions were written here (see sealed.py). bucket: where the bodies of parts
         go, before the rows that name them are committed."""
-        self._store = store
+        self.store = store
         self._bucket = bucket
         self._prover = prover
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
@@ -92,7 +92,7 @@ class Ingest:
                         rows[at] = replace(row, proof=self._prover.prove(row))
         if self._bucket is not None and batch.parts:
             await put_parts(self._bucket, batch)
-        await self._store.append(batch)
+        await self.store.append(batch)
 
     def _of(self, record: RecordRef) -> _Known:
         known = self._known.get(record.uuid)
@@ -106,7 +106,7 @@ class Ingest:
         return known
 
     async def _place(self, known: _Known, record: RecordRef) -> Place:
-        place = await self._store.record(record)
+        place = await self.store.record(record)
         if not place.position:
             place = start(record)
         if known.digest is not None and known.digest.place != place:
@@ -114,20 +114,20 @@ class Ingest:
         return place
 
     async def _load(self, known: _Known, record: RecordRef, place: Place) -> Digest:
-        sessions = await self._store.open_sessions(record)
+        sessions = await self.store.open_sessions(record)
         if self._prover is not None:
             for row in sessions:
                 if row.id not in known.edited and not self._prover.holds(row):
                     log.error("the row of a session was not written by the store", session=row.id)
                     known.edited.add(row.id)
         sessions = [replace(row, proof=b"") for row in sessions]
-        running = await self._store.open_requests(record) if sessions else ()
+        running = await self.store.open_requests(record) if sessions else ()
         if sessions:
             log.info("going on with a record", gateway=record.gateway, instance=record.instance, sessions=len(sessions))
         return Digest(record, place, sessions, running, known.verdicts)
 
     async def _learn(self, known: _Known, ids: frozenset[bytes]) -> None:
-        found = await self._store.decisions([ident.hex() for ident in ids])
+        found = await self.store.decisions([ident.hex() for ident in ids])
         for ident in ids:
             fields = found.get(ident.hex())
             if fields is None:

@@ -11,6 +11,7 @@ from typing import Self
 
 from ostiary_gateway.audit import chain, holes, layout
 from ostiary_gateway.audit.blocks import FIRST
+from ostiary_gateway.audit.endmark import EndMark
 
 _MOST = 1000
 """Buffers of one write; the system takes 1024."""
@@ -39,6 +40,7 @@ class LogFile:
         self._looked = 0.0
         self._next: tuple[int, int, bytes] = position, number, link
         self._buffers: list[bytes | memoryview] = []
+        self._mark: EndMark | None = None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -64,6 +66,10 @@ class LogFile:
         os.ftruncate(self._descriptor, position)
         os.fdatasync(self._descriptor)
         self.position, self.number, self.link = position, number, link
+        if self._mark is not None:
+            self._mark.close()
+        _, uuid = layout.FILE.unpack(os.pread(self._descriptor, FIRST, 0))
+        self._mark = EndMark.create(self.path, uuid, position)
 
     def begin(self) -> None:
         """Forget what was prepared and not written."""
@@ -139,6 +145,8 @@ class LogFile:
         self.unsynced = not durable
         self.position, self.number, self.link = self._next
         self._buffers = []
+        if self._mark is not None:
+            self._mark.set(self.position)
 
     def _write(self, buffers: list[bytes | memoryview], position: int, flags: int) -> int:
         size = sum(map(len, buffers))
@@ -164,6 +172,8 @@ class LogFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+        if self._mark is not None:
+            self._mark.close()
 
 
 def _sync_directory(path: Path) -> None:
