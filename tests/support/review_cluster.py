@@ -277,4 +277,4 @@ def console_port(system: FullCluster) -> Iterator[int]:
         yield int(found[1])
     finally:
         process.terminate()
-        process.wait(10)
+        process.communicate(timeout=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -93,6 +94,8 @@ def world(release: FullCluster, shop: Shop, tmp_path_factory: pytest.TempPathFac
                     "create", "rolebinding", binding, f"--clusterrole={role}", f"--serviceaccount={SYSTEM}:{account}"
                 )
         yield World(release, shop, ssh, cluster, port)
+    if os.environ.get("E2E_KEEP"):
+        return
     release.step("install")
     for kind in ("deployment/store-database", "service/store-database", "pod/issuer", "service/issuer"):
         system.kubectl("delete", kind, "--ignore-not-found", "--wait=false")

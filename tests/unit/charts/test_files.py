@@ -10,10 +10,12 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from ostiary_console.counts import Counts as ConsoleCounts
 from ostiary_gateway.admin.metrics import registry
 from ostiary_gateway.counters import Counters
 from ostiary_operator.metrics import Metrics
 from ostiary_operator.pulse import Pulse
+from ostiary_store.exports import metrics as exports
 from ostiary_store.service.counts import Counts
 from ostiary_store.service.counts import registry as store_registry
 
@@ -45,6 +47,7 @@ def exposed() -> set[str]:
         names |= {name} if kind != "histogram" else {f"{name}_{part}" for part in ("bucket", "count", "sum")}
     # What a pod, or the store, adds is looked up at its scrape; a full cluster's test reads it there.
     gateway = ROOT / "gateway"
+    names |= {each.name for each in (*exports.gauges(()), *ConsoleCounts().metrics())}
     for path in (gateway / "ostiary_gateway" / "feed" / "pod.py", gateway / "ostiary_store" / "upkeep.py"):
         names |= set(re.findall(r'Gauge\(\s*"(ostiary_\w+)"', path.read_text()))
     return names
