@@ -93,6 +93,43 @@ def _outcome(told: bytes) -> str:
 Add = Callable[[str], None]
 """A finding about a request of the session, in words."""
 
+_KINDS: Final = 1000
+"""Different findings that are grouped; the others are told one by one."""
+
+_STRETCHES: Final = 20
+"""Of numbers that one finding names."""
+
+
+class Grouped:
+    """Findings that are alike, told once with the numbers of the requests that they are about."""
+
+    def __init__(self, add: Add) -> None:
+        self._add = add
+        self._found: dict[str, list[list[int]]] = {}
+
+    def add(self, what: str, number: int) -> None:
+        """what: a sentence with `{}` for the requests."""
+        stretches = self._found.get(what)
+        if stretches is None:
+            if len(self._found) >= _KINDS:
+                self._add(what.replace("{}", f"request {number}", 1))
+                return
+            stretches = self._found[what] = []
+        if stretches and stretches[-1][1] + 1 == number:
+            stretches[-1][1] = number
+        elif len(stretches) < _STRETCHES + 1:
+            stretches.append([number, number])
+        else:
+            stretches[-1][1] = max(stretches[-1][1], number)
+
+    def tell(self) -> None:
+        for what, stretches in self._found.items():
+            named = [f"{low}" if low == high else f"{low} to {high}" for low, high in stretches[:_STRETCHES]]
+            one = len(stretches) == 1 and stretches[0][0] == stretches[0][1]
+            numbers = ", ".join(named) + (" …" if len(stretches) > _STRETCHES else "")
+            self._add(what.replace("{}", f"request{'' if one else 's'} {numbers}", 1))
+        self._found.clear()
+
 
 class Requests:
     """Compares the rows of one session with what its events say."""
@@ -100,7 +137,7 @@ class Requests:
     def __init__(self, session: str, rows: AsyncIterator[RequestRow], add: Add) -> None:
         self._session = session
         self._rows = rows
-        self._add = add
+        self.found = Grouped(add)
         self._next: RequestRow | None = None
         self._over = False
         self._ahead: dict[int, RequestRow] = {}
@@ -125,7 +162,7 @@ class Requests:
         self._running[number] = row
         if row is None:
             if not self._unjudged(number):
-                self._add(f"request {number} was removed from the requests that a search finds")
+                self.found.add("{} was removed from what a search finds", number)
             return
         told = found or NOBODY
         columns: list[tuple[str, object, object]] = [
@@ -169,7 +206,8 @@ class Requests:
                 left.append(row)
         for row in left:
             if not self._unjudged(row.number):
-                self._add(f"request {row.number} was inserted into the requests that a search finds: it never was")
+                self.found.add("{} was inserted into what a search finds, and never was", row.number)
+        self.found.tell()
 
     def _ends(self, row: RequestRow, ended: float | None, outcome: str, rows: int, size: int) -> None:
         self._compare(
@@ -183,8 +221,8 @@ class Requests:
     def _compare(self, number: int, columns: list[tuple[str, object, object]]) -> None:
         for column, value, right in columns:
             if value != right:
-                what = f"the {column} of request {number} in the search was changed"
-                self._add(f"{what} to {_short(value)}, from {_short(right)}")
+                what = f"the {column} of {{}} in the search was changed to "
+                self.found.add(what + f"{_short(value)}, from {_short(right)}", number)
 
     async def _row(self, number: int) -> RequestRow | None:
         if number in self._ahead:

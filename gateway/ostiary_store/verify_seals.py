@@ -61,7 +61,10 @@ class SealChain:
         """What was stated, with the number of the seal."""
         self.records: dict[str, tuple[int, RecordHead]] = {}
         """Of each record: the last that was sealed of it, and in which seal."""
-        self.last_at = 0.0
+        self._own_key = ""
+        """The key that seals were checked with, where it is only known from the first of them."""
+        self._agreed = 0
+        """The newest seal that an anchor agrees with."""
 
     async def take(self, seals: AsyncIterator[SealRow]) -> None:
         """All of them, or what came after those that were taken."""
@@ -86,24 +89,21 @@ class SealChain:
             report.add("", None, f"{name} does not follow the seal before it: one of the two was changed or replaced")
         signed = self._signed(row, seal, name)
         for anchor in self._anchors.pop(row.number, []):
-            if anchor.hash != digest:
+            if anchor.hash == digest:
+                self._agreed = row.number
+            else:
                 report.add(
                     "", None, f"{name} is not the one that was anchored ({anchor.source}): the seals were rewritten"
                 )
         if signed:
             self._said(row, seal, name)
         self.number, self._previous = row.number + 1, digest
-        self.last_at = seal.at
         report.last_seal = f"{row.number}:{digest}"
 
     def _signed(self, row: SealRow, seal: Seal, name: str) -> bool:
         if self._keys is None:
             self._keys = _own(seal)
-            if self._keys:
-                self._report.note(
-                    f"seals were checked with the key that {name} itself names ({seal.key}); give --keys with a copy "
-                    "from elsewhere, or an anchor: whoever replaced all seals would have replaced that key"
-                )
+            self._own_key = seal.key if self._keys else ""
         key = self._keys.get(seal.key)
         if key is None:
             what = f"{name} is signed with the key {seal.key}, which is not among the public keys that are known"
@@ -147,6 +147,12 @@ class SealChain:
                 report.add("", None, f"the heads of seal {number} were removed, and no seal says that they would be")
         left = [anchor for number in sorted(self._anchors) for anchor in self._anchors[number]]
         last = self.number - 1
+        if self._own_key and self._agreed < last:
+            since = f"seals after {self._agreed}, the last one that an anchor agrees with," if self._agreed else "seals"
+            report.note(
+                f"{since} were checked with the key that the store itself names ({self._own_key}): give --keys with a "
+                "copy from elsewhere. Whoever replaced all of these seals would have replaced that key"
+            )
         for anchor in left[:NAMED]:
             when = f" of {_time(anchor.at)}" if anchor.at else ""
             what = f"the anchored seal {anchor.number}{when} ({anchor.source}) is not there: "

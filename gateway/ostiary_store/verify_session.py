@@ -168,12 +168,12 @@ class SessionCheck:
         if len(found) != row.events:
             raise ValueError(f"there are {len(found)} of them instead of {row.events}")
         requests = self._requests
-        for seq, event in enumerate(found, row.seq):
+        for event in found:
             if event.begun is not None:
                 verdict = self._ledger.verdict(event.begun.decision)
                 if verdict is None:
                     ident = event.begun.decision.hex()
-                    self._add(seq, f"the decision {ident} of request {event.begun.number} was changed or removed")
+                    requests.found.add(f"the decision {ident} of {{}} was changed or removed", event.begun.number)
                 else:
                     self._counts[1] += verdict.action == "Deny"
                     self._counts[2] += verdict.action == "RequireApproval"

@@ -10,12 +10,17 @@ import click
 
 from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import log_format_option, log_level_option
+from ostiary_cli.store_upkeep import key, retention
 from ostiary_gateway.logging import configure
 
 
 @click.group()
 def command() -> None:
     """The records of all gateways in one place, to search, review, verify, export and keep."""
+
+
+command.add_command(key)
+command.add_command(retention)
 
 
 @command.command()
