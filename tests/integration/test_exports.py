@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from prometheus_client import generate_latest
+from support import gateway as gateways
+from support import servers, store_service
+from support.gateway import ALLOW_ALL
 from support.receivers import Came, Receiver, receiver
 from support.servers import Server
 
@@ -180,3 +184,51 @@ exports:
     assert 'ostiary_store_export_lag_seconds{export="siem"} 0.0' in metrics
     assert 'ostiary_store_export_failures_total{export="down"}' in metrics
     assert {line["class_uid"] for line in lines(siem.taken)} >= {3002, 6005}
+
+
+@pytest.mark.slow
+def test_from_psql_to_the_siem_whoever_is_killed_meanwhile(pg18: Server) -> None:
+    """Every statement that a client got an answer to arrives, in the order of its session."""
+    service = store_service.prepare("exported")
+    gateway = gateways.prepare(servers.scratch(f"exported-{servers.free_port()}"), pg18)
+    with receiver() as siem:
+        sink = f"name: siem, type: JSONLines, url: '{siem.url}', insecure: true, every: 100ms, timeout: 2s"
+        service.more = f"exports: [{{{sink}}}]\n"
+        try:
+            service.start()
+            gateway.arguments = service.arguments
+            gateway.write(gateways.connection(pg18, gateway.port), *gateways.secrets_for(pg18), ALLOW_ALL)
+            gateway.start()
+            count = 0
+            with psycopg.connect(gateway.dsn(), autocommit=True) as session:
+                for trouble in ("none", "siem", "service", "database", "none"):
+                    siem.usual = 503 if trouble == "siem" else 200
+                    for _ in range(150):
+                        count += 1
+                        session.execute(f"select 'export {count}'".encode())
+                    if trouble == "service":
+                        service.kill()
+                    if trouble == "database":
+                        store_service.kill_database(service.database)
+                    for _ in range(150):
+                        count += 1
+                        session.execute(f"select 'export {count}'".encode())
+                    if trouble == "service":
+                        service.start()
+                    if trouble == "database":
+                        service.database.start()
+            siem.usual = 200
+            wanted = [f"select 'export {number}'" for number in range(1, count + 1)]
+            deadline = time.monotonic() + 90
+            while (got := exported(siem)) != wanted:
+                assert time.monotonic() < deadline, f"{len(got)} of {count}\n{service.log.read_text()[-3000:]}"
+                time.sleep(0.5)
+        finally:
+            gateway.destroy()
+            service.destroy()
+
+
+def exported(siem: Receiver) -> list[str]:
+    """Statements in the order in which they came first."""
+    texts = (line.get("text", "") for line in lines(siem.taken) if line["type"] == "request")
+    return list(dict.fromkeys(text for text in texts if text.startswith("select 'export ")))
