@@ -37,6 +37,8 @@ from ostiary_gateway.admin.http import HttpServer, Request, Response
 from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.kube.access import Access, from_kubeconfig, in_cluster
 from ostiary_gateway.kube.errors import ConfigError
+from ostiary_store.follow import Follower
+from ostiary_store.ingest import Ingest
 from ostiary_store.model import ALL, RequestQuery, StoreError
 from ostiary_store.settings import host_and_port
 from ostiary_store.store import Store
@@ -268,6 +270,8 @@ async def serve_local(setting: Local, stopping: asyncio.Event, told: Callable[[s
         work: list[Any] = [_look(store, health)]
         if certificate is not None:
             work.append(certificate.follow())
+        if not setting.store:
+            work.append(Follower(setting.data, Ingest(store)).run())
         await _until(stopping, *work)
 
 

@@ -1,4 +1,4 @@
-"""An OpenID provider for tests: real codes and signatures, PKCE checked, refresh tokens good once; or wrong on purpose."""
+"""An OpenID provider for tests: real codes and signatures, PKCE checked, refresh tokens used once; wrong if told to."""
 
 from __future__ import annotations
 
