@@ -58,8 +58,10 @@ def slack(request: ApprovalRequest, happening: Happening, place: Place, *, evide
     )
     blocks.append({"type": "context", "elements": [_plain(_small_print(request))]})
     title = one_line(spec.request.title or spec.request.summary, 120) if evidence else ""
-    text = ": ".join(filter(None, (headline, title)))
-    return {"text": harmless(text), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+    # For notifications, and for what takes these messages and knows no blocks.
+    said = harmless(": ".join(filter(None, (headline, title))))
+    text = "\n".join(filter(None, (said, place.link(request), place.command(request))))
+    return {"text": text, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
 def _fields(request: ApprovalRequest) -> list[tuple[str, str]]:

@@ -64,7 +64,11 @@ def test_a_question_says_who_what_where_and_how_to_answer() -> None:
         "This message decides nothing.", "sha256 ",
     ):  # fmt: skip
         assert part in said, part
-    assert built["text"].startswith("Approval asked for: default/db")
+    assert built["text"].splitlines() == [
+        "Approval asked for: default/db: update orders set paid = true",
+        "https://console.example/approvals/default/apr-1",
+        "kubectl ostiary show apr-1 -n default",
+    ]
 
 
 def test_nothing_in_it_can_be_pressed() -> None:
@@ -146,7 +150,8 @@ def check(built: dict[str, Any]) -> None:
             assert len(block["text"]["text"]) <= 150
         assert len(block.get("fields", ())) <= 10
     # The text beside the blocks is for notifications, and for what takes Slack's messages without blocks.
-    text = built["text"]
+    text, link, command = built["text"].split("\n")
+    assert (link, command) == tuple(clean["text"].split("\n")[1:])
     assert not any(mark in text for mark in ("<", ">", "`", "://", "www.", "\n"))
     assert all(text[at + 1] == "\u2060" for at, c in enumerate(text) if c == "@")
     assert len(text) < 2_000
