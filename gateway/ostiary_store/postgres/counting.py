@@ -12,7 +12,7 @@ from ostiary_store.postgres import rows
 from ostiary_store.postgres.database import Database
 from ostiary_store.postgres.names import Names
 from ostiary_store.postgres.rows import Values
-from ostiary_store.postgres.searching import Late, Search
+from ostiary_store.postgres.searching import SHARE, Late, Search
 
 COUNTED: Final = 1_000
 """Matches of a text that facets are counted among."""
@@ -33,13 +33,13 @@ class Counting:
         self._verdicts = verdicts
 
     async def facets(self, query: RequestQuery, scope: Scope) -> Facets:
-        deadline = time.monotonic() + max(0.01, query.deadline)
+        deadline = time.monotonic() + max(0.0, query.deadline * SHARE)
         whole = (query.text, query.session, query.outcome, query.would_deny) == ("", None, None, None)
         if whole:
             try:
-                return await self._all(query, scope, deadline - query.deadline / 3)
+                return await self._all(query, scope, deadline - query.deadline * SHARE / 2)
             except Late:
-                deadline = max(deadline, time.monotonic() + query.deadline / 3)
+                pass
         return await self._among_matches(query, scope, deadline)
 
     async def _all(self, query: RequestQuery, scope: Scope, deadline: float) -> Facets:
@@ -65,7 +65,7 @@ class Counting:
         wanted = await self._search.wanted(query, scope)
         if wanted is None:
             return _facets([], complete=True)
-        found, reached = await self._search.find(wanted, None, COUNTED + 1, deadline)
+        found, reached, _ = await self._search.find(wanted, None, COUNTED + 1, deadline)
         complete = reached is None and len(found) <= COUNTED
         del found[COUNTED:]
         pairs = Counter((row["who"], row["verdict"]) for row in found)

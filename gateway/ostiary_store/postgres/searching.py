@@ -13,6 +13,7 @@ import asyncpg
 from ostiary_store.model import RequestPage, RequestQuery, RequestRow, Scope, StoreError
 from ostiary_store.postgres import rows
 from ostiary_store.postgres.database import Database, told
+from ostiary_store.postgres.days import Days, partition
 from ostiary_store.postgres.names import Names
 from ostiary_store.postgres.pages import Mark
 from ostiary_store.postgres.rows import Values
@@ -34,7 +35,7 @@ _COLUMNS: Final = (
 )
 _FEW: Final = 64
 """As many that asked are looked for one by one."""
-_SHARE: Final = 0.75
+SHARE: Final = 0.75
 """Of the time, for finding; the rest is for what belongs to it."""
 
 
@@ -69,8 +70,9 @@ class Wanted:
 class Search:
     """Questions about requests."""
 
-    def __init__(self, database: Database, who: Names, verdicts: Names) -> None:
+    def __init__(self, database: Database, days: Days, who: Names, verdicts: Names) -> None:
         self._database = database
+        self._days = days
         self._who = who
         self._verdicts = verdicts
 
@@ -91,14 +93,13 @@ class Search:
         return (await self._rows([found]))[0]
 
     async def requests(self, query: RequestQuery, scope: Scope) -> RequestPage:
-        deadline = time.monotonic() + max(0.0, query.deadline * _SHARE)
+        deadline = time.monotonic() + max(0.0, query.deadline * SHARE)
         mark = Mark.parse(query.after) if query.after else None
         wanted = await self.wanted(query, scope)
         if wanted is None:
             return RequestPage((), "")
         limit = max(1, min(query.limit, 10_000))
-        found, reached = await self.find(wanted, mark, limit + 1, deadline)
-        slowly = reached is not None or (mark is not None and mark.slowly)
+        found, reached, slowly = await self.find(wanted, mark, limit + 1, deadline)
         following = ""
         if len(found) > limit:
             del found[limit:]
@@ -111,31 +112,90 @@ class Search:
 
     async def find(
         self, wanted: Wanted, mark: Mark | None, limit: int, deadline: float
-    ) -> tuple[list[Any], float | None]:
-        """The newest before `mark`; and how far back it was looked, if there was no time for all.
+    ) -> tuple[list[Any], float | None, bool]:
+        """The newest before `mark`; how far back it was looked, if there was no time for all; and whether that was step
+        by step, as it has to go on then.
 
         Which way is the quick one depends on how common the words are, and on whether what fits lies together. The
         database guesses that well, not always. So each way has its time.
         """
-        now = time.monotonic()
-        if mark is None or not mark.slowly:
-            for way, share in self._ways(wanted):
-                try:
-                    return await self._fetch(
-                        way, wanted, mark, limit, min(deadline, now + share * (deadline - now))
-                    ), None
-                except Late:
-                    now = time.monotonic()
-        return await self._step(wanted, mark or Mark(math.inf, 2**63 - 1), limit, deadline)
-
-    @staticmethod
-    def _ways(wanted: Wanted) -> list[tuple[_Way, float]]:
-        """And the share of the time that is left when its turn comes."""
         few = wanted.whos is not None and len(wanted.whos) <= _FEW
-        if not any(part.words for part in wanted.parts):
-            return [(_Way.EACH, 0.8)] if few and not wanted.parts else [(_Way.GUESSED, 0.7)]
-        ways = [(_Way.GUESSED, 0.4), (_Way.WORDS, 0.7)]
-        return [*ways, (_Way.EACH, 0.6)] if few else ways
+        if mark is None or not mark.slowly:
+            worded = any(part.words for part in wanted.parts)
+            try:
+                if worded:
+                    return *await self._by_days(wanted, mark, limit, _share(0.6 if few else 1.0, deadline)), False
+                if not few or wanted.flagged:
+                    share = 0.4 if few else 0.8
+                    return await self._fetch(_Way.GUESSED, wanted, mark, limit, _share(share, deadline)), None, False
+            except Late:
+                pass
+            try:
+                if few:
+                    return await self._fetch(_Way.EACH, wanted, mark, limit, _share(0.8, deadline)), None, False
+            except Late:
+                pass
+        return *await self._step(wanted, mark or Mark(math.inf, 2**63 - 1), limit, deadline), True
+
+    async def _by_days(
+        self, wanted: Wanted, mark: Mark | None, limit: int, deadline: float
+    ) -> tuple[list[Any], float | None]:
+        """Day for day, the newest first, each by its own index over the words. Late, if there was no time for one.
+
+        A day has the requests of sessions that were opened on it, so those of older days may have begun later.
+        """
+        found: list[Any] = []
+        low = -math.inf if wanted.since is None else wanted.since
+        high = math.inf if mark is None else mark.begun
+        if wanted.until is not None:
+            high = min(high, wanted.until)
+        left = await self._days_between(low, high)
+        first = True
+        while left:
+            table = partition("request", left[0])
+            try:
+                try:
+                    more = await self._fetch(_Way.GUESSED, wanted, mark, limit, _share(0.4, deadline), table=table)
+                except Late:
+                    more = await self._fetch(_Way.WORDS, wanted, mark, limit, _share(0.9, deadline), table=table)
+            except Late:
+                newest = await self._newest(left, high)
+                if newest is None:
+                    return found, None
+                # What began at that moment itself was not looked at.
+                reached = math.nextafter(newest, math.inf)
+                if first or reached >= high:
+                    raise
+                return [row for row in found if row["begun"] >= reached], reached
+            first = False
+            found = sorted([*found, *more], key=_newest_first)[:limit]
+            del left[0]
+            if len(found) == limit and left:
+                newer = await self._days_between(found[-1]["begun"], high)
+                left = [day for day in left if day in newer]
+        return found, None
+
+    async def _days_between(self, low: float, high: float) -> list[int]:
+        """Days that have requests which began then, the newest first."""
+        async with self._database.connection() as connection:
+            days = await self._days.existing(connection)
+            if math.isinf(low) and math.isinf(high):
+                return days
+            found = await connection.fetch(
+                "select day from unnest($1::integer[]) as each (day) cross join lateral (select 1 from request q"
+                " where q.day = each.day and q.begun >= $2 and q.begun <= $3 limit 1) q",
+                days, low, high,
+            )  # fmt: skip
+        return sorted((row["day"] for row in found), reverse=True)
+
+    async def _newest(self, days: list[int], high: float) -> float | None:
+        """When the last request before `high` began, of these days."""
+        row = await self._database.fetchrow(
+            "select max(q.begun) as newest from unnest($1::integer[]) as each (day) cross join lateral (select q.begun"
+            " from request q where q.day = each.day and q.begun <= $2 order by q.begun desc limit 1) q",
+            days, high,
+        )  # fmt: skip
+        return None if row["newest"] is None else float(row["newest"])
 
     async def wanted(self, query: RequestQuery, scope: Scope) -> Wanted | None:
         """None: nothing can fit."""
@@ -180,8 +240,9 @@ class Search:
         return -1 if row is None else int(row["key"])
 
     async def _fetch(
-        self, way: _Way, wanted: Wanted, mark: Mark | None, limit: int, deadline: float, low: float | None = None
-    ) -> list[Any]:
+        self, way: _Way, wanted: Wanted, mark: Mark | None, limit: int, deadline: float, low: float | None = None,
+        table: str = "request",
+    ) -> list[Any]:  # fmt: skip
         """The newest before `mark` and not before `low`. Late."""
         values = Values()
         where = _conditions(wanted, values, indexed=way in (_Way.GUESSED, _Way.WORDS))
@@ -193,13 +254,13 @@ class Search:
         order = f"order by q.begun desc, q.session desc, q.number desc limit {limit}"
         if way is _Way.EACH:
             assert wanted.whos is not None
-            inner = f"select {_COLUMNS} from request q where {' and '.join(where)} and q.who = w.id {order}"
+            inner = f"select {_COLUMNS} from {table} q where {' and '.join(where)} and q.who = w.id {order}"
             whos = values.place(list(wanted.whos))
             text = f"select q.* from unnest({whos}::integer[]) as w (id) cross join lateral ({inner}) q {order}"
             return await self.run(text, values, deadline)
         if wanted.whos is not None:
             where.append(f"q.who = any({values.place(list(wanted.whos))}::integer[])")
-        inner = f"select {_COLUMNS} from request q where {' and '.join(where)}"
+        inner = f"select {_COLUMNS} from {table} q where {' and '.join(where)}"
         if way is _Way.WORDS:
             # Behind `offset` the order is not seen, so that only the index over the words is left.
             inner = f"select q.* from ({inner} offset 0) q"
@@ -284,6 +345,16 @@ class Search:
                 )
             )  # fmt: skip
         return made
+
+
+def _share(part: float, deadline: float) -> float:
+    """When so much of the time that is left will be over."""
+    now = time.monotonic()
+    return now + part * (deadline - now)
+
+
+def _newest_first(row: Any) -> tuple[float, int, int]:
+    return -row["begun"], -row["session"], -row["number"]
 
 
 def _conditions(wanted: Wanted, values: Values, *, indexed: bool = True) -> list[str]:

@@ -51,7 +51,7 @@ class PostgresStore:
         hits = Names(database, "hit", ("action", "policy", "rule", "enforced"))
         self._taking = Taking(database, days, who, verdicts, hits)
         self._sessions = Sessions(database, bucket)
-        self._search = Search(database, who, verdicts)
+        self._search = Search(database, days, who, verdicts)
         self._counting = Counting(database, self._search, who, verdicts)
         self._sealing = Sealing(database)
         self._upkeep = Upkeep(database, days)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
@@ -21,10 +21,15 @@ _LEASES: Final = 0x4F53_5459
 _FEED: Final = 20
 """Batches of one record that are read at once."""
 
-_DUE: Final = (
-    "s.closed is not null and s.waits_since is null and s.sealed_at is not null"
-    " and s.closed + coalesce(s.{keep}, $1) <= $2"
-)
+_SEALED: Final = "s.closed is not null and s.waits_since is null and s.sealed_at is not null"
+Kind = Literal["record", "responses"]
+_DUE: Final[Mapping[Kind, str]] = {
+    "record": f"{_SEALED} and s.closed + coalesce(s.keep, $1) <= $3 and $2::double precision is not null",
+    # What goes altogether goes with its responses.
+    "responses": f"{_SEALED} and s.closed + coalesce(s.keep_responses, $2) <= $3"
+    " and s.closed + coalesce(s.keep, $1) > $3",
+}
+"""$1 and $2: seconds that records and responses are kept by default. $3: the time."""
 _BODIES: Final = "(p.body is not null or p.key <> '')"
 
 log = structlog.get_logger(__name__)
@@ -122,42 +127,43 @@ class Upkeep:
     async def expiring(self, at: float, record: float, responses: float, limit: int) -> Sequence[Expiry]:
         found: list[Expiry] = []
         async with self._database.transaction(readonly=True) as connection:
-            for kind, default in (("record", record), ("responses", responses)):
-                keep = "keep" if kind == "record" else "keep_responses"
-                due = _DUE.format(keep=keep)
+            for kind, due in _DUE.items():
                 days = await connection.fetch(
-                    f"select distinct s.day from session s where {due} order by 1 limit {4 * limit}", default, at
+                    f"select distinct s.day from session s where {due} order by 1", record, responses, at
                 )
                 for (day,) in days:
-                    if len(found) >= limit:
-                        break
                     expiry = await self._plan(connection, kind, day, at, record, responses)
                     if expiry.sessions:
                         found.append(expiry)
-        return sorted(found, key=lambda expiry: (expiry.day, expiry.kind))[:limit]
+                    if len(found) >= limit:
+                        return found
+        return found
 
-    async def _plan(
-        self, connection: Any, kind: Any, day: int, at: float, record: float, responses: float, *, lock: bool = False
-    ) -> Expiry:
+    async def _plan(self, connection: Any, kind: Kind, day: int, at: float, record: float, responses: float) -> Expiry:
         digest = ExpiryDigest()
         closed = 0.0
-        for row in await self._due(connection, kind, day, at, record if kind == "record" else responses, lock=lock):
+        for row in await self._due(connection, kind, day, at, record, responses, lock=False):
             digest.add(row["id"], row["head"])
             closed = max(closed, row["closed"])
         return Expiry(kind, day * DAY, digest.sessions, digest.digest(), at, record, responses, closed)
 
-    async def _due(self, connection: Any, kind: str, day: int, at: float, default: float, *, lock: bool) -> list[Any]:
-        due = _DUE.format(keep="keep" if kind == "record" else "keep_responses")
+    async def _due(
+        self, connection: Any, kind: Kind, day: int, at: float, record: float, responses: float, *, lock: bool
+    ) -> list[Any]:
+        due = f"{_DUE[kind]} and s.day = $4"
         if kind == "responses":
             name = partition("part", day)
-            if not await connection.fetchval("select to_regclass($1) is not null", name):
+            if not await connection.fetchval(
+                "select to_regclass($1) is not null", name
+            ) or not await connection.fetchval(f"select exists (select from {name} p where {_BODIES})"):
                 return []
             due += f" and exists (select from {name} p where p.session = s.key and {_BODIES})"
+        locking = " for update" if lock else ""
         return list(
             await connection.fetch(
-                f"select s.key, s.id, s.head, s.closed from session s where {due} and s.day = $3 order by s.id, s.key"
-                + (" for update" if lock else ""),
-                default,
+                f"select s.key, s.id, s.head, s.closed from session s where {due} order by s.id, s.key{locking}",
+                record,
+                responses,
                 at,
                 day,
             )
@@ -167,8 +173,7 @@ class Upkeep:
         """What was removed, and the keys of the parts that lay in the bucket."""
         day = expiry.day // DAY
         async with self._database.transaction() as connection:
-            default = expiry.record if expiry.kind == "record" else expiry.responses
-            due = await self._due(connection, expiry.kind, day, expiry.at, default, lock=True)
+            due = await self._due(connection, expiry.kind, day, expiry.at, expiry.record, expiry.responses, lock=True)
             digest = ExpiryDigest()
             for row in due:
                 digest.add(row["id"], row["head"])

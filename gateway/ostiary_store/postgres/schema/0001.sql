@@ -164,6 +164,7 @@ create table part (
 alter table part alter column body set storage external;
 create unique index part_by_seq on part (session, seq, day);
 create index part_by_batch on part (record, batch);
+create index part_kept on part (session) where body is not null or key <> '';
 
 create table batch (
     record integer not null,
