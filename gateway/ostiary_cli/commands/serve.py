@@ -121,6 +121,8 @@ def command(
         people = Approvers(parse_approvers(approvers))
     except ApproversError as error:
         raise click.BadParameter(f"{error}.", param_hint="--approvers") from None
+    if console is not None and handing.keep is not None:
+        raise click.UsageError("--keep-local frees what the console of this machine reads: leave one of both out.")
     told = _read_notifications(notifications)
     configure(log_level, json=None if log_format == "auto" else log_format == "json")
     if workers > 1 and not worker:

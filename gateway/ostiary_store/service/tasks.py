@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from ostiary_gateway.counters import Gauge
 from ostiary_store.exports.exporter import Exporter
 from ostiary_store.exports.metrics import gauges
+from ostiary_store.follow import Follower
 from ostiary_store.ingest import Ingest
 from ostiary_store.objects import Bucket, sweep
 from ostiary_store.service.counts import Counts
@@ -59,11 +61,21 @@ async def background(service: Service) -> list[Task]:
         service.counts.more.append(upkeep.gauges)
     if (bucket := service.bucket) is not None:
         found.append(Task("sweep", lambda: sweep(bucket, service.store)))
+    followers = {str(data): Follower(data, service.ingest) for data in service.settings.follow}
+    found += [Task(f"follow {name}", follower.run) for name, follower in followers.items()]
+    if followers:
+        service.counts.more.append(lambda: _behind(followers))
     if service.settings.exports:
         exporters = [Exporter(service.store, each) for each in service.settings.exports]
         found += [Task(f"export {each.name}", each.run) for each in exporters]
         service.counts.families.append(lambda: gauges(exporters))
     return found
+
+
+def _behind(followers: Mapping[str, Follower]) -> Iterator[Gauge]:
+    for name, follower in followers.items():
+        text = "Bytes of the records in a directory that the store does not have."
+        yield Gauge("ostiary_store_follow_waiting_bytes", text, follower.behind, ("directory", name))
 
 
 async def supervised(task: Task, counts: Counts) -> None:
