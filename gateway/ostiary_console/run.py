@@ -40,8 +40,11 @@ from ostiary_gateway.kube.errors import ConfigError
 from ostiary_store.follow import Follower
 from ostiary_store.ingest import Ingest
 from ostiary_store.model import ALL, RequestQuery, StoreError
+from ostiary_store.retention import Janitor
 from ostiary_store.settings import host_and_port
+from ostiary_store.signing import StoreKey
 from ostiary_store.store import Store
+from ostiary_store.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
@@ -166,7 +169,6 @@ async def serve(settings: Settings, stopping: asyncio.Event, told: Callable[[str
         await _until(stopping, _look(store, health), *([certificate.follow()] if certificate is not None else []))
 
 
-
 async def _until(stopping: asyncio.Event, *work: Any) -> None:
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(each) for each in work]
@@ -271,8 +273,22 @@ async def serve_local(setting: Local, stopping: asyncio.Event, told: Callable[[s
         if certificate is not None:
             work.append(certificate.follow())
         if not setting.store:
-            work.append(Follower(setting.data, Ingest(store)).run())
+            upkeep = await _upkeep(store, setting.data)
+            work.append(Follower(setting.data, Ingest(store, None if upkeep is None else upkeep.prover)).run())
+            if upkeep is not None:
+                work.append(upkeep.run())
         await _until(stopping, *work)
+
+
+async def _upkeep(store: Store, data: Path) -> Upkeep | None:
+    """What signs the store of one machine, with a key beside it, and removes what Connections do not want kept."""
+    try:
+        key = await asyncio.to_thread(StoreKey.load, data / "store.key", create=True)
+    except (OSError, ValueError) as problem:
+        log.warning("the store is not signed, and nothing is removed by age", problem=str(problem))
+        return None
+    prover = key.prover()
+    return Upkeep(store, key, prover=prover, janitor=Janitor(store, prover=prover))
 
 
 async def _for_links(stack: AsyncExitStack, data: Path, link: Callable[[], str]) -> None:
@@ -294,5 +310,3 @@ def person() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid:{os.getuid()}"
-
-

@@ -134,6 +134,9 @@ class Seal:
     """The heads of seals up to this number are dropped: all that they are about is expired."""
     before: int = 0
     """They are about sessions that were opened before this day only."""
+    adopted: int = 0
+    """So many sessions had no proof and were believed all the same, because somebody had told the service to: they were
+    there before the store had a key."""
 
     def body(self) -> bytes:
         """JSON; keys that say nothing are left out."""
@@ -149,6 +152,8 @@ class Seal:
             fields["expired"] = [expiry_fields(each) for each in self.expired]
         if self.dropped:
             fields |= {"dropped": self.dropped, "before": self.before}
+        if self.adopted:
+            fields["adopted"] = self.adopted
         return orjson.dumps(fields)
 
 
@@ -161,7 +166,7 @@ def parse_seal(body: bytes) -> Seal:
             str(fields["previous"]), int(fields["heads"]), str(fields["digest"]),
             tuple(map(str, fields.get("unproven", ()))), tuple(map(str, fields.get("troubles", ()))),
             tuple(parse_expiry(each) for each in fields.get("expired", ())), int(fields.get("dropped", 0)),
-            int(fields.get("before", 0)),
+            int(fields.get("before", 0)), int(fields.get("adopted", 0)),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a seal: {error}") from error

@@ -58,18 +58,20 @@ class Sealer:
         every: float = 10.0,
         live: float = LIVE,
         limit: int = HEADS,
+        adopt: bool = False,
         told: Callable[[SealRow], None] = lambda _: None,
         upkeep: Callable[[Sealer], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """told: called with each new seal (for anchors). upkeep: called now and then while the lease is held (for what
-        expires)."""
+        """adopt: believe rows without any proof: of a store that had no key before. told: called with each new seal
+        (for anchors). upkeep: called now and then while the lease is held (for what expires)."""
         self._store = store
         self._key = key
         self._prover = prover
         self._every = every
         self._live = live
         self._limit = limit
+        self._adopt = adopt
         self._told = told
         self._upkeep = upkeep
         self._clock = clock
@@ -142,11 +144,11 @@ class Sealer:
                 return None
             heads = [Head.of(row) for row in rows]
             count, digest, stored = await asyncio.to_thread(pack_heads, [*heads, *records])
-            unproven = self._unproven(rows)
+            unproven, adopted = self._unproven(rows)
             seal = Seal(
                 FIRST if last is None else last.number + 1, now, self._key.id, self._key.public,
                 BEFORE_FIRST if last is None else last.hash.hex(), count, digest, tuple(unproven[:NAMED]), tuple(said),
-                tuple(expired), dropped, before,
+                tuple(expired), dropped, before, adopted,
             )  # fmt: skip
             body = seal.body()
             row = SealRow(seal.number, now, seal.key, body, self._key.sign(seal_hash(body)), stored)
@@ -185,14 +187,16 @@ class Sealer:
             log.error("somebody has changed the store", what=what)
         return last, said
 
-    def _unproven(self, rows: Sequence[SessionRow]) -> list[str]:
+    def _unproven(self, rows: Sequence[SessionRow]) -> tuple[list[str], int]:
+        """Sessions whose rows somebody else has written, and how many are believed without a proof."""
         if self._prover is None:
-            return []
-        names = [row.id for row in rows if not self._prover.holds(row)]
+            return [], 0
+        doubtful = [row for row in rows if not self._prover.holds(row)]
+        names = [row.id for row in doubtful if row.proof or not self._adopt]
         if names:
             self.unproven += len(names)
             log.error("sessions were written by somebody else than the store service", sessions=names[:20])
-        return names
+        return names, len(doubtful) - len(names)
 
     async def _moved(self, now: float) -> list[RecordHead]:
         """Records that have to be sealed again."""

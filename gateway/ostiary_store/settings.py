@@ -201,6 +201,10 @@ class SealSettings(Model):
 
     key_file: Path
     make_key: StrictBool = Field(default=True, description="Make the key at the first start, if there is none.")
+    adopt: StrictBool = Field(
+        default=False,
+        description="Believe sessions that have no proof: for one start, where a store had no key before.",
+    )
     former_key_files: tuple[Path, ...] = Field(
         default=(), description="Keys that were in use before: rows that they proved count."
     )

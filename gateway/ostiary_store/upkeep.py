@@ -28,6 +28,7 @@ class Upkeep:
         *,
         prover: Prover | None = None,
         every: float = 10.0,
+        adopt: bool = False,
         anchoring: Anchoring | None = None,
         janitor: Janitor | None = None,
     ) -> None:
@@ -35,7 +36,7 @@ class Upkeep:
         self.anchoring = anchoring or Anchoring([])
         self.janitor = janitor
         self.sealer = Sealer(
-            store, key, prover=self.prover, every=every, told=self.anchoring.told,
+            store, key, prover=self.prover, every=every, adopt=adopt, told=self.anchoring.told,
             upkeep=None if janitor is None else janitor.work,
         )  # fmt: skip
 
@@ -56,7 +57,9 @@ class Upkeep:
         janitor = Janitor(
             store, record=retention.record, responses=retention.responses, every=retention.every, prover=prover
         )
-        return cls(store, key, prover=prover, every=seal.every, anchoring=Anchoring(anchors), janitor=janitor)
+        return cls(
+            store, key, prover=prover, every=seal.every, adopt=seal.adopt, anchoring=Anchoring(anchors), janitor=janitor
+        )
 
     async def run(self) -> None:
         """Until it is cancelled. Failures are logged and tried again."""

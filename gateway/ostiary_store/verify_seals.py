@@ -120,6 +120,8 @@ class SealChain:
             report.add(session, None, f"it was not written by the store service as it stood at {name}")
         for trouble in seal.troubles:
             report.add("", None, f"{name} says: {trouble}")
+        if seal.adopted:
+            report.note(f"{name} took over {seal.adopted} sessions as they stood: they had been there without a key")
         self.expired += [(row.number, expiry) for expiry in seal.expired]
         if seal.dropped > self.dropped:
             self.dropped, self.before = seal.dropped, max(self.before, seal.before)

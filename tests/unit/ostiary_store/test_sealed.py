@@ -95,7 +95,7 @@ def test_what_are_no_heads_is_a_value_error(data: bytes) -> None:
 
 def test_a_seal_is_read_back() -> None:
     expiry = Expiry("record", 86400, 3, b"\1" * 32, 100.0, 50.0, math.inf, 99.5)
-    seal = Seal(7, 1.5, "k", "AAAA", "00" * 32, 2, "ab", ("s1",), ("something",), (expiry,), 3, 86400)
+    seal = Seal(7, 1.5, "k", "AAAA", "00" * 32, 2, "ab", ("s1",), ("something",), (expiry,), 3, 86400, 5)
     assert parse_seal(seal.body()) == seal
     plain = Seal(1, 1.5, "k", "AAAA", "00" * 32)
     assert parse_seal(plain.body()) == plain
