@@ -59,6 +59,8 @@ def _catch_up(file: LogFile, reading: Log, connection: sqlite3.Connection) -> in
         _keep_the_rest(reading, place.position)
         file.go_on(place.position, place.number, place.link, first)
         index.write(connection, delta, place)
+        if first > FIRST:
+            index.forget(connection, first)
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")

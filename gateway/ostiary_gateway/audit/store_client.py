@@ -147,9 +147,7 @@ class StoreClient:
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._tls:
-            context = ssl.create_default_context(cafile=str(self._to.ca) if self._to.ca is not None else None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.set_alpn_protocols(["http/1.1"])
+            context = self._context()
             made: http.client.HTTPConnection = http.client.HTTPSConnection(
                 self._host, self._port, timeout=CONNECT, context=context
             )
@@ -159,6 +157,16 @@ class StoreClient:
         made.sock.settimeout(TIMEOUT)
         self._connection = made
         return made
+
+    def _context(self) -> ssl.SSLContext:
+        ca = self._to.ca
+        try:
+            context = ssl.create_default_context(cafile=str(ca) if ca is not None else None)
+        except (OSError, ssl.SSLError) as problem:
+            raise ValueError(f"the authorities in {ca} cannot be used: {_words(problem)}") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _bearer(self) -> str:
         if self._to.token is None:

@@ -335,6 +335,10 @@ async def test_the_servers_certificate_is_checked(tmp_path: Path, recorder: File
         async with shipping(service, recorder, tmp_path, to=wrong, grace=0.1) as shipper:
             await until(lambda: shipper.shipped.trouble)
             assert "its certificate is not accepted" in shipper.shipped.trouble
+        missing = ShipTo(url, tmp_path / "none.crt", token(tmp_path))
+        async with shipping(service, recorder, tmp_path, to=missing, grace=0.1) as shipper:
+            await until(lambda: shipper.shipped.trouble)
+            assert "none.crt cannot be used" in shipper.shipped.trouble
         async with shipping(service, recorder, tmp_path, to=ShipTo(url, ours.ca, token(tmp_path))) as right:
             told(recorder, "s1")
             await until(lambda: right.waiting <= 0 and recorder.queued == 0)
