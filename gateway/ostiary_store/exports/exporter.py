@@ -113,6 +113,8 @@ class Exporter:
                     if held:
                         await self._lead()
                 if not held:
+                    # How it stands, the process that sends says.
+                    self.counts.problem, self.counts.behind = "", 0.0
                     await asyncio.sleep(STANDBY * random.uniform(0.5, 1.0))
 
     async def _lead(self) -> None:
