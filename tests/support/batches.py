@@ -34,10 +34,14 @@ NOON = 1_795_435_200.0
 READS = RuleRef("shop", "agents", "reads", "sha256:1")
 DROPS = RuleRef("shop", "agents", "no-drop", "sha256:1")
 WRITES = RuleRef("shop", "agents", "big-writes", "sha256:1")
+HIDES = RuleRef("shop", "agents", "emails", "sha256:1")
 TRIAL = RuleRef("shop", "trial", "no-select", "sha256:1")
 ALLOW = Decision(Action.ALLOW, READS, "", matched=(Matched(READS, "Allow", True, 0),))
 DENY = Decision(Action.DENY, DROPS, "Dropping is not allowed.", matched=(Matched(DROPS, "Deny", True, 0),))
 ASK = Decision(Action.REQUIRE_APPROVAL, WRITES, "A person must agree.")
+MASKED = Decision(
+    Action.ALLOW, READS, "", matched=(Matched(READS, "Allow", True, 0), Matched(HIDES, "Mask", True, 0))
+)
 NOTED = Decision(Action.ALLOW, READS, "", matched=(Matched(READS, "Allow", True, 0), Matched(TRIAL, "Deny", False, 0)))
 
 
@@ -248,7 +252,11 @@ class Hand:
         hour = int(begun // 3600) * 3600
         policy, rule = _named(decision.rule)
         hits = [(str(decision.action), policy, rule, True)]
-        hits += [(str(m.action), *_named(m.rule), False) for m in decision.matched if not m.enforced]
+        hits += [
+            (str(m.action), *_named(m.rule), m.enforced)
+            for m in decision.matched
+            if not m.enforced or m.action in ("Mask", "Audit")
+        ]
         for hit in hits:
             self._tally(Tally(hour, row.connection, row.username, *hit, 1))
         return ident

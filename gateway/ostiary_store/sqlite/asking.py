@@ -294,7 +294,9 @@ class Asking:
                 [("connection", query.connection), ("username", query.username), ("action", query.action),
                  ("policy", query.policy), ("rule", query.rule)],
             )  # fmt: skip
-            where.append("enforced")
+            # Masks and what was only noted are counted beside what was decided.
+            where += ["enforced", f"action in ({','.join('?' * len(_DECISIONS))})"]
+            values += [self._number(action) for action in _DECISIONS]
             if query.since is not None:
                 where.append("hour >= ?")
                 values.append(query.since // 3600 * 3600)

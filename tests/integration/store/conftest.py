@@ -17,26 +17,12 @@ from ostiary_store.store import Store
 
 _COUNT = itertools.count()
 
-OPEN = {
-    "test_a_batch_that_comes_too_early_is_not_taken_in": "StoreError instead of Moved",
-    "test_words": "case is folded as the database's locale says",
-    "test_no_search_fails": "lone surrogates",
-    "test_there_is_no_such_session": "lone surrogates and U+0000",
-    "test_slices": "a slice from a part on begins with the chunk before it",
-    "test_a_session_read_as_events": "a slice from a part on begins with the chunk before it",
-    "test_decisions_by_their_ids": "ids that are no hex",
-    "test_what_is_damaged_is_left_out_and_does_no_harm": "ZstdError",
-}
-"""What PostgreSQL's store does not do yet."""
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of a store that nobody has opened yet."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'store.db'}"
-    if request.node.originalname in OPEN:
-        request.applymarker(pytest.mark.xfail(reason=OPEN[request.node.originalname], strict=False))
     server: Server = request.getfixturevalue("pg18")
     login = f"{server.user}:{quote(server.password, safe='')}@{server.host}:{server.port}"
     return f"postgresql://{login}/{server.database}?schema=store_{next(_COUNT)}"

@@ -158,9 +158,7 @@ async def test_people_ask_the_views(schema: str, store: Store, database: asyncpg
     [session] = await database.fetch(f"select id, requests, denied from {schema}.sessions")
     assert tuple(session) == ("s1", 2, 1)
     await database.execute("set enable_seqscan = off")
-    plan = await database.fetch(
-        f"explain select id from {schema}.requests where words @@ to_tsquery('simple', 'drop')"
-    )
+    plan = await database.fetch(f"explain select id from {schema}.requests where words @@ to_tsquery('simple', 'drop')")
     assert "Bitmap Index Scan" in "\n".join(row[0] for row in plan)
 
 
