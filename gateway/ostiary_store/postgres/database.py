@@ -31,9 +31,10 @@ _SETTINGS: Final[Mapping[str, str]] = {
 class Database:
     """A pool of connections that find the schema's tables by their plain names."""
 
-    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, url: str) -> None:
         self.pool = pool
         self.schema = schema
+        self._url = url
 
     @classmethod
     async def open(cls, url: str, *, connections: int = 10) -> Self:
@@ -42,9 +43,9 @@ class Database:
         with told():
             pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=connections, max_inactive_connection_lifetime=300, timeout=10,
-                server_settings={**_SETTINGS, "search_path": f'"{schema}"'},
+                server_settings=_settings(schema),
             )  # fmt: skip
-            database = cls(pool, schema)
+            database = cls(pool, schema, url)
             try:
                 async with pool.acquire() as connection:
                     await migrate(connection, schema)
@@ -62,6 +63,19 @@ class Database:
                 await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Any]:
+        """A connection that the pool does not miss, for as long as one likes."""
+        with told():
+            connection = await asyncpg.connect(self._url, timeout=10, server_settings=_settings(self.schema))
+        try:
+            yield connection
+        finally:
+            try:
+                await connection.close(timeout=1)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -102,6 +116,10 @@ def told() -> Iterator[None]:
         raise StoreError("the store's database does not answer in time") from error
     except OSError as error:
         raise StoreError(f"the store's database cannot be reached: {error}") from error
+
+
+def _settings(schema: str) -> dict[str, str]:
+    return {**_SETTINGS, "search_path": f'"{schema}"'}
 
 
 def _schema(url: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from ostiary_store.postgres.database import Database, told
 from ostiary_store.postgres.days import Days, partition
 from ostiary_store.postgres.names import Names
 from ostiary_store.postgres.pages import Mark
-from ostiary_store.postgres.rows import Values
+from ostiary_store.postgres.rows import Values, storable
 from ostiary_store.words import SEPARATORS, Part, parse
 
 _QUOTED: Final = SEPARATORS.replace("'", "''")
@@ -59,7 +59,8 @@ class Wanted:
     whos: tuple[int, ...] | None
     verdicts: tuple[int, ...] | None
     flagged: bool
-    session: int | None
+    session: tuple[int, int] | None
+    """Its key and its day."""
     outcome: str | None
     since: float | None
     until: float | None
@@ -119,20 +120,9 @@ class Search:
         Which way is the quick one depends on how common the words are, and on whether what fits lies together. The
         database guesses that well, not always. So each way has its time.
         """
-        few = wanted.whos is not None and len(wanted.whos) <= _FEW
         if mark is None or not mark.slowly:
-            worded = any(part.words for part in wanted.parts)
             try:
-                if worded:
-                    return *await self._by_days(wanted, mark, limit, _share(0.6 if few else 1.0, deadline)), False
-                if not few or wanted.flagged:
-                    share = 0.4 if few else 0.8
-                    return await self._fetch(_Way.GUESSED, wanted, mark, limit, _share(share, deadline)), None, False
-            except Late:
-                pass
-            try:
-                if few:
-                    return await self._fetch(_Way.EACH, wanted, mark, limit, _share(0.8, deadline)), None, False
+                return *await self._by_days(wanted, mark, limit, deadline), False
             except Late:
                 pass
         return *await self._step(wanted, mark or Mark(math.inf, 2**63 - 1), limit, deadline), True
@@ -140,7 +130,7 @@ class Search:
     async def _by_days(
         self, wanted: Wanted, mark: Mark | None, limit: int, deadline: float
     ) -> tuple[list[Any], float | None]:
-        """Day for day, the newest first, each by its own index over the words. Late, if there was no time for one.
+        """Day for day, the newest first, each by its own indexes. Late, if there was no time for one.
 
         A day has the requests of sessions that were opened on it, so those of older days may have begun later.
         """
@@ -149,15 +139,11 @@ class Search:
         high = math.inf if mark is None else mark.begun
         if wanted.until is not None:
             high = min(high, wanted.until)
-        left = await self._days_between(low, high)
+        left = await self._days_between(low, high) if wanted.session is None else [wanted.session[1]]
         first = True
         while left:
-            table = partition("request", left[0])
             try:
-                try:
-                    more = await self._fetch(_Way.GUESSED, wanted, mark, limit, _share(0.4, deadline), table=table)
-                except Late:
-                    more = await self._fetch(_Way.WORDS, wanted, mark, limit, _share(0.9, deadline), table=table)
+                more = await self._of_day(left[0], wanted, mark, limit, deadline)
             except Late:
                 newest = await self._newest(left, high)
                 if newest is None:
@@ -174,6 +160,22 @@ class Search:
                 newer = await self._days_between(found[-1]["begun"], high)
                 left = [day for day in left if day in newer]
         return found, None
+
+    async def _of_day(self, day: int, wanted: Wanted, mark: Mark | None, limit: int, deadline: float) -> list[Any]:
+        """The newest of one day. Late."""
+        ways = [_Way.GUESSED]
+        if any(part.words for part in wanted.parts):
+            ways.append(_Way.WORDS)
+        if wanted.whos is not None and len(wanted.whos) <= _FEW:
+            ways.append(_Way.EACH)
+        for at, way in enumerate(ways, 1):
+            until = deadline if at == len(ways) else _share(0.4, deadline)
+            try:
+                return await self._fetch(way, wanted, mark, limit, until, table=partition("request", day))
+            except Late:
+                if at == len(ways):
+                    raise
+        raise AssertionError
 
     async def _days_between(self, low: float, high: float) -> list[int]:
         """Days that have requests which began then, the newest first."""
@@ -221,10 +223,12 @@ class Search:
             values = Values()
             conditions = [f"{column} = {values.place(value)}" for column, value in asked]
             verdicts = await self._ids(f"select id from verdict where {' and '.join(conditions)}", values)
-        session: int | None = None
+        session: tuple[int, int] | None = None
         if query.session is not None:
             session = await self._session(query.session)
-        if whos == () or verdicts == () or session == -1:
+            if session is None:
+                return None
+        if whos == () or verdicts == ():
             return None
         words = parse(query.text)
         flagged = query.action in ("Deny", "RequireApproval") or query.would_deny is True
@@ -235,9 +239,11 @@ class Search:
     async def _ids(self, query: str, values: Values) -> tuple[int, ...]:
         return tuple(row[0] for row in await self._database.fetch(query, *values))
 
-    async def _session(self, name: str) -> int:
-        row = await self._database.fetchrow("select key from session where id = $1 order by key limit 1", name)
-        return -1 if row is None else int(row["key"])
+    async def _session(self, name: str) -> tuple[int, int] | None:
+        row = await self._database.fetchrow(
+            "select key, day from session where id = $1 order by key limit 1", storable(name)
+        )
+        return None if row is None else (int(row["key"]), int(row["day"]))
 
     async def _fetch(
         self, way: _Way, wanted: Wanted, mark: Mark | None, limit: int, deadline: float, low: float | None = None,
@@ -365,7 +371,7 @@ def _conditions(wanted: Wanted, values: Values, *, indexed: bool = True) -> list
     if wanted.flagged:
         where.append("q.flagged")
     if wanted.session is not None:
-        where.append(f"q.session = {values.place(wanted.session)}")
+        where.append(f"q.session = {values.place(wanted.session[0])} and q.day = {values.place(wanted.session[1])}")
     if wanted.outcome is not None:
         where.append(f"q.outcome = {values.place(wanted.outcome)}")
     if wanted.since is not None:

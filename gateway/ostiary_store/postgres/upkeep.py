@@ -107,20 +107,10 @@ class Upkeep:
     async def lease(self, name: str) -> AsyncIterator[bool]:
         """An advisory lock of a connection: it ends with it."""
         number = int.from_bytes(sha256(f"{self._database.schema}\0{name}".encode()).digest()[:4], "big", signed=True)
-        with told():
-            connection = await self._database.pool.acquire(timeout=10)
-        try:
+        async with self._database.alone() as connection:
             with told():
                 held = bool(await connection.fetchval("select pg_try_advisory_lock($1, $2)", _LEASES, number))
-            try:
-                yield held
-            finally:
-                if held:
-                    with told():
-                        await connection.fetchval("select pg_advisory_unlock($1, $2)", _LEASES, number)
-        finally:
-            with told():
-                await self._database.pool.release(connection)
+            yield held
 
     # The end
 
