@@ -76,7 +76,7 @@ class LocalWorld:
             listed = await asyncio.to_thread(self._from_file, True, name)
             found = self._closed(listed[0]) if listed else None
         metadata = found.item["approval"]["metadata"] if found is not None else {}
-        if found is None or (metadata.get("namespace", ""), metadata.get("name")) != (namespace, name):
+        if found is None or (metadata.get("namespace", "default"), metadata.get("name")) != (namespace, name):
             raise Problem(404, "Not found", "There is no such approval.", "Look for it among the approvals.")
         return found
 
