@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import structlog
-
 from ostiary_console.api_server import ApiServer
 from ostiary_console.app import application
 from ostiary_console.cluster_world import ClusterWorld
@@ -37,6 +35,7 @@ from ostiary_gateway.admin.http import HttpServer, Request, Response
 from ostiary_gateway.identity.issuer_keys import KeySources
 from ostiary_gateway.kube.access import Access, from_kubeconfig, in_cluster
 from ostiary_gateway.kube.errors import ConfigError
+from ostiary_gateway.logging import get_logger
 from ostiary_store.follow import Follower
 from ostiary_store.ingest import Ingest
 from ostiary_store.model import ALL, RequestQuery, StoreError
@@ -46,7 +45,7 @@ from ostiary_store.signing import StoreKey
 from ostiary_store.store import Store
 from ostiary_store.upkeep import Upkeep
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SOCKET: Final = "console.sock"
 """In the data directory: where its owner asks a running console for another link."""

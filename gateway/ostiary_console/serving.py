@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-import structlog
 from aiohttp import web
 
 from ostiary_console.counts import Counts
+from ostiary_gateway.logging import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_CLIENTS: Final = 1024
 """Connections at one time; one more is closed at once."""
