@@ -71,7 +71,8 @@ def _chips(form: SearchForm) -> tuple[Chip, ...]:
 
 def _facets(form: SearchForm, facets: model.Facets) -> tuple[Facet, ...]:
     fields: tuple[tuple[str, str, Mapping[str, int]], ...] = (
-        ("decision", "Decision", facets.actions), ("user", "Who", facets.usernames),
+        ("decision", "Decision", {name: facets.actions[name] for name in _DECISIONS if name in facets.actions}),
+        ("user", "Who", facets.usernames),
         ("connection", "Connection", facets.connections), ("rule", "Rule", facets.rules),
     )  # fmt: skip
     return tuple(Facet(name, label, _values(form, name, counts)) for name, label, counts in fields if counts)

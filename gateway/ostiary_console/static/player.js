@@ -36,6 +36,7 @@ function choice(label, values, chosen, changed) {
 function start(place, worker) {
   const cast = new URL(place.dataset.cast, location.href).href;
   const screen = document.createElement("div");
+  screen.style.maxWidth = `${Number(place.dataset.columns) * 0.62 + 2}rem`; // as large as text, where there is room
   const tools = document.createElement("div");
   tools.className = "player-tools";
   const options = { speed: "1", idleTimeLimit: "2" };
