@@ -22,7 +22,10 @@ if not _LOADED:
     del sys.modules["rich"]
 
 LEVELS = ("debug", "info", "warning", "error")
-OURS = ("ostiary", "ostiary_api", "ostiary_cli", "ostiary_gateway", "ostiary_operator", "ostiary_policy")
+OURS = (
+    "ostiary", "ostiary_api", "ostiary_cli", "ostiary_console", "ostiary_gateway", "ostiary_notify", "ostiary_operator",
+    "ostiary_policy", "ostiary_store",
+)  # fmt: skip
 """Loggers that may say more than warnings."""
 
 

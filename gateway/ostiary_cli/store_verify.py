@@ -19,6 +19,7 @@ from ostiary_cli.errors import CommandError
 
 if TYPE_CHECKING:
     from ostiary_gateway.kube.client import KubeClient
+    from ostiary_store.objects import Bucket
     from ostiary_store.verify import Wanted
     from ostiary_store.verify_report import StoreReport
 
@@ -26,11 +27,13 @@ EVERY = 0.2
 """Seconds between two lines of progress."""
 
 
-def run(url: str, keys: Path | None, anchors: Sequence[str], wanted: Wanted, *, as_json: bool) -> int:
-    """Prints the report; the exit status of the command."""
+def run(
+    url: str | None, config: Path | None, keys: Path | None, anchors: Sequence[str], wanted: Wanted, *, as_json: bool
+) -> int:
+    """Prints the report; the exit status of the command. url: else the one in `config`, settings of the service."""
     from ostiary_store.verify_report import told
 
-    report = asyncio.run(_verified(url, keys, anchors, wanted))
+    report = asyncio.run(_verified(url, config, keys, anchors, wanted))
     if as_json:
         click.echo(json.dumps(report.fields(), ensure_ascii=False, indent=2))
         return report.exit_status
@@ -43,7 +46,9 @@ def run(url: str, keys: Path | None, anchors: Sequence[str], wanted: Wanted, *, 
     return report.exit_status
 
 
-async def _verified(url: str, keys: Path | None, anchors: Sequence[str], wanted: Wanted) -> StoreReport:
+async def _verified(
+    url: str | None, config: Path | None, keys: Path | None, anchors: Sequence[str], wanted: Wanted
+) -> StoreReport:
     from ostiary_gateway.audit.keys import read_public_keys
     from ostiary_store.anchors import read
     from ostiary_store.model import StoreError
@@ -66,10 +71,13 @@ async def _verified(url: str, keys: Path | None, anchors: Sequence[str], wanted:
         if client is not None:
             await client.close()
     progress = _Progress()
+    address, bucket = await asyncio.to_thread(_where, url, config)
     try:
-        store = await open_store(url)
+        store = await open_store(address, bucket=bucket)
         try:
-            return await verify_store(store, wanted, keys=public, anchors=noted, progress=progress)
+            return await verify_store(
+                store, wanted, keys=public, anchors=noted, progress=progress, bucket=bucket is not None
+            )
         finally:
             progress.done()
             await store.close()
@@ -77,6 +85,21 @@ async def _verified(url: str, keys: Path | None, anchors: Sequence[str], wanted:
         raise CommandError(f"{error}", "List sessions: ostiary sessions --store URL") from error
     except StoreError as error:
         raise CommandError(f"The store cannot be checked: {error}") from error
+
+
+def _where(url: str | None, config: Path | None) -> tuple[str, Bucket | None]:
+    """The address of the store, and the bucket of its long responses."""
+    from ostiary_store.objects import open_bucket
+    from ostiary_store.settings import SettingsError, load
+
+    if config is None:
+        return str(url), None
+    try:
+        settings = load(config)
+        bucket = None if settings.recordings is None else open_bucket(settings.recordings)
+        return url or settings.store.read(), bucket
+    except (SettingsError, OSError, ValueError) as error:
+        raise CommandError(f"The settings in {config} cannot be used: {error}") from error
 
 
 def _kube() -> KubeClient:

@@ -1,6 +1,6 @@
 """The settings of `ostiary console`: one YAML file, checked strictly. Secrets are never in it: files or variables.
 
-docs/console.md describes the fields.
+docs/console-access.md describes the fields.
 """
 
 from __future__ import annotations

@@ -60,11 +60,14 @@ async def verify_store(
     keys: Mapping[str, Ed25519PublicKey] | None = None,
     anchors: Sequence[Anchored] = (),
     progress: Progress = lambda _sessions, _requests: None,
+    bucket: bool = True,
 ) -> StoreReport:
-    """StoreError if the store cannot be asked; LookupError if there is no such session."""
+    """bucket: whether the store was opened with the bucket that its long responses may lie in.
+
+    StoreError if the store cannot be asked; LookupError if there is no such session."""
     ledger = Ledger()
     try:
-        return await _Verification(store, wanted, keys, anchors, ledger, progress).run()
+        return await _Verification(store, wanted, keys, anchors, ledger, progress, bucket).run()
     finally:
         ledger.close()
 
@@ -101,11 +104,14 @@ class _Verification:
         anchors: Sequence[Anchored],
         ledger: Ledger,
         progress: Progress,
+        bucket: bool,
     ) -> None:
         self._store = store
         self._wanted = wanted
         self._ledger = ledger
         self._progress = progress
+        self._body_of = store.part_body if bucket else None
+        self._elsewhere = 0
         self.report = StoreReport(quick=wanted.quick)
         self._name = wanted.session
         since = wanted.since
@@ -145,6 +151,11 @@ class _Verification:
             if not wanted.quick:
                 await self._tallies()
                 self._missing_numbers()
+        if self._elsewhere:
+            report.note(
+                f"{self._elsewhere} parts of long responses lie in a bucket that was not looked at: give --config "
+                "with the settings of the service"
+            )
         if not report.seals:
             report.note("there is no seal: what a chain of links shows by itself was checked, and nothing is signed")
         return report
@@ -214,7 +225,7 @@ class _Verification:
     ) -> SessionCheck:
         return SessionCheck(
             name, row, self._ledger.heads(day, name), requests, self._ledger, quick=self._wanted.quick,
-            counting=counting, body_of=self._store.part_body, decompressor=self._decompressor,
+            counting=counting, body_of=self._body_of, decompressor=self._decompressor,
         )  # fmt: skip
 
     async def _again(self, day: int, name: str, row: SessionRow | None, check: SessionCheck) -> list[Finding]:
@@ -241,6 +252,7 @@ class _Verification:
         report.requests += check.requests
         report.response_bytes += check.response_bytes
         self._gaps = self._gaps or check.gap
+        self._elsewhere += check.elsewhere
         if check.bodiless:
             self._expired.bodiless(day, check.name, check.bodiless)
         if row is None:

@@ -40,7 +40,7 @@ class SessionCheck:
         *,
         quick: bool,
         counting: bool,
-        body_of: BodyOf,
+        body_of: BodyOf | None,
         decompressor: zstandard.ZstdDecompressor,
     ) -> None:
         self.name = name
@@ -71,6 +71,8 @@ class SessionCheck:
         self.requests = 0
         self.response_bytes = 0
         self.parts = 0
+        self.elsewhere = 0
+        """Parts in a bucket that is not looked at."""
         self.bodiless: list[int] = []
         """Requests, parts of whose responses have no body any more."""
         self.gap = False
@@ -146,6 +148,9 @@ class SessionCheck:
         self.parts += 1
         body = row.body
         if body is None and row.key:
+            if self._body_of is None:
+                self.elsewhere += 1
+                return
             try:
                 body = await self._body_of(row)
             except LookupError:

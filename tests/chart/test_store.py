@@ -64,6 +64,7 @@ EVERYTHING: Manifest = {
         "enabled": True,
         "url": "https://ostiary.example.com",
         "hosts": ["ostiary-console.ostiary-system.svc"],
+        "trustedProxies": ["10.0.0.0/8", "fd00::/8"],
         "store": {"url": {"secretRef": {"name": "reader"}}},
         "oidc": [
             {
@@ -383,6 +384,7 @@ def test_values_of_the_console_reach_it() -> None:
     told = yaml.safe_load(settings(template(EVERYTHING), "ostiary-console"))
     assert told["url"] == "https://ostiary.example.com"
     assert told["hosts"] == ["ostiary-console.ostiary-system.svc"]
+    assert told["trustedProxies"] == ["10.0.0.0/8", "fd00::/8"]
     assert told["store"]["urlFile"] == "/run/ostiary/database/url"
     assert told["sessions"]["keyFiles"] == ["/run/ostiary/sessions/new", "/run/ostiary/sessions/old"]
     assert told["tls"]["cert"] == "/run/ostiary/tls/tls.crt"

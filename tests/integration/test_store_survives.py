@@ -24,10 +24,13 @@ from support.servers import Server, Unavailable
 from support.store_service import StoreService
 
 from ostiary_gateway.audit.verify import verify
-from ostiary_store.model import ALL, RequestQuery
+from ostiary_store.model import ALL, RequestQuery, SessionQuery
+from ostiary_store.objects import open_bucket
 from ostiary_store.opening import open_store
+from ostiary_store.settings import RecordingsSettings
 
 CLIENTS = 6
+LONG = ", (select string_agg(md5(random()::text), '') from generate_series(1, 5000))"
 MARK = re.compile(r"ran \w+/\d+/\d+")
 
 
@@ -70,7 +73,8 @@ def shipping(target: Server, service: StoreService, *more: str, data: Path | Non
 class Load:
     """Clients whose statements no other is like. `acknowledged`: those whose result they got."""
 
-    def __init__(self, gateway: Gateway, name: str) -> None:
+    def __init__(self, gateway: Gateway, name: str, more: str = "") -> None:
+        self._more = more
         self.acknowledged: list[str] = []
         self._gateway = gateway
         self._name = name
@@ -95,7 +99,7 @@ class Load:
                     while not self._stop.is_set():
                         count += 1
                         mark = f"ran {self._name}/{number}/{count}"
-                        session.execute(f"select '{mark}'".encode())
+                        session.execute(f"select '{mark}'{self._more}".encode())
                         self.acknowledged.append(mark)
             except psycopg.Error:
                 time.sleep(0.05)
@@ -190,6 +194,45 @@ def test_the_service_is_killed_under_load(target: Server, service: StoreService)
         until(lambda: all_shipped(gateway), "the rest did not come")
         nothing_is_missing_or_twice(service, target, load, "service", since)
     the_store_is_whole(service)
+
+
+@pytest.mark.slow
+def test_long_responses_are_in_the_bucket_whoever_is_killed(target: Server, service: StoreService) -> None:
+    bucket = RecordingsSettings(bucket=f"file://{service.directory}/bucket")
+    service.stop()
+    service.more = f"recordings: {{bucket: '{bucket.bucket}'}}\n"
+    service.start()
+    since = target.log_size()
+    with shipping(target, service) as gateway:
+        with Load(gateway, "bucket", LONG) as load:
+            for _ in range(3):
+                load.run(30)
+                service.kill()
+                load.run(10)
+                store_service.kill_database(service.database)
+                service.database.start()
+                service.start()
+        until(lambda: all_shipped(gateway), "the rest did not come")
+        nothing_is_missing_or_twice(service, target, load, "bucket", since)
+
+    async def parts() -> int:
+        store = await open_store(service.store, bucket=open_bucket(bucket))
+        count = 0
+        for session in (await store.sessions(SessionQuery(limit=1000), ALL)).sessions:
+            seq = 0
+            while (found := await store.slice(session, seq=seq)).chunks or found.parts:
+                for part in found.parts:
+                    assert len(await store.part(session, part.seq)) == part.size
+                    count += 1
+                ends = [each.seq + each.events for each in found.chunks] + [each.seq + 1 for each in found.parts]
+                seq = max(ends)
+        await store.close()
+        return count
+
+    assert asyncio.run(parts()) >= len(load.acknowledged)
+    service.stop()
+    settings = str(service.directory / "store.yaml")
+    run_ostiary("verify", "--store", settings, "--keys", str(service.directory / "seal.pub"))
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ VALUES: dict[str, Any] = {
         "enabled": True,
         "url": f"https://{HOST}",
         "secrets": ["issuer"],
+        # A port-forward comes from the pod's own loopback.
+        "trustedProxies": ["127.0.0.0/8"],
         "oidc": [
             {
                 "name": "corp",
@@ -195,15 +197,16 @@ class Answer:
 
 @dataclass
 class Console:
-    """Somebody at the console: with a bearer token, or signed in with cookies as a browser is."""
+    """Somebody at the console: with a bearer token, or signed in with cookies, from an address of their own."""
 
     port: int
+    address: str
     token: str = ""
     cookies: dict[str, str] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, body: Mapping[str, str] | None = None, **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        sent = {"Host": HOST, "Origin": f"https://{HOST}", **headers}
+        sent = {"Host": HOST, "Origin": f"https://{HOST}", "X-Forwarded-For": self.address, **headers}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         if self.cookies:

@@ -19,6 +19,7 @@ from ostiary_store.anchored import Anchored
 from ostiary_store.digest import start
 from ostiary_store.ingest import Ingest
 from ostiary_store.model import Batch, RecordRef
+from ostiary_store.objects import Bucket
 from ostiary_store.opening import open_store
 from ostiary_store.sealing import Sealer
 from ostiary_store.signing import StoreKey
@@ -95,6 +96,7 @@ class Site:
     ingest: Ingest
     sealer: Sealer
     gateway: Gateway
+    bucket: Bucket | None = None
 
     async def sealed(self) -> None:
         await self.gateway.ship(self.ingest)
@@ -103,7 +105,7 @@ class Site:
     async def verify(self, anchors: tuple[Anchored, ...] = (), **wanted: Any) -> StoreReport:
         """As another process would, which knows nothing of what this one wrote."""
         keys = {self.key.id: self.key.private.public_key()}
-        store = await open_store(self.address)
+        store = await open_store(self.address, bucket=self.bucket)
         try:
             return await verify_store(store, Wanted(**wanted), keys=keys, anchors=anchors)
         finally:
@@ -154,12 +156,12 @@ def proven(batch: Batch, key: StoreKey) -> Batch:
 Opened = Callable[[], Awaitable[Store]]
 
 
-async def site(address: str, store: Store, folder: Path) -> Site:
+async def site(address: str, store: Store, folder: Path, bucket: Bucket | None = None) -> Site:
     """Not sealed yet, and empty."""
     key = StoreKey.load(folder / "store.key", create=True)
     prover = key.prover()
     gateway = await Gateway.open(folder / "data")
-    return Site(address, store, key, Ingest(store, prover), Sealer(store, key, prover=prover), gateway)
+    return Site(address, store, key, Ingest(store, prover, bucket), Sealer(store, key, prover=prover), gateway, bucket)
 
 
 __all__ = ["Gateway", "Site", "proven", "site", "start"]

@@ -48,6 +48,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- with $issuers -}}
 {{- $_ := set $settings.signin "oidc" . -}}
 {{- end -}}
+{{- with $console.trustedProxies -}}
+{{- $_ := set $settings "trustedProxies" . -}}
+{{- end -}}
 {{- with $console.hosts -}}
 {{- $_ := set $settings "hosts" . -}}
 {{- end -}}

@@ -24,6 +24,12 @@ from ostiary_gateway.audit.verify import Report, findings, verify
     "--store", metavar="URL", envvar="OSTIARY_STORE", help="Check a store instead: postgresql://… or sqlite:PATH."
 )
 @click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Of a store: the settings of its service, which name the database and the bucket of long responses.",
+)
+@click.option(
     "--keys", type=click.Path(path_type=Path), help="Public keys, kept elsewhere. Default: beside the record."
 )
 @click.option(
@@ -40,6 +46,7 @@ from ostiary_gateway.audit.verify import Report, findings, verify
 def command(
     data: Path,
     store: str | None,
+    config: Path | None,
     keys: Path | None,
     anchors: tuple[str, ...],
     quick: bool,
@@ -49,13 +56,13 @@ def command(
 ) -> None:
     """Check every link, response and signature of the record. Exits 1 if anything was changed or removed."""
     context = click.get_current_context()
-    if store and context.get_parameter_source("data") is not ParameterSource.COMMANDLINE:
+    if (store or config) and context.get_parameter_source("data") is not ParameterSource.COMMANDLINE:
         from ostiary_cli import store_verify
         from ostiary_store.verify import Wanted
 
-        raise SystemExit(store_verify.run(store, keys, anchors, Wanted(quick, since, session), as_json=json_))
+        raise SystemExit(store_verify.run(store, config, keys, anchors, Wanted(quick, since, session), as_json=json_))
     if quick or since is not None or session:
-        raise click.UsageError("--quick, --since and --session are for a store: give --store URL.")
+        raise click.UsageError("--quick, --since and --session are for a store: give --store URL or --config FILE.")
     if len(anchors) > 1:
         raise click.UsageError("A gateway's own record takes one --anchor.")
     anchor = anchors[0] if anchors else ""

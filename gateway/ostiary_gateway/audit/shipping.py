@@ -20,6 +20,9 @@ from ostiary_gateway.audit.index import Place
 BATCH: Final = 4 << 20
 """Bytes of one request; a larger block goes alone."""
 
+EVENTS: Final = 8 << 20
+"""Bytes of events in it, decompressed: so many that a store has them on its disk in about a second."""
+
 AUDIENCE: Final = "ostiary-store"
 """Whom a gateway's ServiceAccount token must be for."""
 
@@ -90,18 +93,20 @@ def parse_place(body: bytes) -> Place:
 
 
 def whole_blocks(data: bytes | memoryview, most: int = BATCH) -> int:
-    """How many bytes of `data`, which begins with a block, are whole blocks: at most `most`, but at least one block.
+    """How many bytes of `data`, which begins with a block, are whole blocks: at most `most`, and events of at most
+    EVENTS, but at least one block.
 
     0: not even one is whole. -1: no block stands there.
     """
     unpack, magic = layout.BLOCK.unpack_from, layout.BLOCK_MAGIC
-    end, size = 0, len(data)
+    end, events, size = 0, 0, len(data)
     while end + _AROUND <= size:
         found = unpack(data, end)
         if found[0] != magic:
             return end or -1
         following = end + _AROUND + found[5]
-        if following > size or (end and following > most):
+        events += found[4] if found[1] == layout.EVENTS else 0
+        if following > size or (end and (following > most or events > EVENTS)):
             break
         end = following
     return end

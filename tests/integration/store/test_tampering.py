@@ -13,7 +13,10 @@ from support.sealed_store import site as site_of
 
 from ostiary_store import chain
 from ostiary_store.model import ChunkRow
+from ostiary_store.objects import open_bucket
+from ostiary_store.opening import open_store
 from ostiary_store.sealing import Sealer
+from ostiary_store.settings import RecordingsSettings
 from ostiary_store.signing import StoreKey
 from ostiary_store.store import Store
 
@@ -141,6 +144,36 @@ async def test_a_long_response_is_gone(site: Site) -> None:
 async def test_a_part_is_gone(site: Site) -> None:
     await site.sql("delete from part where session = {s2} and number = 2")
     assert await one(site, r"^s2, event \d+: event.* removed, or moved$")
+
+
+@pytest.fixture
+async def in_bucket(address: str, tmp_path: Path) -> AsyncIterator[tuple[Site, Path]]:
+    """s1 has a long response, which lies in a bucket."""
+    folder = tmp_path / "bucket"
+    bucket = open_bucket(RecordingsSettings(bucket=f"file://{folder}"))
+    store = await open_store(address, bucket=bucket)
+    site = await site_of(address, store, tmp_path, bucket)
+    site.gateway.session("s1", 1, size=600_000)
+    site.gateway.close("s1")
+    await site.sealed()
+    yield site, folder
+    await site.gateway.recorder.close()
+    await store.close()
+
+
+async def test_what_lies_in_a_bucket(in_bucket: tuple[Site, Path]) -> None:
+    site, folder = in_bucket
+    assert (await site.verify()).ok
+    path = next(path for path in folder.rglob("*") if path.is_file())
+    body = path.read_bytes()
+    path.write_bytes(zstandard.compress(b"another"))
+    assert await one(site, r"^s1, event \d+: the response of request 1 was changed, from byte \d+ on$")
+    path.unlink()
+    assert await one(site, r"^s1, event \d+: a part of the response of request 1 is missing in the bucket \(20")
+    path.write_bytes(body)
+    assert (await site.verify()).ok
+    site.bucket = None
+    assert (await site.verify(quick=True)).ok
 
 
 # Lists and searches

@@ -68,6 +68,15 @@ async def test_what_was_changed_is_named(site: Site) -> None:
     assert "leave out --quick" in done.output
 
 
+async def test_by_the_settings_of_the_service(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(site.address)
+    settings = f"store: {{urlFile: url}}\nrecordings: {{bucket: 'file://{tmp_path}/bucket'}}\n"
+    (tmp_path / "store.yaml").write_text(settings)
+    done = await run("verify", "--config", str(tmp_path / "store.yaml"))
+    assert done.exit_code == 0, done.output
+    assert "✓ The store is whole." in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [

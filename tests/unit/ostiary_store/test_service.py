@@ -17,7 +17,8 @@ from support.servers import free_port
 from ostiary_cli.main import cli
 from ostiary_gateway.audit.event import SessionOpened
 from ostiary_gateway.audit.recorder import FileRecorder
-from ostiary_store.model import ALL
+from ostiary_store.model import ALL, SessionQuery, StoreError
+from ostiary_store.opening import open_store
 from ostiary_store.service import run, tasks
 from ostiary_store.service.counts import MOST_RECORDS, Counts, registry
 from ostiary_store.service.run import CannotServe
@@ -163,3 +164,16 @@ def test_settings_that_are_wrong_are_said_with_their_place(tmp_path: Path) -> No
     done = CliRunner().invoke(cli, ["store", "serve", "--config", str(file)])
     assert done.exit_code == 3
     assert "OSTIARY_NOT_SET is not set" in done.output
+
+
+async def test_a_store_is_opened_by_the_settings_of_its_service(tmp_path: Path) -> None:
+    file = tmp_path / "store.yaml"
+    file.write_text(f"store: {{url: 'sqlite:{tmp_path}/store.db'}}\nrecordings: {{bucket: 'file://{tmp_path}/b'}}\n")
+    store = await open_store(str(file))
+    assert (await store.sessions(SessionQuery(), ALL)).sessions == []
+    await store.close()
+    file.write_text("store: {urlEnv: OSTIARY_NOT_SET}\n")
+    with pytest.raises(StoreError, match="OSTIARY_NOT_SET is not set"):
+        await open_store(str(file))
+    with pytest.raises(StoreError, match="cannot be read"):
+        await open_store(str(tmp_path / "none.yaml"))

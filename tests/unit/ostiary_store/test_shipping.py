@@ -409,8 +409,8 @@ async def test_without_a_token_nobody_is_heard(service: Service) -> None:
 
 
 def test_whole_blocks_are_found_by_their_lengths() -> None:
-    def block(size: int) -> bytes:
-        head: Any = layout.BLOCK.pack(layout.BLOCK_MAGIC, 1, 0, 0, size, size, 0, 0.0, bytes(32))
+    def block(size: int, events: int = 0) -> bytes:
+        head: Any = layout.BLOCK.pack(layout.BLOCK_MAGIC, 1, 0, 0, events or size, size, 0, 0.0, bytes(32))
         return bytes(head) + bytes(size) + bytes(32)
 
     one, two = block(10), block(1000)
@@ -422,3 +422,6 @@ def test_whole_blocks_are_found_by_their_lengths() -> None:
     assert whole_blocks(two, most=50) == len(two)
     assert whole_blocks(b"x" * 200) == -1
     assert whole_blocks(one + b"x" * 200) == len(one)
+    dense = block(10, 5 * MIB)  # much that is compressed to little would take a store long
+    assert whole_blocks(dense + dense) == len(dense)
+    assert whole_blocks(block(10, 100 * MIB) + one) == len(one)
