@@ -11,10 +11,10 @@ import click
 
 from ostiary_cli.errors import CommandError
 from ostiary_gateway.audit.asciinema import cast_of
-from ostiary_gateway.audit.records import Records
+from ostiary_gateway.audit.records import Recorded
 
 
-def write_cast(records: Records, name: str, target: Path, *, input: bool) -> None:
+def write_cast(records: Recorded, name: str, target: Path, *, input: bool) -> None:
     """The one command or shell that `name`, the id of a session or of a request, leads to; `-` is stdout.
 
     CommandError if there is none, or there are several.
@@ -43,7 +43,7 @@ def write_cast(records: Records, name: str, target: Path, *, input: bool) -> Non
     click.echo(f"Wrote {request} to {target}. Play it: asciinema play {target}")
 
 
-def _casts(records: Records, name: str, *, input: bool) -> Iterator[tuple[str, Iterator[bytes]]]:
+def _casts(records: Recorded, name: str, *, input: bool) -> Iterator[tuple[str, Iterator[bytes]]]:
     with suppress(LookupError):
         reader, session, request = records.request(name)
         if (lines := cast_of(reader, session, request, input=input)) is not None:

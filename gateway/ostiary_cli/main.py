@@ -17,6 +17,7 @@ COMMANDS = {
     "explain": ("ostiary_cli.commands.explain", "Say what would happen to a statement, and why."),
     "sessions": ("ostiary_cli.commands.sessions", "List sessions: recorded ones, and those open now."),
     "session": ("ostiary_cli.commands.session", "Print the transcript of a session."),
+    "search": ("ostiary_cli.commands.search", "Find requests by what they say, and by what was decided."),
     "kill": ("ostiary_cli.commands.kill", "End a live session, or a request that runs."),
     "approvals": ("ostiary_cli.commands.approvals", "List what waits for a person's approval."),
     "approval": ("ostiary_cli.commands.approval", "Show one approval: all that one needs to decide."),

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ostiary_cli.errors import CommandError
 from ostiary_gateway.logging import LEVELS
 
 if TYPE_CHECKING:
-    from ostiary_gateway.audit.records import Records
+    from ostiary_gateway.audit.records import Recorded
 
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -40,6 +41,14 @@ data_option = click.option(
     default=default_data,
     show_default="~/.local/state/ostiary",
     help="The gateway's data directory.",
+)
+
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    envvar="OSTIARY_STORE",
+    show_envvar=True,
+    help="Ask a store, not a data directory: postgresql://… or sqlite:PATH.",
 )
 
 socket_option = click.option(
@@ -91,8 +100,14 @@ def drain_option(default: int) -> Callable[[Command], Command]:
 
 
 @contextmanager
-def open_record(data: Path) -> Iterator[Records]:
-    """The record for reading, that of all workers; its errors as those of a command."""
+def open_record(data: Path, store: str | None = None) -> Iterator[Recorded]:
+    """The record for reading, that of all workers, or a store; its errors as those of a command."""
+    if store and not data_is_given():
+        from ostiary_cli.stores import open_stored
+
+        with open_stored(store) as stored:
+            yield stored
+        return
     from ostiary_gateway.audit.records import Records
 
     try:
@@ -106,3 +121,10 @@ def open_record(data: Path) -> Iterator[Records]:
         raise CommandError(str(error), "Give another directory: --data DIR") from error
     except sqlite3.Error as error:
         raise CommandError(f"The record in {data} cannot be read: {error}.", "See: ostiary verify") from error
+
+
+def data_is_given() -> bool:
+    """Whether --data stands on the command line: then it goes before a store that the environment names."""
+    context = click.get_current_context()
+    given = context.get_parameter_source
+    return given("data") is ParameterSource.COMMANDLINE and given("store") is not ParameterSource.COMMANDLINE

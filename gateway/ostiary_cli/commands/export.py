@@ -11,12 +11,13 @@ import click
 
 from ostiary_cli.commands.sessions import since_time
 from ostiary_cli.errors import CommandError
-from ostiary_cli.options import data_option, open_record
+from ostiary_cli.options import data_option, open_record, store_option
 from ostiary_gateway.audit.export import export
 
 
 @click.command()
 @data_option
+@store_option
 @click.option("--session", "session_ids", multiple=True, metavar="ID", help="Only these sessions; may be repeated.")
 @click.option("--connection", metavar="NAMESPACE/NAME", help="Only those through this Connection.")
 @click.option("--user", help="Only those of this user.")
@@ -33,6 +34,7 @@ from ostiary_gateway.audit.export import export
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def command(
     data: Path,
+    store: str | None,
     session_ids: tuple[str, ...],
     connection: str | None,
     user: str | None,
@@ -41,7 +43,7 @@ def command(
     out: Path | None,
 ) -> None:
     """Write the record as JSON lines, the oldest session first. docs/audit.md describes the fields."""
-    with open_record(data) as records, ExitStack() as stack:
+    with open_record(data, store) as records, ExitStack() as stack:
         try:
             chosen = [records.session(session) for session in session_ids] or records.sessions(
                 connection=connection, username=user, since=since, gateway=True, newest_first=False

@@ -17,8 +17,8 @@ from ostiary_cli.errors import FOUND, CommandError
 from ostiary_cli.options import data_option, open_record
 from ostiary_cli.problems import print_problems
 from ostiary_cli.replay_view import print_report
-from ostiary_gateway.audit.reader import Reader, Session
-from ostiary_gateway.audit.records import Records
+from ostiary_gateway.audit.reader import Session, SessionReader
+from ostiary_gateway.audit.records import Recorded
 from ostiary_gateway.feed.loading import Loaded, load
 from ostiary_policy.bundle import Bundle
 
@@ -121,8 +121,8 @@ def _loaded(paths: tuple[Path, ...], beside: tuple[Path, ...] = ()) -> Bundle:
 
 
 def _sessions(
-    records: Records, session_ids: tuple[str, ...], connection: str | None, user: str | None
-) -> Iterator[tuple[Reader, Session]]:
+    records: Recorded, session_ids: tuple[str, ...], connection: str | None, user: str | None
+) -> Iterator[tuple[SessionReader, Session]]:
     if not session_ids:
         yield from records.sessions(connection=connection, username=user)
         return

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ostiary_cli.casting import write_cast
 from ostiary_cli.errors import CommandError
-from ostiary_cli.options import data_option, open_record
+from ostiary_cli.options import data_option, open_record, store_option
 from ostiary_gateway.audit.transcript import render, request_view
 from ostiary_gateway.audit.transcript_words import CELL, Options
 
@@ -19,6 +19,7 @@ from ostiary_gateway.audit.transcript_words import CELL, Options
 @click.command()
 @click.argument("session_id", metavar="ID")
 @data_option
+@store_option
 @click.option("--rows", type=click.IntRange(0), default=10, show_default=True, help="Rows of each result; 0: all.")
 @click.option("--full", is_flag=True, help="All rows, and values of any length.")
 @click.option("--no-pager", is_flag=True, help="Never through a pager.")
@@ -28,12 +29,13 @@ from ostiary_gateway.audit.transcript_words import CELL, Options
 )  # fmt: skip
 @click.option("--no-input", is_flag=True, help="With --cast: leave out what was typed.")
 def command(
-    session_id: str, data: Path, rows: int, full: bool, no_pager: bool, cast: Path | None, no_input: bool
-) -> None:
+    session_id: str, data: Path, store: str | None, rows: int, full: bool, no_pager: bool, cast: Path | None,
+    no_input: bool,
+) -> None:  # fmt: skip
     """Print the transcript of session ID (or of the one session whose id begins so), or of one request by its id."""
     options = Options(rows=None if full or rows == 0 else rows, cell=None if full else CELL)
     console = Console(highlight=False)
-    with open_record(data) as records:
+    with open_record(data, store) as records:
         if cast is not None:
             write_cast(records, session_id, cast, input=not no_input)
             return

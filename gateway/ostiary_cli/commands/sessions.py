@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.text import Text
 from ostiary_api.units import parse_duration
 from ostiary_cli.admin_socket import AdminSocket
 from ostiary_cli.live_view import show_live
-from ostiary_cli.options import data_option, open_record, socket_option
+from ostiary_cli.options import data_option, open_record, socket_option, store_option
 from ostiary_gateway.audit.reader import Session
 from ostiary_gateway.audit.transcript_words import bytes_text, duration, moment
 from ostiary_gateway.visible import visible
@@ -33,8 +34,11 @@ MORE = len("2026-") + len("1,234,567") + len("999.9 MiB") + len("59 min 59 s") +
 
 
 def since_time(text: str) -> float:
-    """Seconds since the epoch of a time (RFC 3339), or of a duration before now, like `2h`."""
+    """Seconds since the epoch of a time (RFC 3339), or of a duration before now, like `2h` or `7d`."""
+    days = text.removesuffix("d")
     try:
+        if days != text and days.isascii() and days.isdecimal() and int(days) <= 36_500:
+            return (datetime.now(UTC) - timedelta(days=int(days))).timestamp()
         return (datetime.now(UTC) - timedelta(seconds=parse_duration(text))).timestamp()
     except ValueError:
         pass
@@ -42,13 +46,14 @@ def since_time(text: str) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is neither a time like 2027-01-31T12:00:00Z nor a duration like 2h.", param_hint="--since"
+            f"{text!r} is neither a time like 2027-01-31T12:00:00Z nor a duration like 2h or 7d.", param_hint="--since"
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 @click.command()
 @data_option
+@store_option
 @socket_option
 @click.option("--live", is_flag=True, help="Only those open now, and what runs in them; asks the running gateway.")
 @click.option("--connection", metavar="NAMESPACE/NAME", help="Only those through this Connection.")
@@ -64,6 +69,7 @@ def since_time(text: str) -> float:
 @click.option("--json", "json_", is_flag=True, help="As JSON lines.")
 def command(
     data: Path,
+    store: str | None,
     socket: Path | None,
     live: bool,
     connection: str | None,
@@ -81,11 +87,13 @@ def command(
     if connection is not None and "/" not in connection:
         connection = f"default/{connection}"
     if live:
+        if click.get_current_context().get_parameter_source("store") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--live asks the running gateway, not a store.")
         if since is not None or decision is not None or state is not None:
             raise click.UsageError("--since, --decision and --state are for recorded sessions, not for --live.")
         show_live(AdminSocket(data, socket), connection, user, limit, as_json=json_)
         return
-    with open_record(data) as records:
+    with open_record(data, store) as records:
         found = [
             session
             for _, session in records.sessions(

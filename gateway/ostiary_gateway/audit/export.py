@@ -52,8 +52,8 @@ def of_session(session: Session) -> dict[str, object]:
         "connection": session.connection,
         "protocol": session.protocol,
         "username": session.username,
-        "opened": _time(session.opened),
-        "closed": None if session.closed is None else _time(session.closed),
+        "opened": time_text(session.opened),
+        "closed": None if session.closed is None else time_text(session.closed),
         "state": session.state,
         "recording": session.recording,
         "requests": session.requests,
@@ -77,11 +77,11 @@ def of_request(session: Session, request: Request) -> dict[str, object]:
     fields |= {"connection": session.connection, "protocol": session.protocol, "username": session.username}
     if request.begun is not None:
         begun = request.begun.fields
-        fields |= {"seq": request.begun.seq, "begun": _time(begun["at"])}
+        fields |= {"seq": request.begun.seq, "begun": time_text(begun["at"])}
         fields |= {key: begun[key] for key in ("text", "detail", "decision")}
     if request.ended is not None:
         ended = request.ended.fields
-        fields |= {"ended": _time(ended["at"]), "result": ended["detail"]}
+        fields |= {"ended": time_text(ended["at"]), "result": ended["detail"]}
         fields |= {key: ended[key] for key in ("outcome", "rows", "bytes", "response") if key in ended}
     return fields
 
@@ -177,10 +177,10 @@ def line(kind: str, session: str, fields: Mapping[str, object]) -> bytes:
 
 
 def _times(fields: Mapping[str, object]) -> dict[str, object]:
-    return {key: _time(value) if key == "at" else value for key, value in fields.items()}
+    return {key: time_text(value) if key == "at" else value for key, value in fields.items()}
 
 
-def _time(at: object) -> str:
+def time_text(at: object) -> str:
     """RFC 3339, UTC, microseconds."""
     seconds = at if isinstance(at, (int, float)) else 0
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from ostiary_gateway.audit.reader import Reader, Request, Session
+from ostiary_gateway.audit.reader import Reader, Request, Session, SessionReader
 
 _NAME: Final = re.compile(r"audit(?:-([2-9]|[1-9][0-9]+))?\.db")
 
@@ -21,6 +21,30 @@ def records(data: Path) -> list[Path]:
         return [data]
     found = [(int(match[1] or 1), path) for path in data.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)] or [data]
+
+
+class Recorded(Protocol):
+    """Sessions of gateways, wherever they are kept: in data directories, or in a store."""
+
+    def sessions(
+        self,
+        *,
+        connection: str | None = None,
+        username: str | None = None,
+        since: float | None = None,
+        decision: str | None = None,
+        state: str | None = None,
+        gateway: bool = False,
+        limit: int = -1,
+        newest_first: bool = True,
+    ) -> Iterator[tuple[SessionReader, Session]]:
+        """Sessions by the time when they were opened, each with the reader that has it."""
+
+    def session(self, session: str) -> tuple[SessionReader, Session]:
+        """One session by its id, or by the beginning of its id if only one begins so. LookupError."""
+
+    def request(self, request: str) -> tuple[SessionReader, Session, Request]:
+        """One request by its id, with its session. LookupError."""
 
 
 class Records:
