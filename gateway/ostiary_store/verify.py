@@ -7,6 +7,7 @@ are compared as they pass. What must be remembered lies in a temporary database.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ostiary_store.anchored import Anchored
 from ostiary_store.gateway_seals import key_ids
 from ostiary_store.model import ALL, RequestRow, SessionRow, Tally
+from ostiary_store.sealed import Head
 from ostiary_store.store import Store
 from ostiary_store.verify_expired import Expired
 from ostiary_store.verify_ledger import Ledger, day_of
@@ -115,11 +117,10 @@ class _Verification:
         self.report = StoreReport(quick=wanted.quick)
         self._name = wanted.session
         since = wanted.since
-        day = None if since is None else day_of(since)
-        self._seals = SealChain(
-            self.report, ledger, keys, anchors,
-            lambda head: (not self._name or head.session == self._name) and (day is None or head.opened >= day),
-        )  # fmt: skip
+        self._since = -math.inf if since is None else day_of(since)
+        self._read = False
+        """The sessions have passed by: whatever is sealed of others is of later ones."""
+        self._seals = SealChain(self.report, ledger, keys, anchors, self._keeps)
         self._expired = Expired(self.report, ledger)
         self._decompressor = zstandard.ZstdDecompressor()
         self._gaps = False
@@ -140,6 +141,7 @@ class _Verification:
             days = sorted(day for day in known if wanted.since is None or day >= day_of(wanted.since))
         for day in days:
             await self._day(day)
+        self._read = True
         # What was sealed and stated meanwhile explains what is newer than the seals that were read at first.
         waiting = {row.id for row in await store.unsealed(WAITING)}
         await self._seals.take(store.seals(self._seals.number))
@@ -159,6 +161,12 @@ class _Verification:
         if not report.seals:
             report.note("there is no seal: what a chain of links shows by itself was checked, and nothing is signed")
         return report
+
+    def _keeps(self, head: Head) -> bool:
+        """Whether a head in a seal is about what is looked at."""
+        if head.opened < self._since or (self._name and head.session != self._name):
+            return False
+        return not self._read or self._ledger.knows(day_of(head.opened), head.session)
 
     async def _decisions(self) -> None:
         batch: list[tuple[bytes, bytes]] = []

@@ -87,6 +87,15 @@ class Ledger:
             ),
         )  # fmt: skip
 
+    def knows(self, day: int, session: str) -> bool:
+        """Whether the session was sealed, or is there."""
+        found = self._db.execute(
+            "select 1 from head where day = ?1 and session = ?2 union all "
+            "select 1 from present where day = ?1 and session = ?2 limit 1",
+            (day, session),
+        )
+        return found.fetchone() is not None
+
     def days(self) -> list[int]:
         """Of which there are heads."""
         found: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -396,3 +397,28 @@ async def test_all_is_signed_anew_with_another_key(site: Site, tmp_path: Path) -
     assert await one(
         site, rf"^the record: seal 1 is signed with the key {forger.id}, which is not among the public keys"
     )
+
+
+async def test_a_store_that_is_written_to_meanwhile_is_whole(site: Site) -> None:
+    """Sessions go on, begin and end, and are sealed, while somebody verifies."""
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        number = 10
+        while not stop.is_set():
+            number += 1
+            site.gateway.ask("s3", number, f"select {number}", ALLOW, size=100_000 if number % 5 == 0 else 40)
+            site.gateway.session(f"t{number}", 2)
+            if number % 3:
+                site.gateway.close(f"t{number}")
+            await site.sealed()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        for _ in range(4):
+            report = await site.verify()
+            assert report.ok, [str(each) for each in report.findings]
+            assert (await site.verify(quick=True)).ok
+        stop.set()
+    await site.sealed()
+    assert (await site.verify()).ok
