@@ -9,9 +9,10 @@ from typing import Final
 from aiohttp import web
 
 from ostiary_console import handling
-from ostiary_console.handling import both, console_of, form, html, who_asks
+from ostiary_console.handling import Console, both, console_of, form, html, who_asks
 from ostiary_console.problems import Problem, bad, changed, not_found
 from ostiary_console.shown.approvals import approval_view
+from ostiary_console.signed_in import SignedIn
 from ostiary_console.views import ApprovalPage, ApprovalsPage, ApprovalView, Rendered
 from ostiary_console.world import Decidable
 from ostiary_gateway.logging import get_logger
@@ -90,17 +91,23 @@ async def decide(request: web.Request) -> web.StreamResponse:
                     "Not all of what would run is shown, and you have not said that you know it.",
                     "Look for the whole of it elsewhere, and say so in the form; or deny it.",
                 )
-        await console.world.decide(who, namespace, name, verdict, reason, fields.get("hash", ""))
+        await handling.done(_decided(console, who, namespace, name, verdict, reason, fields.get("hash", "")))
     except Problem as problem:
         log.info("an answer was not taken", approval=f"{namespace}/{name}", by=who.name, problem=str(problem))
         if handling.is_api(request) or problem.status not in _SHOWN_AGAIN:
             raise
         return await html(request, await _shown(request, verdict, str(problem), problem.status))
-    console.counts.decisions[verdict] += 1
-    log.info("an approval was answered", approval=f"{namespace}/{name}", by=who.name, verdict=verdict)
     if handling.is_api(request):
         return handling.as_json({"approval": f"{namespace}/{name}", "verdict": verdict})
     return handling.redirect(f"/approvals/{namespace}/{name}", done=_VERDICTS[verdict])
+
+
+async def _decided(
+    console: Console, who: SignedIn, namespace: str, name: str, verdict: str, reason: str, shown_hash: str
+) -> None:
+    await console.world.decide(who, namespace, name, verdict, reason, shown_hash)
+    console.counts.decisions[verdict] += 1
+    log.info("an approval was answered", approval=f"{namespace}/{name}", by=who.name, verdict=verdict)
 
 
 def routes() -> list[web.RouteDef]:

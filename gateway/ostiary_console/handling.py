@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 from aiohttp import web
@@ -59,6 +60,7 @@ class Console:
 CONSOLE: Final = web.AppKey("console", Console)
 _WHO: Final[ContextVar[SignedIn | None]] = ContextVar("who", default=None)
 """Of the request that is handled; set anew at the beginning of each."""
+Done = TypeVar("Done")
 Maker = Callable[[web.Request], Awaitable[Rendered]]
 
 
@@ -120,6 +122,16 @@ async def form(request: web.Request) -> Mapping[str, str]:
     except ValueError:
         raise bad("The body is no form.") from None
     return {name: value for name, value in fields.items() if isinstance(value, str)}
+
+
+async def done(work: Coroutine[object, object, Done]) -> Done:
+    """What must not be left half done, and must be told to the log: it goes on when the browser goes away."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def check_form(request: web.Request, who: SignedIn | None) -> None:

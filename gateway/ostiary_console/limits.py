@@ -40,6 +40,13 @@ class Attempts:
             self._left.popitem(last=False)
         return 0.0
 
+    def give_back(self, address: str) -> None:
+        """It was no guess: who gets in is not slowed down, nor others behind the same address."""
+        left, at = self._left.get(address, (self._each, self._clock()))
+        self._left[address] = (min(self._each, left + 1), at)
+        total, since = self._total
+        self._total = (min(self._each * self._all, total + 1), since)
+
     @staticmethod
     def _filled(known: tuple[float, float], now: float, most: float, rate: float) -> tuple[float, float]:
         left, at = known

@@ -10,7 +10,8 @@ from aiohttp import web
 from ostiary_console import asked_for, handling, recorded
 from ostiary_console.handling import both, console_of, html, number, parameter, scope_of, who_asks
 from ostiary_console.problems import bad, not_found
-from ostiary_console.shown import search, sessions
+from ostiary_console.shown.search import sessions_page
+from ostiary_console.shown.sessions import session_page
 from ostiary_console.views import Rendered
 from ostiary_console.world import TERMINATE
 from ostiary_store.model import SessionRow
@@ -30,10 +31,10 @@ async def listed(request: web.Request) -> Rendered:
     try:
         if asked_for.shows_requests(form):
             found = await console.store.requests(of_requests, scope)
-            page = search.sessions_page(form, requests=found, facets=await counting, after=after)
+            page = sessions_page(form, requests=found, facets=await counting, after=after)
         else:
             some = await console.store.sessions(asked_for.session_query(form, now, after=after, limit=limit), scope)
-            page = search.sessions_page(form, sessions=some, facets=await counting, after=after)
+            page = sessions_page(form, sessions=some, facets=await counting, after=after)
     except ValueError as error:
         raise bad(f"This cannot be looked for: {error}") from None
     finally:
@@ -61,7 +62,7 @@ async def one(request: web.Request) -> Rendered:
     found = await recorded.stretch(console.store, row, first, IN_PAGE)
     rare = await recorded.remarks(console.store, row)
     live = row.state == "open"
-    page = sessions.session_page(
+    page = session_page(
         row, rare, found.views, now=console.clock(), next_href=_from(row, found.next) if found.next else "",
         previous_href=_from(row, max(1, first - IN_PAGE)) if first > 1 else "",
         can_end=live and await console.world.may(who, TERMINATE, row.connection),

@@ -104,6 +104,7 @@ class Ways:
             raise forbidden("This console takes no tokens.")
         _take_attempt(request)
         person = await self.cluster.who_is(token)
+        _was_no_guess(request)
         now = self._clock()
         ends = _end_of(token)
         lasts = min(self.sessions.absolute, ends - now) if ends is not None else self.sessions.absolute
@@ -191,6 +192,7 @@ class Ways:
             return await self.page(request, str(refused), 403)
         except IssuerAway as problem:
             raise self._away(issuer, problem) from None
+        _was_no_guess(request)
         now = self._clock()
         said = tokens.said
         who = signed_in(said.name, said.groups, "oidc", lasts=self.sessions.absolute, now=now)
@@ -272,6 +274,11 @@ def _take_attempt(request: web.Request) -> None:
         raise too_many("Too many sign-ins were tried from there.", f"Try again in {wait:.0f} s.")
 
 
+def _was_no_guess(request: web.Request) -> None:
+    console = console_of(request)
+    console.attempts.give_back(address_of(request, console.proxies))
+
+
 async def _page(request: web.Request) -> web.StreamResponse:
     if handling.maybe_who(request) is not None:
         return web.Response(status=303, headers={"Location": safe_path(request.query.get("next", "/"))})
@@ -299,6 +306,7 @@ async def _link(request: web.Request) -> web.StreamResponse:
         return await console.ways.page(
             request, "That link was used already, or is too old. `ostiary console --link` prints another.", 403
         )  # fmt: skip
+    _was_no_guess(request)
     now = console.clock()
     who = signed_in(console.ways.local, (), "link", lasts=console.sessions.absolute, now=now)
     return console.ways.let_in(request, who, request.query.get("next", "/"))

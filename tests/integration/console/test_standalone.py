@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg.errors import AdminShutdown
 from support.console import Browser
-from support.gateway import Gateway, StartGateway, environment, ostiary, policy
+from support.gateway import Gateway, StartGateway, environment, ostiary, policy, run_ostiary
 from support.servers import Server, free_port
 
 RULES = policy(
@@ -214,6 +214,14 @@ async def test_policies_are_tried_on_what_was_recorded(gateway: Gateway, browser
     wrong = await browser.post("/replay", {"policies": CANDIDATE.replace("SELECT'", "SELECT"), "since": "1h"})
     assert wrong.status == 422
     assert "pasted" in await wrong.text()
+
+
+async def test_its_store_verifies(gateway: Gateway, browser: Browser) -> None:
+    with psycopg.connect(gateway.dsn(), autocommit=True) as agent:
+        agent.execute("select 'to be verified'")
+    await session_of(browser, "verified")
+    told = run_ostiary("verify", "--store", f"sqlite:{gateway.data / 'store.db'}", check=False)
+    assert "✓ The store is whole." in told, told
 
 
 def test_the_socket_for_links_is_its_owners(gateway: Gateway, program: Program) -> None:
