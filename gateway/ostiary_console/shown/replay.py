@@ -64,6 +64,8 @@ def _changes(report: Report) -> Iterator[Change]:
     for change, group in report.by_size():
         before, after = change.before, change.after
         policy, _, rule = after.rule.partition("#")
+        # What is not shown at all needs no mask.
+        bare = set(before.masks) - set(after.masks) if after.action != "Deny" else set()
         yield Change(
             was=before.action,
             becomes=after.action,
@@ -71,11 +73,11 @@ def _changes(report: Report) -> Iterator[Change]:
             rule=rule,
             count=group.requests,
             examples=tuple(_examples(group.examples)),
-            message=next((each.message for each in group.examples if each.message), ""),
+            message="" if after.action == "Allow" else next((each.message for each in group.examples), ""),
             was_rule=before.rule,
-            unmasked=tuple(sorted(set(before.masks) - set(after.masks))),
+            unmasked=tuple(sorted(bare)),
             masked=tuple(sorted(set(after.masks) - set(before.masks))),
-            opens=_weight(after) < _weight(before) or bool(set(before.masks) - set(after.masks)),
+            opens=_weight(after) < _weight(before) or bool(bare),
             who=tuple(name for name, _ in group.usernames.most_common(4)),
             assumed=tuple(sorted(group.assumed)),
         )
