@@ -1,4 +1,4 @@
-"""What `helm test` runs: is the API there, is the operator ready, does admission refuse a forged question?"""
+"""What `helm test` runs: is the API there, are operator and store ready, does admission refuse a forged question?"""
 
 import json
 import os
@@ -54,6 +54,11 @@ def operator():
     return status == 200, f"the operator is not ready: {status} {text.strip()}"
 
 
+def store():
+    status, text = call(os.environ["STORE"] + "/readyz")
+    return status == 200, f"the store is not ready: {status} {text.strip()}"
+
+
 def admission():
     path = f"/apis/ostiary.dev/v1alpha1/namespaces/{NAMESPACE}/approvalrequests?dryRun=All"
     status, text = call(API + path, FORGED)
@@ -63,11 +68,14 @@ def admission():
 
 def main():
     failed = False
-    for title, check in (
+    checks = [
         ("the API server serves Connections, GatewayPolicies and ApprovalRequests", discovery),
         ("the operator is ready", operator),
         ("admission refuses a forged ApprovalRequest (dry run)", admission),
-    ):
+    ]
+    if "STORE" in os.environ:
+        checks.append(("the store can ask its database", store))
+    for title, check in checks:
         ok, problem = check()
         failed = failed or not ok
         sys.stdout.write(f"ok      {title}\n" if ok else f"FAILED  {title}\n        {problem}\n")

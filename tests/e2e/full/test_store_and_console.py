@@ -121,6 +121,11 @@ def found(console: Console, text: str, **query: str) -> list[dict[str, Any]]:
     return until(look, f"{text} is found", 30, every=0.3)
 
 
+def test_the_release_finds_itself_well(world: World) -> None:
+    told = world.release.helm_ok("test", "ostiary", "--logs")
+    assert "ok      the store can ask its database" in told
+
+
 # One session of each protocol, found and replayed
 
 
@@ -441,7 +446,7 @@ def test_what_is_in_the_store_verifies_and_an_edit_is_named(world: World) -> Non
     time.sleep(10)  # the next seal, and its anchor
     anchor = world.system.get("configmap", "ostiary-seals")
     assert anchor.get("data"), "the last seal is noted outside"
-    done = world.in_store("verify")
+    done = world.in_store("verify", "--anchor", f"configmap:{SYSTEM}/ostiary-seals")
     assert done.returncode == 0, done.stdout + done.stderr
     world.sql(f"update ostiary.request set text = replace(text, '{needle}', 'harmless') where text like '%{needle}%';")
     done = world.in_store("verify")
