@@ -90,6 +90,14 @@ def test_an_audit_rule_that_would_be_enforced(gateway: Gateway, tmp_path: Path) 
     assert sum(each["requests"] for each in allowed) == audited["then"] - 2, "but for delete and drop"
 
 
+def test_a_store_tells_the_same_as_the_record_that_it_took_in(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.run("search", "replayed")  # reads the record into the store beside it
+    new = candidate(tmp_path / "new", policy("app", [READS]))
+    arguments = ("--policy", str(new), "--base", str(gateway.manifests), "--json")
+    stored = run_ostiary("replay", "--store", f"sqlite:{gateway.data / 'store.db'}", *arguments)
+    assert json.loads(stored) == replayed(gateway, *arguments[:-1])
+
+
 def test_one_session_by_the_beginning_of_its_id_and_the_exit_code(gateway: Gateway, tmp_path: Path) -> None:
     session = json.loads(gateway.run("sessions", "--json").splitlines()[0])["id"]
     new = candidate(tmp_path / "new", policy("app", [READS]))

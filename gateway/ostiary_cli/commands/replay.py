@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ostiary_cli.commands.sessions import since_time
 from ostiary_cli.errors import FOUND, CommandError
-from ostiary_cli.options import data_option, open_record
+from ostiary_cli.options import data_option, open_record, store_option
 from ostiary_cli.problems import print_problems
 from ostiary_cli.replay_view import print_report
 from ostiary_gateway.audit.reader import Session, SessionReader
@@ -31,6 +31,7 @@ CHANGED = 1
 @click.command()
 @click.argument("session_ids", nargs=-1, metavar="[SESSION…]")
 @data_option
+@store_option
 @click.option(
     "--policy", "candidates", multiple=True, required=True, type=click.Path(path_type=Path), metavar="PATH",
     help="The policies to try: files or directories, with the Connections unless --base has them.",
@@ -51,6 +52,7 @@ CHANGED = 1
 def command(
     session_ids: tuple[str, ...],
     data: Path,
+    store: str | None,
     candidates: tuple[Path, ...],
     bases: tuple[Path, ...],
     since: float | None,
@@ -73,7 +75,7 @@ def command(
     if connection is not None and "/" not in connection:
         connection = f"default/{connection}"
     replay = Replay(candidate, base)
-    with open_record(data) as records, _progress(json_=json_) as tick:
+    with open_record(data, store) as records, _progress(json_=json_) as tick:
         for reader, session in _sessions(records, session_ids, connection, user):
             if session.closed is not None and since is not None and session.closed < since:
                 continue
