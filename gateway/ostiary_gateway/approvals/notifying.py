@@ -6,10 +6,10 @@ import asyncio
 import fcntl
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, ParamSpec, TypeVar
 
 from ostiary_api.approval import ApprovalRequest, ToldReceiver
 from ostiary_gateway.approvals import files
@@ -20,6 +20,8 @@ from ostiary_notify.settings import Notifications
 
 log = get_logger(__name__)
 
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 LOCK: Final = "notifications.lock"
 LOOK: Final = 0.5
 """Seconds between looks whether anything changed."""
@@ -68,19 +70,30 @@ class _LocalNotifying:
     async def _follow(self, connection: sqlite3.Connection, notifier: Notifier) -> None:
         seen = -1
         while True:
-            version = await asyncio.to_thread(_version, connection)
+            version = await _whole(_version, connection)
             if version != seen or self._changed.is_set():
                 self._changed.clear()
                 since = time.time() - self._settings.fresh_for
-                for request in await asyncio.to_thread(files.recent, connection, since):
+                for request in await _whole(files.recent, connection, since):
                     if (told := notifier.look(request)) is not None:
-                        await asyncio.to_thread(_keep, connection, request, told)
+                        await _whole(_keep, connection, request, told)
                 seen = version
             try:
                 async with asyncio.timeout(LOOK):
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+
+async def _whole(work: Callable[Params, Result], *args: Params.args, **named: Params.kwargs) -> Result:
+    """In a thread, to its end also when cancelled: the connection is closed next, and a thread that still uses it
+    would read freed memory."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args, **named))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait((working,))
+        raise
 
 
 def _version(connection: sqlite3.Connection) -> int:
