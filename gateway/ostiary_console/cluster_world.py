@@ -140,8 +140,8 @@ class ClusterWorld:
         found = await self._gateways.live()
         return LiveNow(found.items, found.unreachable)
 
-    async def end(self, who: SignedIn, target: str, reason: str) -> str:
-        return await self._gateways.end(who.name, target, reason)
+    async def end(self, who: SignedIn, connection: str, target: str, reason: str) -> str:
+        return await self._gateways.end(who.name, connection, target, reason)
 
 
 def item(approval: dict[str, Any]) -> Item:

@@ -163,10 +163,13 @@ class Gateways:
                 tasks.create_task(one(address, *place))
         return Found(items, tuple(sorted(unreachable)))
 
-    async def end(self, person: str, target: str, reason: str) -> str:
-        """Ends a session or request that is open at one of them. Raises Problem."""
+    async def end(self, person: str, connection: str, target: str, reason: str) -> str:
+        """Ends a session or request of a Connection, open at one of them. Raises Problem."""
         session = target.partition("-")[0]
-        found = next((each for each in (await self.live()).items if each.get("session") == session), None)
+        # By its Connection as well: a gateway can claim the id of another's session, and the right is to that one only.
+        wanted = session, connection
+        live = (await self.live()).items
+        found = next((each for each in live if (each.get("session"), each.get("connection")) == wanted), None)
         if found is None:
             raise Problem(404, "It has ended", f"{session} is open at no gateway that answers.", "See Live.")
         body = orjson.dumps({"target": target, "reason": reason, "person": person})

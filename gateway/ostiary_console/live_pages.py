@@ -285,7 +285,7 @@ async def kill(request: web.Request) -> web.StreamResponse:
     if len(reason) > MAX_REASON:
         raise bad(f"The reason has {len(reason)} characters; {MAX_REASON} are told at most.")
     log.warning("a session is ended", target=target, by=who.name, reason=reason)
-    ended = await handling.done(console.world.end(who, target, reason))
+    ended = await handling.done(console.world.end(who, found.connection, target, reason))
     console.counts.ended += 1
     if handling.is_api(request):
         return handling.as_json({"ended": ended})

@@ -146,7 +146,7 @@ class LocalWorld:
             return LiveNow((), (str(self._socket),))
         return LiveNow([{**each, "gateway": ""} for each in answer["items"]])
 
-    async def end(self, who: SignedIn, target: str, reason: str) -> str:
+    async def end(self, who: SignedIn, connection: str, target: str, reason: str) -> str:
         try:
             answer = await self._ask("POST", END, orjson.dumps({"target": target, "reason": reason}))
         except NotRunning:

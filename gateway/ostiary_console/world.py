@@ -65,7 +65,7 @@ class World(Protocol):
     async def live(self) -> LiveNow:
         """Of all; the caller leaves out what a person may not see."""
 
-    async def end(self, who: SignedIn, target: str, reason: str) -> str:
-        """Ends a live session or request; its whole id. The caller has checked the right."""
+    async def end(self, who: SignedIn, connection: str, target: str, reason: str) -> str:
+        """Ends a live session or request of this Connection; its whole id. The caller has checked the right to it."""
 
     async def close(self) -> None: ...

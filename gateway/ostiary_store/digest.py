@@ -6,6 +6,7 @@ record: all that one batch has of a session becomes one chunk, as long as no par
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -46,8 +47,11 @@ AT_ONCE: Final = 32 * 1024 * 1024
 LATEST: Final = 253_402_300_800.0
 """The end of the year 9999; no gateway's clock goes there."""
 
-_NAME: Final = 255
-"""Characters of a session's id, at most."""
+_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:~@+-]{0,254}")
+"""A session's id: it stands in addresses, in names of files and in headers."""
+
+_SECTIONS: Final = 100_000
+"""Of a block; a gateway writes a block long before it has so many."""
 
 _BLOCK: Final = layout.BLOCK.size
 _MOST: Final = 2**63 - 1
@@ -310,6 +314,8 @@ class _Making:
 
     def block(self, raw: bytes, at: float) -> None:
         """An EVENTS block."""
+        if len(raw) >= layout.COUNT.size and layout.COUNT.unpack_from(raw)[0] > _SECTIONS:
+            raise Damaged(f"a block has more than {_SECTIONS} sections")
         for section in sections(raw):
             sid = section.sid
             session = self._sessions.get(sid)
@@ -388,10 +394,15 @@ class _Making:
         subject = subject if isinstance(subject, dict) else {}
         retention, client, detail = (fields.get(name) for name in ("retention", "client", "detail"))
         name, opened = _text(fields["session"]), float(fields["at"])
-        if not 0 <= opened < LATEST or not 0 < len(name) <= _NAME or section.sid > _MOST:
+        if not 0 <= opened < LATEST or not _NAME.fullmatch(name) or section.sid > _MOST:
             raise Damaged(f"session number {section.sid} has no time, or no id")
+        connection = _text(fields.get("connection"))
+        space, slash, _ = self._batch.record.gateway.partition("/")
+        if slash and connection and not connection.startswith(f"{space}/"):
+            # Else a gateway of one namespace could put words into the mouths of another's agents.
+            raise Damaged(f"session {name} is one of {connection[:200]!r}, and the gateway is in the namespace {space}")
         return SessionRow(
-            name, opened, None, "open", _text(fields.get("connection")),
+            name, opened, None, "open", connection,
             _text(fields.get("protocol")), _text(subject.get("username")), _text(fields.get("recording")),
             record=self._batch.record.uuid, sid=section.sid, subject=subject,
             client=client if isinstance(client, dict) else {}, detail=detail if isinstance(detail, dict) else {},

@@ -46,6 +46,8 @@ class Ingest:
         self._bucket = bucket
         self._prover = prover
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        # A few KiB of blocks may become half a GiB while they are digested: one after the other.
+        self._digesting = asyncio.Lock()
 
     async def place(self, record: RecordRef) -> Place:
         """Where the record stands: from there its blocks are wanted. StoreError."""
@@ -70,11 +72,11 @@ class Ingest:
             digest.announced(record)
             known.digest = None  # until the store has it
             try:
-                batch = await asyncio.to_thread(digest.take, data)
+                batch = await self._digested(digest, data)
             except Unknown as unknown:
                 await self._learn(known, unknown.ids)
                 digest = await self._load(known, record, place)
-                batch = await asyncio.to_thread(digest.take, data)
+                batch = await self._digested(digest, data)
             if batch.end == batch.start:
                 known.digest = digest
                 return place
@@ -83,6 +85,10 @@ class Ingest:
             if len(known.verdicts) > VERDICTS:
                 known.verdicts.clear()
             return batch.end
+
+    async def _digested(self, digest: Digest, data: bytes) -> Batch:
+        async with self._digesting:
+            return await asyncio.to_thread(digest.take, data)
 
     async def _append(self, known: _Known, batch: Batch) -> None:
         if self._prover is not None:

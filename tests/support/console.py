@@ -111,7 +111,7 @@ class Pretended:
     async def live(self) -> LiveNow:
         return LiveNow(self.open, self.unreachable)
 
-    async def end(self, who: SignedIn, target: str, reason: str) -> str:
+    async def end(self, who: SignedIn, connection: str, target: str, reason: str) -> str:
         self.ended.append((who.name, target, reason))
         return target
 

@@ -9,10 +9,19 @@ from typing import Final
 
 import asyncpg
 
+from ostiary_store.model import StoreError
 from ostiary_store.postgres.database import Database
 
 DAY: Final = 86_400
 TABLES: Final = ("request", "chunk", "part")
+
+NEAR: Final = 1100
+"""Days before today of which there may be any number."""
+FAR: Final = 30
+"""Partitions that there may be of other days, those of clocks that are wrong. Else one gateway that lies about the time
+of its sessions would make tables until every search is slow."""
+AT_ONCE: Final = 20
+"""Days that are made in one transaction: each table takes locks, and there is room for so many in all."""
 
 _LOCK: Final = 0x4F53_5459_0002
 _SETTINGS: Final = {
@@ -33,6 +42,10 @@ def partition(table: str, day: int) -> str:
     return f"{table}_{datetime.fromtimestamp(0, UTC) + timedelta(days=day):%Y%m%d}"
 
 
+def _far(day: int, today: int) -> bool:
+    return not today - NEAR <= day <= today + 1
+
+
 class Days:
     """Which days have partitions, as far as this process knows."""
 
@@ -45,17 +58,26 @@ class Days:
         wanted = set(days)
         if wanted <= self._known:
             return
-        if (today := day_of(time.time())) in wanted:
+        today = day_of(time.time())
+        if today in wanted:
             # Ahead, so that nobody waits at midnight.
             wanted.add(today + 1)
         missing = sorted(wanted - self._known)
-        async with self._database.transaction() as connection:
-            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-            there = set(await self.existing(connection))
-            for day in missing:
-                if day not in there:
+        for begin in range(0, len(missing), AT_ONCE):
+            some = missing[begin : begin + AT_ONCE]
+            async with self._database.transaction() as connection:
+                await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+                there = set(await self.existing(connection))
+                new = [day for day in some if day not in there]
+                far = [day for day in new if _far(day, today)]
+                if far and len(far) + sum(_far(day, today) for day in there) > FAR:
+                    raise StoreError(
+                        f"there are sessions of {FAR} days far from today already, and no room for another: the clock"
+                        f" of the gateway is wrong (a session of {partition('day', far[0])[4:]})"
+                    )
+                for day in new:
                     await self._make(connection, day)
-        self._known.update(missing)
+            self._known.update(some)
 
     async def existing(self, connection: asyncpg.Connection) -> list[int]:
         """Newest first."""

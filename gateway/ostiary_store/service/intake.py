@@ -45,6 +45,8 @@ class Intake:
         self._counts = counts
         self._max_body = max_body
         self._most = in_flight
+        self._under_way: dict[str, int] = {}
+        """Bytes by gateway."""
         self._known: OrderedDict[bytes, tuple[RecordRef, Place]] = OrderedDict()
         self.trouble = ""
         """Why the store took nothing in when it was last tried; empty: it did."""
@@ -111,14 +113,22 @@ class Intake:
             return self._no(404, "unknown", "Announce the record first.")
         record, place = known
         size = request.content_length or 0
-        if self._counts.in_flight and self._counts.in_flight + size > self._most:
+        # Half is the most for one, so that a gateway that sends slowly or much leaves room for the others.
+        mine = self._under_way.get(record.gateway, 0)
+        if (mine and mine + size > self._most // 2) or (
+            self._counts.in_flight and self._counts.in_flight + size > self._most
+        ):
             return self._no(503, "busy", "Too much is under way.", {"Retry-After": WAIT})
         self._counts.in_flight += size
+        self._under_way[record.gateway] = mine + size
         try:
             data = await self._body(request, self._max_body)
             return await self._taken(record, place, int(position), data)
         finally:
             self._counts.in_flight -= size
+            self._under_way[record.gateway] -= size
+            if not self._under_way[record.gateway]:
+                del self._under_way[record.gateway]
 
     async def _taken(self, record: RecordRef, place: Place, position: int, data: bytes) -> web.Response:
         try:

@@ -11,15 +11,16 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-from support.batches import DENY, NOON, Hand
+from support.batches import DENY, NOON, Hand, record
 from support.servers import Server
 
 from ostiary_gateway.audit.event import SessionOpened
 from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_policy.decision import Action, Decision, RuleRef
 from ostiary_store.ingest import Ingest
-from ostiary_store.model import ALL, Moved, RecordRef, RequestQuery, SealRow, SessionQuery, StoreError
+from ostiary_store.model import ALL, Moved, RecordRef, RequestQuery, Scope, SealRow, SessionQuery, StoreError
 from ostiary_store.opening import open_store
+from ostiary_store.postgres import days
 from ostiary_store.postgres.pages import Mark
 from ostiary_store.store import Store
 
@@ -93,6 +94,41 @@ async def test_a_wrong_password_is_told_and_not_repeated(pg18: Server) -> None:
         await open_store(_address(pg18, pg18.user, "wrong-secret", "ostiary"))
     assert "password authentication failed" in str(refused.value)
     assert "wrong-secret" not in str(refused.value)
+
+
+async def test_clocks_that_are_wrong_do_not_make_tables_without_end(
+    store: Store, schema: str, database: asyncpg.Connection
+) -> None:
+    """Also of a gateway that lies about the time of its sessions: others are taken in as before."""
+    hand = Hand(record("evil/gw"))
+    await store.record(hand.ref)
+    for day in range(days.FAR + 5):
+        hand.open(f"s{day}", at=float(day * DAY))
+    with pytest.raises(StoreError, match="the clock of the gateway is wrong"):
+        await store.append(hand.batch())
+    tables = await database.fetchval(f"select count(*) from pg_inherits where inhparent = '{schema}.request'::regclass")
+    assert tables <= days.FAR
+    other = Hand(record("shop/app-db"), at=time.time())
+    await store.record(other.ref)
+    other.open("today")
+    other.open("last year", at=time.time() - 365 * DAY)
+    await store.append(other.batch())
+    assert (await store.session("today", ALL)).connection == "shop/app"
+
+
+async def test_an_id_that_another_gateway_claimed_first_is_found_by_who_may_see_it(store: Store) -> None:
+    for gateway, connection in (("evil/gw", "evil/app"), ("shop/app-db", "shop/app")):
+        hand = Hand(record(gateway))
+        await store.record(hand.ref)
+        hand.open("01same", connection=connection)
+        hand.whole("01same", 1, f"select '{connection}'")
+        await store.append(hand.batch())
+    for connection in ("evil/app", "shop/app"):
+        scope = Scope(frozenset({connection}))
+        assert (await store.session("01same", scope)).connection == connection
+        assert (await store.request("01same-1", scope)).connection == connection
+        found = await store.requests(RequestQuery(session="01same"), scope)
+        assert [row.text for row in found.requests] == [f"select '{connection}'"]
 
 
 CONSOLE = """

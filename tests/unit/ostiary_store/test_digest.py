@@ -322,7 +322,10 @@ def opened(**fields: object) -> bytes:
     [
         b"", b"\1", b"\xff" * 40, section(1, 0, b"\2"), section(1, 1, opened()), section(1, 0, opened(at="x")),
         section(1, 0, opened(at=1e300)), section(1, 0, opened(at=-1)), section(1, 0, opened(session="")),
-        section(1, 0, opened(session="x" * 300)), section(2**63, 0, opened()), section(1, 0, b"\1[]"),
+        section(1, 0, opened(session="x" * 300)), section(1, 0, opened(session="../x")),
+        section(1, 0, opened(session="x\r\nSet-Cookie: a=b")), section(1, 0, opened(connection="bank/ledger")),
+        section(1, 0, opened(connection="production/app")), layout.COUNT.pack(100_001) + bytes(104 * 100_001),
+        section(2**63, 0, opened()), section(1, 0, b"\1[]"),
         section(1, 0, b"\1\xff"), section(1, 0, opened(), b"\4" + bytes(20)), section(1, 0, opened(), b"\2"),
         section(1, 0, opened(), b"\x0a" + bytes(40)),
         section(1, 0, opened(), layout.BEGUN.pack(2, 1, float("nan"), bytes(16), 0)),
@@ -335,6 +338,16 @@ def test_nonsense_with_right_links_is_refused_in_words(raw: bytes) -> None:
     with pytest.raises((Damaged, Unknown)) as refused:
         Digest(forging.ref, forging.place).take(forging.block(raw))
     assert str(refused.value)
+
+
+def test_a_gateway_speaks_for_connections_of_its_own_namespace_only() -> None:
+    forging = Forging()
+    with pytest.raises(Damaged, match="'bank/ledger', and the gateway is in the namespace prod"):
+        Digest(forging.ref, forging.place).take(forging.block(section(1, 0, opened(connection="bank/ledger"))))
+    for gateway, connection in (("prod/app", "prod/other"), ("prod/app", ""), ("a-machine", "default/db")):
+        forging = Forging()
+        taken = Digest(replace(forging.ref, gateway=gateway), forging.place)
+        assert taken.take(forging.block(section(1, 0, opened(connection=connection)))).opened[0].id == "s1"
 
 
 def test_a_bomb_does_not_go_off() -> None:

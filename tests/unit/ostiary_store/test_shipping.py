@@ -21,7 +21,7 @@ from ostiary_gateway.audit.blocks import FIRST
 from ostiary_gateway.audit.event import SessionOpened
 from ostiary_gateway.audit.recorder import FileRecorder
 from ostiary_gateway.audit.shipper import Left, Shipper, Who
-from ostiary_gateway.audit.shipping import whole_blocks
+from ostiary_gateway.audit.shipping import Announcement, whole_blocks
 from ostiary_gateway.audit.store_client import ShipTo
 from ostiary_store.model import AnotherGateway, Moved, Place, RecordRef, StoreError
 from ostiary_store.service.counts import Counts
@@ -406,6 +406,28 @@ async def test_without_a_token_nobody_is_heard(service: Service) -> None:
     for header in ("", "Basic x", "Bearer ", "Bearer " + "x" * 10_000):
         status, _ = await ask(service, "PUT", f"/v1/records/{UUID}", b"{}", Authorization=header or "none")
         assert status in (400, 401)
+
+
+async def test_a_gateway_that_sends_slowly_leaves_room_for_others(service: Service) -> None:
+    paths: dict[str, str] = {}
+    for name, token in (("slow", "right"), ("good", "prod")):
+        header = layout.FILE.pack(layout.MAGIC, hashlib.sha256(name.encode()).digest()[:16])
+        told = Announcement(header, "host" if name == "slow" else "prod/app", "").dump()
+        path = paths[name] = f"/v1/records/{header[16:32].hex()}"
+        assert (await ask(service, "PUT", path, told, Authorization=f"Bearer {token}"))[0] == 200
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            stack.callback(writer.close)
+            writer.write(
+                f"POST {paths['slow']}/blocks?position=64 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer right\r\n"
+                f"Content-Length: {service.most}\r\n\r\n".encode()
+            )
+        await until(lambda: service.counts.refused.get("busy") == 3)
+        assert service.counts.in_flight == service.most
+        path = f"{paths['good']}/blocks?position=64"
+        assert (await ask(service, "POST", path, b"rubbish" * 1000, Authorization="Bearer prod"))[0] == 422
+    await until(lambda: not service.counts.in_flight)
 
 
 def test_whole_blocks_are_found_by_their_lengths() -> None:
