@@ -165,7 +165,7 @@ def scene(
     server.recreate("shop")
     server.sql(CUSTOMERS, "shop")
     console, port = free_port(), free_port()
-    gateway = ssh_gateway.prepare(target, arguments=("--console", f"127.0.0.1:{console}", *arguments))
+    gateway = ssh_gateway.prepare(target, arguments=("--console", f"127.0.0.1:{console}", "--drain", "1", *arguments))
     gateway.configure(HOSTS, name="web-1")
     held = [each for each in gateways.secrets_for(server) if each["metadata"] != {"name": "planner-token"}]
     shop = gateways.connection(server, port, name="shop", database="shop")
