@@ -65,11 +65,13 @@ def retention(url: str, record: float | None, responses: float | None) -> None:
 async def _retention(
     url: str, record: float | None, responses: float | None
 ) -> tuple[list[tuple[int, Expiry]], list[Expiry]]:
+    from ostiary_cli.stores import must_be_there
     from ostiary_store.model import StoreError
     from ostiary_store.opening import open_store
     from ostiary_store.retention import Janitor
     from ostiary_store.sealed import seal_of
 
+    must_be_there(url)
     try:
         store = await open_store(url)
         try:

@@ -49,6 +49,7 @@ def run(
 async def _verified(
     url: str | None, config: Path | None, keys: Path | None, anchors: Sequence[str], wanted: Wanted
 ) -> StoreReport:
+    from ostiary_cli.stores import must_be_there
     from ostiary_gateway.audit.keys import read_public_keys
     from ostiary_store.anchors import read
     from ostiary_store.model import StoreError
@@ -72,6 +73,7 @@ async def _verified(
             await client.close()
     progress = _Progress()
     address, bucket = await asyncio.to_thread(_where, url, config)
+    must_be_there(address)
     try:
         store = await open_store(address, bucket=bucket)
         try:

@@ -29,12 +29,16 @@ QUIET: Final = 0.5
 """Seconds after which it is told what is worked on."""
 
 
+def must_be_there(url: str) -> None:
+    """Raises CommandError: opening a file that is not there would make an empty store, in which all is well."""
+    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:")).is_file():
+        raise CommandError(f"There is no store at {url.removeprefix('sqlite:')}.", "Give another address: --store URL")
+
+
 @contextmanager
 def open_stored(url: str) -> Iterator[StoreRecords]:
     """A store; its errors as those of a command."""
-    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:")).is_file():
-        # Opening it would make it.
-        raise CommandError(f"There is no store at {url.removeprefix('sqlite:')}.", "Give another address: --store URL")
+    must_be_there(url)
     next_step = "Is it there, and are the name and the password right? Give another: --store URL"
     with _told(next_step), StoreRecords.open(open_store(url)) as stored:
         yield stored

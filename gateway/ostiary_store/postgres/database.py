@@ -114,7 +114,7 @@ def told() -> Iterator[None]:
         raise StoreError(f"the store's database does not take it: {error or type(error).__name__}") from error
     except TimeoutError as error:
         raise StoreError("the store's database does not answer in time") from error
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # a port that is none
         raise StoreError(f"the store's database cannot be reached: {error}") from error
 
 

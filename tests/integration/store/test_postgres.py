@@ -79,6 +79,7 @@ async def test_a_newer_schema_is_left_alone(
     ("url", "words"),
     [
         ("postgresql://owner@127.0.0.1:1/app", "cannot be reached"),
+        ("postgresql://owner@127.0.0.1:99999/app", "cannot be reached: .*port"),
         ("postgresql://owner@127.0.0.1/app?schema=a.b", "cannot be the name of a schema"),
         ("mysql://x/y", "is no kind of store"),
         ("sqlite:", "is no kind of store"),

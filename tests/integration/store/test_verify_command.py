@@ -101,3 +101,10 @@ async def test_a_store_that_is_not_there(tmp_path: Path) -> None:
 async def test_what_expired_is_listed(site: Site) -> None:
     done = await run("store", "retention", "--store", site.address, "--record", "90d")
     assert (done.exit_code, done.output) == (0, "Nothing has expired, and nothing is due.\n")
+
+
+async def test_a_file_that_is_not_there_is_no_whole_store(tmp_path: Path) -> None:
+    for command in ("verify", "store retention"):
+        done = await run(*command.split(), "--store", f"sqlite:{tmp_path / 'mistyped.db'}")
+        assert (done.exit_code, "There is no store at" in done.output) == (3, True), done.output
+    assert not (tmp_path / "mistyped.db").exists()
