@@ -73,7 +73,7 @@ async def _retention(
 
     must_be_there(url)
     try:
-        store = await open_store(url)
+        store = await open_store(url, make=False)
         try:
             stated = [(row.number, each) async for row in store.seals() for each in seal_of(row).expired]
             return stated, await Janitor(store, record=record, responses=responses).due()

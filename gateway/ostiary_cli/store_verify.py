@@ -75,7 +75,7 @@ async def _verified(
     address, bucket = await asyncio.to_thread(_where, url, config)
     must_be_there(address)
     try:
-        store = await open_store(address, bucket=bucket)
+        store = await open_store(address, bucket=bucket, make=False)
         try:
             return await verify_store(
                 store, wanted, keys=public, anchors=noted, progress=progress, bucket=bucket is not None

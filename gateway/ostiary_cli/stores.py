@@ -40,7 +40,7 @@ def open_stored(url: str) -> Iterator[StoreRecords]:
     """A store; its errors as those of a command."""
     must_be_there(url)
     next_step = "Is it there, and are the name and the password right? Give another: --store URL"
-    with _told(next_step), StoreRecords.open(open_store(url)) as stored:
+    with _told(next_step), StoreRecords.open(open_store(url, make=False)) as stored:
         yield stored
 
 

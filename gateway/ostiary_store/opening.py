@@ -17,16 +17,17 @@ class Bucket(Protocol):
         """LookupError if there is none."""
 
 
-async def open_store(url: str, *, bucket: Bucket | None = None) -> Store:
+async def open_store(url: str, *, bucket: Bucket | None = None, make: bool = True) -> Store:
     """url: `postgresql://…` (with `?schema=NAME` where that is not `ostiary`), or `sqlite:PATH`; or the file of
-    settings (`*.yaml`) that `ostiary store serve` has, with the bucket that is in it. StoreError."""
+    settings (`*.yaml`) that `ostiary store serve` has, with the bucket that is in it. StoreError; without `make` also
+    for a database in which there is no store."""
     if url.endswith((".yaml", ".yml")) and bucket is None:
         url, bucket = await asyncio.to_thread(_by_settings, Path(url))
     scheme, _, rest = url.partition(":")
     if scheme in ("postgresql", "postgres"):
         from ostiary_store.postgres.store import PostgresStore
 
-        return await PostgresStore.open(url, bucket=bucket)
+        return await PostgresStore.open(url, bucket=bucket, make=make)
     if scheme == "sqlite" and rest:
         from ostiary_store.sqlite.store import SqliteStore
 

@@ -101,6 +101,8 @@ def command(
 
             webbrowser.open(href)
 
+    if not store and not with_parent and not data.is_dir():
+        raise CommandError(f"There is no record in {data}.", "Name a gateway's directory, or a store: --data, --store")
     tls = (tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None
     setting = Local(data, listen, store, socket, tls, url.rstrip("/"))
     _run(lambda stopping: serve_local(setting, stopping, told), with_parent=with_parent)

@@ -37,8 +37,9 @@ class Database:
         self._url = url
 
     @classmethod
-    async def open(cls, url: str, *, connections: int = 10) -> Self:
-        """url: postgresql://…, with `?schema=NAME` where it is not `ostiary`. StoreError."""
+    async def open(cls, url: str, *, connections: int = 10, make: bool = True) -> Self:
+        """url: postgresql://…, with `?schema=NAME` where it is not `ostiary`. StoreError, also without `make` where no
+        store is."""
         url, schema = _schema(url)
         with told():
             pool = await asyncpg.create_pool(
@@ -48,7 +49,7 @@ class Database:
             database = cls(pool, schema, url)
             try:
                 async with pool.acquire() as connection:
-                    await migrate(connection, schema)
+                    await migrate(connection, schema, make=make)
             except BaseException:
                 pool.terminate()
                 raise

@@ -26,8 +26,8 @@ def scripts() -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-async def migrate(connection: asyncpg.Connection, schema: str) -> None:
-    """StoreError with words if this database cannot be used."""
+async def migrate(connection: asyncpg.Connection, schema: str, *, make: bool = True) -> None:
+    """StoreError with words if this database cannot be used, or if nothing is there and nothing is to be made."""
     if connection.get_server_version().major * 10000 < OLDEST:
         told = connection.get_server_version()
         raise StoreError(f"the store needs PostgreSQL 14 or newer; this is {told.major}.{told.minor}. Upgrade it.")
@@ -36,8 +36,11 @@ async def migrate(connection: asyncpg.Connection, schema: str) -> None:
         raise StoreError(f"the store needs a database in UTF8; this one is {encoding}. Create another one.")
     known = scripts()
     newest = max(known)
-    if await _version(connection, schema, newest) == newest:
+    there = await _version(connection, schema, newest)
+    if there == newest:
         return
+    if not there and not make:
+        raise StoreError(f"there is no store in this database (schema {schema!r}). `ostiary store serve` makes one.")
     try:
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)

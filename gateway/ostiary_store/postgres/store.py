@@ -57,9 +57,12 @@ class PostgresStore:
         self._upkeep = Upkeep(database, days)
 
     @classmethod
-    async def open(cls, url: str, *, bucket: Bucket | None = None, connections: int = 10) -> Self:
-        """url: postgresql://…; its schema is made or brought up to date. StoreError."""
-        return cls(await Database.open(url, connections=connections), bucket)
+    async def open(
+        cls, url: str, *, bucket: Bucket | None = None, connections: int = 10, make: bool = True
+    ) -> Self:
+        """url: postgresql://…; its schema is brought up to date, and made if it is not there and `make` says so.
+        StoreError."""
+        return cls(await Database.open(url, connections=connections, make=make), bucket)
 
     async def close(self) -> None:
         await self._database.close()

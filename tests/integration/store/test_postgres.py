@@ -51,6 +51,14 @@ async def store(address: str) -> AsyncIterator[Store]:
     await store.close()
 
 
+async def test_who_only_asks_makes_no_store(address: str, schema: str, database: asyncpg.Connection) -> None:
+    with pytest.raises(StoreError, match=f"there is no store in this database .schema '{schema}'."):
+        await open_store(address, make=False)
+    assert not await database.fetchval("select exists (select from pg_namespace where nspname = $1)", schema)
+    await (await open_store(address)).close()
+    await (await open_store(address, make=False)).close()
+
+
 @pytest.fixture
 async def database(pg18: Server) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(
