@@ -20,9 +20,11 @@ from support.servers import Unavailable
 from support.watched_page import DESK, Watched
 
 HINT = "chromium is not here: apt-get install -y chromium"
-@pytest.fixture(scope="package")
+
+
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One for all tests. Package scope: its loop must be gone when other tests run their own."""
+    """One for each module: Playwright has an event loop running meanwhile, and other tests have loops of their own."""
     program = console_scene.chromium()
     if not program:
         missing(HINT)
@@ -33,7 +35,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """The gateway and its console."""
     try:
@@ -48,7 +50,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         servers.destroy(server)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def signed_in(chromium: Browser, scene: Scene) -> str:
     """Cookies of who has used a link, as a file for contexts."""
     context = chromium.new_context()
