@@ -148,7 +148,7 @@ async def follow(path: Path, ingest: Ingest, over: asyncio.Event) -> None:
         await asyncio.sleep(0.01)
     with log.open("rb", buffering=0) as file:
         header = file.read(64)
-        record = RecordRef(header[16:32], header, "prod/bench", path.stem)
+        record = RecordRef(header[16:32], header, "bench", path.stem)
         place = await ingest.place(record)
         while True:
             ended = over.is_set()
