@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from ostiary_gateway.audit import postgres_recording as recording
-from ostiary_gateway.audit.reader import Event, Request, Session, SessionReader
+from ostiary_gateway.audit.reader import Event, Request, ResponseReader, Session, SessionReader
 from ostiary_gateway.audit.stream_recording import Broken, Chunk, Kind, Recording
 
 VERSION = 1
@@ -93,7 +93,7 @@ def _request(reader: SessionReader, session: Session, request: Request, response
 
 
 def of_response(
-    reader: SessionReader, session: Session, request: Request, responses: str
+    reader: ResponseReader, session: Session, request: Request, responses: str
 ) -> Iterator[dict[str, object]]:
     """The fields of its lines of type `response`."""
     if not request.parts or responses == "none":
@@ -103,18 +103,18 @@ def of_response(
         yield {"request": request.id, **item}
 
 
-def _as_recorded(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
+def _as_recorded(reader: ResponseReader, request: Request) -> Iterator[dict[str, object]]:
     for piece in reader.response(request):
         yield {"base64": base64.b64encode(piece).decode()}
 
 
-def _postgres(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
+def _postgres(reader: ResponseReader, request: Request) -> Iterator[dict[str, object]]:
     detail = request.ended.fields["detail"] if request.ended is not None else {}
     columns = recording.described(detail if isinstance(detail, dict) else {})
     return map(_item, recording.decode(reader.response(request), columns))
 
 
-def _streams_and_text(reader: SessionReader, request: Request) -> Iterator[dict[str, object]]:
+def _streams_and_text(reader: ResponseReader, request: Request) -> Iterator[dict[str, object]]:
     stream = Recording(reader.response(request))
     if stream.known:
         for chunk in stream.chunks():

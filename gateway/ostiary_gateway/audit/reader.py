@@ -97,7 +97,14 @@ _DECISIONS: Mapping[str, tuple[str, Callable[[Session], bool]]] = {
 }
 
 
-class SessionReader(Protocol):
+class ResponseReader(Protocol):
+    """What shows one response asks of a reader."""
+
+    def response(self, request: Request) -> Iterator[bytes]:
+        """What was recorded of the response, in pieces of less than a MiB. LookupError or ValueError if damaged."""
+
+
+class SessionReader(ResponseReader, Protocol):
     """What shows sessions, exports and replays them asks of a reader: of a gateway's record, or of a store."""
 
     def events(self, session: Session, first: int = 0, *, rare: bool = False) -> Iterator[Event]:
@@ -105,9 +112,6 @@ class SessionReader(Protocol):
 
     def requests(self, session: Session, number: int | None = None) -> Iterator[Request]:
         """The requests of a session as wholes, in the order in which they ended; those that never did come last."""
-
-    def response(self, request: Request) -> Iterator[bytes]:
-        """What was recorded of the response, in pieces of less than a MiB. LookupError or ValueError if damaged."""
 
 
 class Reader:

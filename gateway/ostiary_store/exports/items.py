@@ -136,12 +136,6 @@ class _Pieces:
         self._view = view
         self._loop = loop
 
-    def events(self, session: Session, first: int = 0, *, rare: bool = False) -> Iterator[Event]:
-        raise NotImplementedError
-
-    def requests(self, session: Session, number: int | None = None) -> Iterator[Request]:
-        raise NotImplementedError
-
     def response(self, request: Request) -> Iterator[bytes]:
         at = 0
         while True:
