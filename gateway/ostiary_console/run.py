@@ -27,7 +27,7 @@ from ostiary_console.local_world import LocalWorld
 from ostiary_console.rendering import Pages
 from ostiary_console.rights import Rights
 from ostiary_console.seals import Seal
-from ostiary_console.serving import CannotServe, Certificate, Health, admin_application, listen
+from ostiary_console.serving import CannotServe, Certificate, admin_application, listen
 from ostiary_console.settings import OIDCSettings, Settings
 from ostiary_console.signed_in import Ended, Sessions
 from ostiary_console.signing_in import Ways
@@ -38,7 +38,8 @@ from ostiary_gateway.kube.errors import ConfigError
 from ostiary_gateway.logging import get_logger
 from ostiary_store.follow import Follower
 from ostiary_store.ingest import Ingest
-from ostiary_store.model import ALL, RequestQuery, StoreError
+from ostiary_store.model import ALL, RequestQuery
+from ostiary_store.reach import Health, look, opened
 from ostiary_store.retention import Janitor
 from ostiary_store.settings import host_and_port
 from ostiary_store.signing import StoreKey
@@ -53,9 +54,6 @@ KNOWN: Final = 15.0
 """Seconds for which it is believed which Connections there are recordings of."""
 LOOK: Final = 5.0
 """Seconds between questions whether the store is there."""
-PATIENCE: Final = 5.0
-AGAIN: Final = (0.5, 10.0)
-"""Seconds between attempts to open the store."""
 PROBE: Final = "console/health"
 
 
@@ -76,42 +74,6 @@ def known_connections(store: Store) -> Callable[[], Awaitable[Collection[str]]]:
         return last[1]
 
     return known
-
-
-async def opened(
-    opening: Callable[[], Awaitable[Store]], stack: AsyncExitStack, health: Health, stopping: asyncio.Event
-) -> Store | None:
-    """The store, as soon as it is there. None: it is to stop."""
-    pause = AGAIN[0]
-    while not stopping.is_set():
-        try:
-            store = await opening()
-        except (StoreError, OSError) as problem:
-            health.tell(str(problem) or type(problem).__name__)
-            log.warning("the store cannot be opened; it is tried again", problem=health.trouble)
-        else:
-            stack.push_async_callback(store.close)
-            health.tell("")
-            return store
-        try:
-            async with asyncio.timeout(pause):
-                await stopping.wait()
-        except TimeoutError:
-            pause = min(pause * 2, AGAIN[1])
-    return None
-
-
-async def _look(store: Store, health: Health) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await store.cursor(PROBE)
-            health.tell("")
-        except TimeoutError:
-            health.tell(f"it does not answer within {PATIENCE:.0f} s")
-        except (StoreError, OSError) as problem:
-            health.tell(str(problem) or type(problem).__name__)
-        await asyncio.sleep(LOOK)
 
 
 # -- in a cluster
@@ -165,7 +127,10 @@ async def serve(settings: Settings, stopping: asyncio.Event, told: Callable[[str
         port = await listen(stack, application(console), *host_and_port(settings.listen), tls)
         log.info("the console is there", url=settings.url, address=settings.listen, port=port, tls=tls is not None)
         told(settings.url)
-        await _until(stopping, _look(store, health), *([certificate.follow()] if certificate is not None else []))
+        work: list[Any] = [look(store, health, PROBE, LOOK)]
+        if certificate is not None:
+            work.append(certificate.follow())
+        await _until(stopping, *work)
 
 
 async def _until(stopping: asyncio.Event, *work: Any) -> None:
@@ -268,7 +233,7 @@ async def serve_local(setting: Local, stopping: asyncio.Event, told: Callable[[s
         await _for_links(stack, setting.data, link)
         log.info("the console is there", url=base)
         told(link())
-        work: list[Any] = [_look(store, health)]
+        work: list[Any] = [look(store, health, PROBE, LOOK)]
         if certificate is not None:
             work.append(certificate.follow())
         if not setting.store:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from ostiary_console.counts import Counts
 from ostiary_gateway.logging import get_logger
+from ostiary_store.reach import Health
 
 log = get_logger(__name__)
 
@@ -130,23 +130,6 @@ async def listen(
     stack.push_async_callback(close)
     bound: int = server.sockets[0].getsockname()[1]
     return bound
-
-
-class Health:
-    """Whether the store can be asked."""
-
-    def __init__(self) -> None:
-        self.trouble = "it was not opened yet"
-        self.since = time.time()
-
-    def tell(self, trouble: str) -> None:
-        if bool(trouble) != bool(self.trouble):
-            self.since = time.time()
-            if trouble:
-                log.warning("the store cannot be asked", problem=trouble)
-            else:
-                log.info("the store can be asked")
-        self.trouble = trouble
 
 
 def admin_application(health: Health, counts: Counts) -> web.Application:

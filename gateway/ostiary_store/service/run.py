@@ -6,7 +6,6 @@ import asyncio
 import ssl
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from ostiary_gateway.version import version
-from ostiary_store.model import StoreError
+from ostiary_store.reach import Health, look, opened
 from ostiary_store.service.counts import Counts, registry
 from ostiary_store.service.identities import Identities, TokenFile, TokenReviews
 from ostiary_store.service.intake import Intake
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
 
 LOOK: Final = 2.0
 """Seconds between questions whether the store is there."""
-PATIENCE: Final = 5.0
 RELOAD: Final = 10.0
 """Seconds between looks at the files of the certificate."""
 GRACE: Final = 10.0
 """Seconds that requests under way get when it stops."""
-AGAIN: Final = (0.5, 10.0)
-"""Seconds between attempts to open the store."""
 PROBE: Final = "health"
 
 log = structlog.get_logger(__name__)
@@ -44,25 +40,9 @@ class CannotServe(Exception):
     """The settings name something that cannot be used. The text says what."""
 
 
-@dataclass(slots=True)
-class _Health:
-    store: str = "it was not opened yet"
-    """Why the store cannot be asked; empty: it can."""
-    since: float = field(default_factory=time.time)
-
-    def tell(self, trouble: str) -> None:
-        if bool(trouble) != bool(self.store):
-            self.since = time.time()
-            if trouble:
-                log.warning("the store cannot be asked", problem=trouble)
-            else:
-                log.info("the store can be asked")
-        self.store = trouble
-
-
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Until `stopping` is set. Raises CannotServe, or OSError if an address cannot be had."""
-    counts, health = Counts(), _Health()
+    counts, health = Counts(), Health()
     async with AsyncExitStack() as stack:
         cluster = _Cluster(settings, stack)
         identities = _identities(settings, cluster)
@@ -81,7 +61,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             )
             await _listen(stack, intake.application(), settings.listen, None if tls is None else tls.context)
             log.info("gateways may hand over their records", address=settings.listen, tls=tls is not None)
-        tasks = [Task("health", lambda: _look(store, health)), *await background(service)]
+        tasks = [Task("health", lambda: look(store, health, PROBE, LOOK)), *await background(service)]
         if tls is not None:
             tasks.append(Task("certificate", tls.follow))
         async with asyncio.TaskGroup() as group:
@@ -116,46 +96,19 @@ def _bucket(settings: Settings) -> Bucket | None:
 
 
 async def _opened(
-    settings: Settings, bucket: Bucket | None, stack: AsyncExitStack, health: _Health, stopping: asyncio.Event
+    settings: Settings, bucket: Bucket | None, stack: AsyncExitStack, health: Health, stopping: asyncio.Event
 ) -> Store | None:
-    """The store, as soon as it is there. None: it is to stop."""
+    """The store, as soon as it is there; its address is read anew each time. None: it is to stop."""
     from ostiary_store.opening import open_store
 
-    pause = AGAIN[0]
-    while not stopping.is_set():
+    async def opening() -> Store:
         try:
             url = settings.store.read()
         except (OSError, ValueError) as problem:
             raise CannotServe(f"store: {problem}") from problem
-        try:
-            store = await open_store(url, bucket=bucket)
-        except (StoreError, OSError) as problem:
-            health.tell(str(problem) or type(problem).__name__)
-            log.warning("the store cannot be opened; it is tried again", problem=health.store)
-        else:
-            stack.push_async_callback(store.close)
-            health.tell("")
-            return store
-        try:
-            async with asyncio.timeout(pause):
-                await stopping.wait()
-        except TimeoutError:
-            pause = min(pause * 2, AGAIN[1])
-    return None
+        return await open_store(url, bucket=bucket)
 
-
-async def _look(store: Store, health: _Health) -> None:
-    """Whether the store is there, again and again."""
-    while True:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await store.cursor(PROBE)
-            health.tell("")
-        except TimeoutError:
-            health.tell(f"it does not answer within {PATIENCE:.0f} s")
-        except (StoreError, OSError) as problem:
-            health.tell(str(problem) or type(problem).__name__)
-        await asyncio.sleep(LOOK)
+    return await opened(opening, stack, health, stopping)
 
 
 class _Cluster:
@@ -226,7 +179,7 @@ class _TLS:
                 log.info("the certificate was read again")
 
 
-def _admin(counts: Counts, health: _Health) -> web.Application:
+def _admin(counts: Counts, health: Health) -> web.Application:
     metrics = registry(counts, version())
 
     async def alive(_: web.Request) -> web.Response:
@@ -237,9 +190,9 @@ def _admin(counts: Counts, health: _Health) -> web.Application:
         last = "nothing was taken in yet"
         if counts.last:
             last = f"something was taken in {time.time() - counts.last:.0f} s ago"
-        store = f"[{'-' if health.store else '+'}] store: {health.store or 'it answers'}, since {since}"
+        store = f"[{'-' if health.trouble else '+'}] store: {health.trouble or 'it answers'}, since {since}"
         text = f"{store}\n[+] intake: {last}\n"
-        return web.Response(text=text, status=503 if health.store else 200)
+        return web.Response(text=text, status=503 if health.trouble else 200)
 
     async def scraped(request: web.Request) -> web.Response:
         from prometheus_client.exposition import choose_encoder
