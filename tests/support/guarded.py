@@ -18,6 +18,7 @@ import pytest
 from support.cluster import Cluster
 
 from ostiary_api import admission
+from ostiary_api.names import MANAGED_BY_LABEL, MANAGER
 from ostiary_api.units import format_timestamp
 from ostiary_gateway.kube.access import Access
 
@@ -62,6 +63,8 @@ class Guarded:
                     "--as-group", "system:authenticated")  # fmt: skip
         if who == "nobody":
             return ("--as", "system:anonymous", "--as-group", "system:unauthenticated", "--as-group", "dba")
+        if who == "probe":
+            return ("--as", "probe", "--as-group", "system:authenticated")
         return () if who == "root" else ("--as", account(self.namespace, who))
 
     def run(self, who: str, *arguments: str, manifest: object = None) -> subprocess.CompletedProcess[str]:
@@ -190,6 +193,15 @@ def guarded(cluster: Cluster) -> Iterator[Guarded]:
         cluster.ok("delete", "namespace", found.namespace, found.system, "--wait=false")
 
 
+_IMPERSONATING: Manifest = {
+    "apiVersion": "ostiary.dev/v1alpha1", "kind": "Connection", "metadata": {"name": "probe"},
+    "spec": {"protocol": "Kubernetes", "credentials": {"impersonate": {}}, "listener": {"port": 443}},
+}  # fmt: skip
+_BUNDLE: Manifest = {
+    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe", "labels": {MANAGED_BY_LABEL: MANAGER}},
+}  # fmt: skip
+
+
 def _in_force(found: Guarded) -> None:
     """The API server takes a moment to see a new policy, and each by itself."""
     probe = found.question()
@@ -200,6 +212,8 @@ def _in_force(found: Guarded) -> None:
             found.patch("mallory", name, {"spec": {"decisions": [{"approver": "alice", "verdict": "Deny"}]}}, *dry),
             found.patch("mallory", name, {"status": {"observedGeneration": 1}}, *dry, "--subresource=status"),
             found.run("mallory", "delete", "apr", name, "--dry-run=server"),
+            found.run("probe", "create", "--dry-run=server", "-f", "-", manifest=_IMPERSONATING),
+            found.run("probe", "create", "--dry-run=server", "-f", "-", manifest=_BUNDLE),
         )
         if all("ValidatingAdmissionPolicy" in each.stderr for each in tries):
             return
@@ -222,6 +236,8 @@ def _roles(found: Guarded) -> list[Manifest]:
                                                       _user("system:anonymous")]),
         *_granted("readers", answers, [_user("carol")]),
         *_granted("everything", [_rule(["*"], both)], [_user("mallory"), _account(found.namespace, "agent")]),
+        *_granted("probe", [_rule(["create"], ["connections"]),
+                            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}], [_user("probe")]),
         *_granted("operator", [_rule(["get", "list", "watch", "create", "delete"], both[:1]),
                                _rule(["get", "update", "patch"], both[1:]), _rule(["serve"], ["connections"])],
                   [_account(found.system, "ostiary-operator")]),

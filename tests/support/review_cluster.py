@@ -149,6 +149,20 @@ def issuer(system: FullCluster) -> None:
     system.ok("wait", "--for=condition=Ready", "pod/issuer", "--timeout=120s")
 
 
+def taken_away(system: FullCluster, *accounts: str) -> None:
+    """Whatever was made beside the release, the anchor that the store has written included: who uninstalls keeps it."""
+    made = {
+        "deployment": ["store-database"],
+        "service": ["store-database", "issuer"],
+        "pod": ["issuer"],
+        "secret": ["store-database", "issuer"],
+        "configmap": ["issuer", "ostiary-seals"],
+        "serviceaccount": list(accounts),
+    }
+    for kind, names in made.items():
+        system.ok("delete", kind, *names, "--ignore-not-found")
+
+
 def _apply(cluster: FullCluster, *manifests: dict[str, Any]) -> None:
     cluster.ok("apply", "-f", "-", manifest={"apiVersion": "v1", "kind": "List", "items": list(manifests)})
 

@@ -183,9 +183,9 @@ def denial(stderr: str) -> dict[str, Any]:
     return found
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until something holds."""
+def until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = 60) -> None:
+    """Wait until something holds; `what` may be told when it does not."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        assert time.monotonic() < end, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.5)

@@ -19,13 +19,14 @@ from support import release as releases
 from support.full_cluster import SYSTEM, FullCluster
 from support.helm import CHART
 from support.kubectl_pods import kubectl, kubectl_pods
-from support.review_cluster import VALUES, Console, console_port, database, issuer
+from support.review_cluster import VALUES, Console, console_port, database, issuer, taken_away
 from support.shop import NAMESPACE, Shop
 from support.ssh_pods import SshPods, ssh_pods
 from support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
+ACCOUNTS = ("reviewer", "viewer", "ender")
 ALICE = ("alice", "dba")
 """May answer in the example, as a member of dba; may see no recording."""
 
@@ -86,7 +87,7 @@ def world(release: FullCluster, shop: Shop, tmp_path_factory: pytest.TempPathFac
     for name in ("store", "console"):
         system.ok("rollout", "status", f"deployment/ostiary-{name}", "--timeout=240s")
     releases.settled(release, shop)
-    for name in ("reviewer", "viewer", "ender"):
+    for name in ACCOUNTS:
         system.kubectl("create", "serviceaccount", name)
     with ssh_pods(release) as ssh, kubectl_pods(release) as cluster, console_port(system) as port:
         for namespace in (NAMESPACE, ssh.cluster.namespace, cluster.namespace):
@@ -103,8 +104,8 @@ def world(release: FullCluster, shop: Shop, tmp_path_factory: pytest.TempPathFac
     if os.environ.get("E2E_KEEP"):
         return
     release.step("install")
-    for kind in ("deployment/store-database", "service/store-database", "pod/issuer", "service/issuer"):
-        system.kubectl("delete", kind, "--ignore-not-found", "--wait=false")
+    releases.settled(release, shop)
+    taken_away(system, *ACCOUNTS)
 
 
 def word() -> str:

@@ -127,6 +127,6 @@ def test_nothing_but_the_crds_is_left_behind(release: FullCluster, shop: Shop) -
         standard = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
         return [each for each in cluster if "ostiary" in each] + [each for each in own if each not in standard]
 
-    until(lambda: left() == [], "all objects of the release are gone", PATIENCE)
+    until(lambda: left() == [], lambda: f"all objects of the release are gone; there are {left()}", PATIENCE)
     crds = release.ok("get", "crd", "-o", "name").split()
     assert len([each for each in crds if each.endswith(".ostiary.dev")]) == 3
