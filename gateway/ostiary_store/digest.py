@@ -307,6 +307,7 @@ class _Making:
         self.missing: set[bytes] = set()
         self._batch = batch
         self._sessions = sessions
+        self._open = {session.row.id for session in sessions.values()}
         self._verdicts = verdicts
         self._compressor = compressor
         self._touched: list[tuple[int, _Session]] = []
@@ -320,7 +321,12 @@ class _Making:
             sid = section.sid
             session = self._sessions.get(sid)
             if session is None:
-                session = self._sessions[sid] = _Session(self._opened(raw, section), {}, new=True)
+                row = self._opened(raw, section)
+                if row.id in self._open:
+                    # The store would refuse the whole batch, and could not say who is to blame.
+                    raise Damaged(f"session {row.id} begins twice")
+                self._open.add(row.id)
+                session = self._sessions[sid] = _Session(row, {}, new=True)
             if section.seq != session.events:
                 raise Damaged(f"session {session.row.id} goes on at event {section.seq} instead of {session.events}")
             if not session.touched:

@@ -424,3 +424,14 @@ async def test_the_row_of_a_session_says_what_its_connection_keeps() -> None:
     batch = Digest(forging.ref, forging.place).take(forging.block(section(1, 0, opened(retention=kept))))
     assert batch.opened[0].retention == kept
     assert replace(batch.opened[0], retention={}).subject == {}
+
+
+def test_a_session_that_begins_twice_is_refused_and_named() -> None:
+    forging = Forging()
+    blocks = [forging.block(section(number, 0, opened())) for number in (1, 2)]
+    with pytest.raises(Damaged, match="session s1 begins twice"):
+        Digest(forging.ref, start(forging.ref)).take(b"".join(blocks))
+    digest = Digest(forging.ref, start(forging.ref))
+    assert digest.take(blocks[0]).opened[0].id == "s1"
+    with pytest.raises(Damaged, match="session s1 begins twice"):
+        digest.take(blocks[1])
