@@ -22,7 +22,7 @@ from ostiary_cli.admin_socket import AdminSocket, Item
 
 pytestmark = pytest.mark.cluster
 
-TERMS = {"groups": ["dba"], "wait": "20s"}
+TERMS = {"groups": ["dba"], "wait": "60s"}
 POLICY = policy(
     "people",
     rule("data", "k8s.resource == 'configmaps' && has(k8s.object.data)", "RequireApproval", approval=TERMS),
@@ -93,7 +93,7 @@ def test_a_response_is_held_until_a_person_approves(
     name = question(asking, note)
     assert api.ok("GET", note)["data"] == {"size": "1"}
     decide(asking, name)
-    answer = held.result(timeout=20)
+    answer = held.result(timeout=90)
     assert answer.status == 200
     warning = dict(answer.headers)[b"warning"].decode()
     assert warning.startswith('299 ostiary "approved by ')
@@ -109,7 +109,7 @@ def test_a_person_who_says_no_is_heard(
 ) -> None:
     held = threads.submit(asking.kubectl, "patch", "configmap/note", "-p", json.dumps(size(50)), namespace=namespace)
     decide(asking, question(asking, note), "Deny", "not on a Friday")
-    told = held.result(timeout=30).stderr
+    told = held.result(timeout=90).stderr
     assert "denied it: not on a Friday" in told
     assert "(rule default/people#data)" in told
 
@@ -124,7 +124,7 @@ def test_what_a_person_sees(asking: ApiGateway, namespace: str, note: str, threa
     assert re.search(r"-  size: '1' *\n  \+  size: '50'", shown), shown
     assert "ConfigMap" in asking.run("approvals")
     decide(asking, name, "Deny")
-    held.result(timeout=30)
+    held.result(timeout=90)
 
 
 def test_a_client_that_goes_leaves_its_question_open(asking: ApiGateway, api: Api, note: str) -> None:
@@ -157,7 +157,7 @@ def test_what_drifts_while_a_person_thinks_is_asked_again(
     second = question(asking, note)
     assert second != first
     decide(asking, second)
-    assert held.result(timeout=20)[0] == 200
+    assert held.result(timeout=90)[0] == 200
     assert api.ok("GET", note)["data"] == {"size": "50", "other": "x"}
 
 
@@ -176,7 +176,7 @@ def test_of_many_at_once_one_uses_the_grant(
     until(lambda: sum(each.done() for each in held) == 1 or questions(asking, note), "one that ran, others that ask")
     for each in until(lambda: questions(asking, note), "the question of the others"):
         decide(asking, each["approval"]["metadata"]["name"], "Deny")
-    assert sorted(each.result(timeout=30) for each in held) == [200, 403, 403, 403]
+    assert sorted(each.result(timeout=90) for each in held) == [200, 403, 403, 403]
     assert api.ok("GET", note)["data"] == {"size": "50"}
 
 
