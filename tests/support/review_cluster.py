@@ -150,12 +150,12 @@ def issuer(system: FullCluster) -> None:
 
 
 def taken_away(system: FullCluster, *accounts: str) -> None:
-    """Whatever was made beside the release, the anchor that the store has written included: who uninstalls keeps it."""
+    """Whatever was made beside the release, and what the store leaves on purpose: its anchor, its keys."""
     made = {
         "deployment": ["store-database"],
         "service": ["store-database", "issuer"],
         "pod": ["issuer"],
-        "secret": ["store-database", "issuer"],
+        "secret": ["store-database", "issuer", "ostiary-store-seal", "ostiary-store-tls"],
         "configmap": ["issuer", "ostiary-seals"],
         "serviceaccount": list(accounts),
     }

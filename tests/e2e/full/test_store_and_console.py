@@ -105,7 +105,7 @@ def world(release: FullCluster, shop: Shop, tmp_path_factory: pytest.TempPathFac
         return
     release.step("install")
     releases.settled(release, shop)
-    taken_away(system, *ACCOUNTS)
+    taken_away(system, *ACCOUNTS, "former")
 
 
 def word() -> str:
@@ -113,13 +113,13 @@ def word() -> str:
 
 
 def found(console: Console, text: str, **query: str) -> list[dict[str, Any]]:
-    """Requests that the console finds by a word, as soon as there are any."""
+    """Requests that the console finds by a word, as soon as there are any and they have ended: then all is there."""
 
     def look() -> list[dict[str, Any]]:
         requests: list[dict[str, Any]] = console.api("/sessions", q=text, **query)["requests"]
-        return requests
+        return requests if all(each["outcome"] for each in requests) else []
 
-    return until(look, f"{text} is found", 30, every=0.3)
+    return until(look, f"{text} is found", 60, every=0.3)
 
 
 def test_the_release_finds_itself_well(world: World) -> None:
