@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -35,6 +35,8 @@ MAX_WAITING: Final = 500
 """Messages of one receiver."""
 AT_ONCE: Final = 4
 """Tries of one receiver at one time."""
+LAST_WORD: Final = 3.0
+"""Seconds that a try still has when no more are begun: what a receiver has taken should not be sent it again."""
 _AGAIN: Final = frozenset({408, 425, 429})
 """Besides 5xx: what may go well later."""
 _SLACK_WORD: Final = re.compile(r"[a-z_]{1,40}")
@@ -83,8 +85,8 @@ class Guarded(AbstractResolver):
 
 
 class Sender:
-    """`offer` it messages while `run` runs. What is still waiting when `run` is cancelled is not sent: whoever offered
-    it knows that it was not told, and offers it again."""
+    """`offer` it messages while `run` runs. When `run` is cancelled, tries under way may end (`LAST_WORD`); what is
+    still waiting then is not sent: whoever offered it knows that it was not told, and offers it again."""
 
     def __init__(
         self,
@@ -150,12 +152,15 @@ class Sender:
             self._known.discard((receiver.name, message.id))
             self._counted(receiver.name, result)
             done(result)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                return
 
     async def _deliver(self, session: aiohttp.ClientSession, receiver: Receiver, message: Message) -> Result:
         begun, pause, tries = time.monotonic(), self._first_pause, 0
         while True:
             tries += 1
-            tried = await self._try(session, receiver, message)
+            tried = await _to_its_end(self._try(session, receiver, message))
             if tried.ok:
                 log.debug("a notification was sent", receiver=receiver.name, about=message.about, tries=tries)
                 return "sent"
@@ -221,6 +226,20 @@ class Sender:
         if not value:
             raise OSError(f"the environment variable {name} is not set")
         return value
+
+
+async def _to_its_end(trying: Coroutine[None, None, Try]) -> Try:
+    """Cancelled, it still has `LAST_WORD` seconds: a Try that went well is returned all the same."""
+    task = asyncio.ensure_future(trying)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,), timeout=LAST_WORD)
+        if task.done() and not task.cancelled() and task.exception() is None and task.result().ok:
+            return task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def _judged(receiver: Receiver, answer: aiohttp.ClientResponse) -> Try:

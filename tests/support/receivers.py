@@ -53,7 +53,8 @@ def verify(came: Came, secret: str = SECRET, *, now: float | None = None) -> Non
 
 @dataclass
 class Receiver:
-    """`answers`: what it does with the next requests: a status, (status, headers), "hang" or "reset"; then `usual`."""
+    """`answers`: what it does with the next requests: a status, (status, headers), "slow", "hang" or "reset"; then
+    `usual`."""
 
     url: str = ""
     port: int = 0
@@ -63,6 +64,10 @@ class Receiver:
     taken: list[Came] = field(default_factory=list)
     """Those that were answered with 2xx."""
     stop: threading.Event = field(default_factory=threading.Event)
+
+    def about(self, namespace: str) -> list[Came]:
+        """Those taken that name it: an operator tells of the whole cluster."""
+        return [came for came in self.taken if namespace.encode() in came.body]
 
     def wait(self, number: int, seconds: float = 30.0) -> list[Came]:
         """As soon as so many were taken."""
@@ -90,6 +95,9 @@ def receiver(usual: object = 200, *answers: object, port: int = 0) -> Iterator[R
                 found.stop.wait(20)
                 self.close_connection = True
                 return
+            if answer == "slow":
+                found.stop.wait(0.5)
+                answer = 200
             if answer == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()

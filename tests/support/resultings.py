@@ -6,6 +6,7 @@ import base64
 import copy
 import http.client
 import json
+import socket
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -132,6 +133,10 @@ class Api:
 
     def close(self) -> None:
         self._connection.close()
+
+    def hang_up(self) -> None:
+        """Also while another thread waits for an answer: whoever reads keeps a connection open that is only closed."""
+        self._connection.sock.shutdown(socket.SHUT_RDWR)
 
     def raw(
         self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None

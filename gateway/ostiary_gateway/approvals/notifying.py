@@ -7,7 +7,7 @@ import fcntl
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import IO, Final, ParamSpec, TypeVar
 
@@ -63,9 +63,14 @@ class _LocalNotifying:
         notifier = Notifier(self._settings, sender, lambda key: self._changed.set(), cluster=False)
         path = self._data / files.FILE
         with closing(await asyncio.to_thread(files.connect, path)) as connection:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(sender.run())
-                await self._follow(connection, notifier)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(sender.run())
+                    await self._follow(connection, notifier)
+            finally:
+                # What was sent while this ended must be known at the next start. Trouble must not hide why it ends.
+                with suppress(sqlite3.Error, OSError, ValueError):
+                    await self._look(connection, notifier)
 
     async def _follow(self, connection: sqlite3.Connection, notifier: Notifier) -> None:
         seen = -1
@@ -73,16 +78,18 @@ class _LocalNotifying:
             version = await _whole(_version, connection)
             if version != seen or self._changed.is_set():
                 self._changed.clear()
-                since = time.time() - self._settings.fresh_for
-                for request in await _whole(files.recent, connection, since):
-                    if (told := notifier.look(request)) is not None:
-                        await _whole(_keep, connection, request, told)
+                await self._look(connection, notifier)
                 seen = version
             try:
                 async with asyncio.timeout(LOOK):
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    async def _look(self, connection: sqlite3.Connection, notifier: Notifier) -> None:
+        for request in await _whole(files.recent, connection, time.time() - self._settings.fresh_for):
+            if (told := notifier.look(request)) is not None:
+                await _whole(_keep, connection, request, told)
 
 
 async def _whole(work: Callable[Params, Result], *args: Params.args, **named: Params.kwargs) -> Result:

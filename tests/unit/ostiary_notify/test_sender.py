@@ -32,8 +32,8 @@ class Sending:
         self.counted: list[tuple[str, str]] = []
         self.results: dict[str, str] = {}
         self.sender = Sender(
-            [where], counted=lambda *what: self.counted.append(what), first_pause=0.05,
-            **{"environment": {"SECRET": SECRET}, **more},
+            [where], counted=lambda *what: self.counted.append(what),
+            **{"environment": {"SECRET": SECRET}, "first_pause": 0.05, **more},
         )  # fmt: skip
         self._ended = asyncio.Event()
 
@@ -92,6 +92,24 @@ async def test_trouble_that_passes_is_tried_again(trouble: object) -> None:
     for came in bot.came:
         verify(came)
     assert found.counted == [("bot", "tried again"), ("bot", "tried again"), ("bot", "sent")]
+
+
+async def test_what_a_receiver_takes_while_it_ends_is_known_to_be_sent() -> None:
+    with receiver(200, "slow") as bot:
+        async with sending(to(bot.url)) as found:
+            found.offer()
+            while not bot.came:
+                await asyncio.sleep(0.01)
+        assert found.results == {"msg_1": "sent"}
+
+
+async def test_what_waits_for_its_next_try_is_not_sent_any_more() -> None:
+    with receiver(503) as bot:
+        async with sending(to(bot.url), first_pause=60.0) as found:
+            found.offer()
+            while not found.counted:
+                await asyncio.sleep(0.01)
+    assert (found.counted, found.results) == ([("bot", "tried again")], {})
 
 
 async def test_it_waits_as_long_as_the_receiver_asks() -> None:
